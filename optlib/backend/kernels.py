@@ -1,0 +1,79 @@
+"""Kernels: a portable reference that is the definition, and faster variants beside it."""
+
+from collections.abc import Callable
+from functools import update_wrapper
+from importlib import import_module
+from typing import Any
+
+from optlib.backend._config import get_engine
+from optlib.backend.namespace import is_cupy, is_numpy
+
+MATCHES = ("exact", "ulp", "sum", "iterate")
+KERNELS: dict[str, "Kernel"] = {}
+
+
+class Kernel:
+    """A function of arrays with a reference and optional Numba and CUDA variants.
+
+    Call it with the arguments of the reference and ``xp=``. The variant is chosen by the namespace and by
+    `optlib.config`; ``generic`` (the reference), ``numba`` and ``cuda`` are callable one by one.
+    """
+
+    def __init__(self, reference: Callable[..., Any], numba: str | None, cuda: str | None, match: str) -> None:
+        update_wrapper(self, reference)
+        self.generic = reference
+        self.match = match
+        self._paths = {"numba": numba, "cuda": cuda}
+        self._loaded: dict[str, Callable[..., Any] | None] = {}
+
+    def _variant(self, kind: str) -> Callable[..., Any] | None:
+        if kind not in self._loaded:
+            path = self._paths[kind]
+            if path is None:
+                self._loaded[kind] = None
+            else:
+                module, _, name = path.partition(":")
+                self._loaded[kind] = getattr(import_module(module), name)
+        return self._loaded[kind]
+
+    @property
+    def numba(self) -> Callable[..., Any] | None:
+        """The Numba variant, a function of NumPy arrays without ``xp``, or None."""
+        return self._variant("numba")
+
+    @property
+    def cuda(self) -> Callable[..., Any] | None:
+        """The CUDA variant, a function of CuPy arrays without ``xp``, or None."""
+        return self._variant("cuda")
+
+    def __call__(self, *args: Any, xp: Any, **kwargs: Any) -> Any:
+        if get_engine() == "auto":
+            kind = "numba" if is_numpy(xp) else "cuda" if is_cupy(xp) else None
+            variant = self._variant(kind) if kind else None
+            if variant is not None:
+                return variant(*args, **kwargs)
+        return self.generic(*args, xp=xp, **kwargs)
+
+
+def kernel(*, numba: str | None = None, cuda: str | None = None, match: str) -> Callable[[Callable[..., Any]], Kernel]:
+    """Declare the decorated array-API function the reference of a kernel with faster variants.
+
+    Parameters
+    ----------
+    numba, cuda : str, optional
+        Where the variants live, ``"package.module:function"``; imported at their first use. They take the positional
+        and keyword arguments of the reference without ``xp``.
+    match : {"exact", "ulp", "sum", "iterate"}
+        How closely the variants agree with the reference: bitwise; to a few units in the last place (exp, log); up to
+        reordered sums, rtol about n eps; after k fixed steps, rtol 1e-9 in float64 and 1e-4 in float32.
+    """
+    if match not in MATCHES:
+        raise ValueError(f"`match`: got {match!r}; expected one of {MATCHES}.")
+
+    def decorate(reference: Callable[..., Any]) -> Kernel:
+        made = Kernel(reference, numba, cuda, match)
+        name = f"{reference.__module__}.{reference.__qualname__}".removeprefix("optlib.")
+        KERNELS[name] = made
+        return made
+
+    return decorate
