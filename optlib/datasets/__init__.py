@@ -1,0 +1,21 @@
+"""Problems to try things on: seeded generators (`make_*`) and real data (`load_*`).
+
+Everything comes back as host NumPy arrays; `optlib.to_device` moves it elsewhere. Loaders need the extra
+``optlib[experiments]`` and never touch the network unless a file is neither in the folder that the environment
+variable ``OPTLIB_DATA`` names nor in the cache.
+"""
+
+from optlib.datasets.load import DatasetNotFoundError, Digits, Source, fetch, load_digits, load_photographs
+from optlib.datasets.make import TRANSPORT_KINDS, TransportProblem, make_transport
+
+__all__ = [
+    "TRANSPORT_KINDS",
+    "DatasetNotFoundError",
+    "Digits",
+    "Source",
+    "TransportProblem",
+    "fetch",
+    "load_digits",
+    "load_photographs",
+    "make_transport",
+]

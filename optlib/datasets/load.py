@@ -1,0 +1,129 @@
+"""Real data: looked up in a local folder, then in the cache, then downloaded; always checked against a checksum."""
+
+import hashlib
+import os
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import NamedTuple
+
+import numpy as np
+
+
+class DatasetNotFoundError(FileNotFoundError):
+    """A data file is not on this machine and has no public address from which it could be fetched."""
+
+
+class Source(NamedTuple):
+    """Where one data file comes from.
+
+    Attributes
+    ----------
+    file : str
+        File name, in ``OPTLIB_DATA`` and in the cache.
+    sha256 : str
+        Checksum of the file.
+    origin : str
+        Who made the data, under which licence, and how to obtain or derive the file.
+    url : str, optional
+        Public address of exactly this file; None where the file was derived and is published nowhere.
+    """
+
+    file: str
+    sha256: str
+    origin: str
+    url: str | None = None
+
+
+class Digits(NamedTuple):
+    """Handwritten digits: ``images`` of shape (1797, 8, 8) with levels in [0, 1] and ``labels`` 0 to 9."""
+
+    images: np.ndarray
+    labels: np.ndarray
+
+
+def fetch(source: Source) -> Path:
+    """Path of a data file: from the folder ``OPTLIB_DATA``, else from the cache, else downloaded into the cache.
+
+    The cache is pooch's folder for this library; another one can be named by ``OPTLIB_CACHE``.
+
+    Parameters
+    ----------
+    source : Source
+        The file, its checksum and where it comes from.
+
+    Returns
+    -------
+    pathlib.Path
+        The file, with the right checksum.
+
+    Raises
+    ------
+    DatasetNotFoundError
+        If it is in neither place and has no public address.
+    ValueError
+        If the file in ``OPTLIB_DATA`` or the downloaded file has another checksum.
+    ImportError
+        If a download is needed and pooch is not installed.
+    """
+    folder = os.environ.get("OPTLIB_DATA")
+    if folder and (path := Path(folder) / source.file).is_file():
+        found = hashlib.sha256(path.read_bytes()).hexdigest()
+        if found != source.sha256:
+            raise ValueError(
+                f"`OPTLIB_DATA`: {source.file} has sha256 {found}; expected {source.sha256}. "
+                "Fix: replace the file by an undamaged copy, or unset OPTLIB_DATA."
+            )
+        return path
+    if source.url is None:
+        raise DatasetNotFoundError(
+            f"{source.file} was not found (OPTLIB_DATA is {folder or 'not set'}) and has no public address. "
+            f"Fix: put the file into a folder and name that folder in OPTLIB_DATA. Origin: {source.origin}"
+        )
+    pooch = _need("pooch")
+    cache = os.environ.get("OPTLIB_CACHE") or pooch.os_cache("optlib")
+    return Path(pooch.retrieve(source.url, known_hash=f"sha256:{source.sha256}", fname=source.file, path=cache))
+
+
+def load_photographs() -> dict[str, np.ndarray]:
+    """The two photographs bundled with scikit-learn.
+
+    Returns
+    -------
+    dict
+        ``"china"`` and ``"flower"``: arrays of shape (427, 640, 3), sRGB levels in [0, 1]. Licence of both: CC
+        BY 2.0; china by danielbuechele, flower by vultilion (flickr.com).
+
+    Raises
+    ------
+    ImportError
+        If scikit-learn or Pillow is not installed.
+    """
+    sample = _need("sklearn.datasets").load_sample_images()
+    return {Path(name).stem: image / 255.0 for name, image in zip(sample.filenames, sample.images, strict=True)}
+
+
+def load_digits() -> Digits:
+    """The 1797 handwritten digits bundled with scikit-learn (UCI "Optical Recognition of Handwritten Digits").
+
+    Returns
+    -------
+    Digits
+        Images and labels.
+
+    Raises
+    ------
+    ImportError
+        If scikit-learn is not installed.
+    """
+    data = _need("sklearn.datasets").load_digits()
+    return Digits(data.images / 16.0, data.target)
+
+
+def _need(module: str) -> ModuleType:
+    try:
+        return import_module(module)
+    except ImportError as error:
+        raise ImportError(
+            f"{module.partition('.')[0]} is needed for this; pip install 'optlib[experiments]'."
+        ) from error

@@ -1,0 +1,79 @@
+import hashlib
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+
+import numpy as np
+import pytest
+
+from optlib.datasets import DatasetNotFoundError, Source, fetch, load_digits, load_photographs
+
+CONTENT = b"some data"
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    path = tmp_path / "data"
+    path.mkdir()
+    monkeypatch.setenv("OPTLIB_DATA", str(path))
+    monkeypatch.setenv("OPTLIB_CACHE", str(tmp_path / "cache"))
+    return path
+
+
+def test_local_folder_comes_first(folder):
+    (folder / "x.bin").write_bytes(CONTENT)
+    assert fetch(Source("x.bin", SHA256, "made here", "http://127.0.0.1:9/never-asked")) == folder / "x.bin"
+
+
+def test_damaged_local_file_is_refused(folder):
+    (folder / "x.bin").write_bytes(CONTENT + b"!")
+    with pytest.raises(ValueError, match=r"OPTLIB_DATA.*sha256"):
+        fetch(Source("x.bin", SHA256, "made here"))
+
+
+@pytest.mark.parametrize("is_set", [True, False])
+def test_derived_file_that_is_missing_says_how_to_get_it(folder, monkeypatch, is_set):
+    if not is_set:
+        monkeypatch.delenv("OPTLIB_DATA")
+    with pytest.raises(DatasetNotFoundError, match=r"OPTLIB_DATA.*derived from the moon"):
+        fetch(Source("x.bin", SHA256, "derived from the moon"))
+
+
+def test_download_into_the_cache(folder, tmp_path):
+    site = tmp_path / "site"
+    site.mkdir()
+    (site / "x.bin").write_bytes(CONTENT)
+    (site / "bad.bin").write_bytes(b"other")
+
+    class Handler(SimpleHTTPRequestHandler):
+        def log_message(self, *args):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=site)) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        source = Source("x.bin", SHA256, "made here", f"{url}/x.bin")
+        path = fetch(source)
+        with pytest.raises(ValueError, match="hash"):
+            fetch(Source("bad.bin", SHA256, "made here", f"{url}/bad.bin"))
+        server.shutdown()
+    assert path.read_bytes() == CONTENT
+    assert path.parent == tmp_path / "cache"
+    assert fetch(source) == path  # the server is gone: this one comes from the cache
+
+
+def test_photographs():
+    photographs = load_photographs()
+    assert set(photographs) == {"china", "flower"}
+    for image in photographs.values():
+        assert image.shape == (427, 640, 3)
+        assert image.min() >= 0.0
+        assert image.max() <= 1.0
+
+
+def test_digits():
+    images, labels = load_digits()
+    assert images.shape == (1797, 8, 8)
+    assert images.max() == 1.0
+    np.testing.assert_array_equal(np.unique(labels), np.arange(10))
