@@ -1,0 +1,92 @@
+"""Every public object is documented by the numpydoc standard, and every solver says what a user must know."""
+
+import inspect
+import pkgutil
+from importlib import import_module
+
+import pytest
+from numpydoc.docscrape import get_doc_object
+from numpydoc.validate import validate
+
+import optlib
+from optlib.backend.capabilities import SOLVERS
+from optlib.backend.kernels import Kernel
+
+# Checks of numpydoc that are not asked for.
+IGNORED = {
+    "EX01",  # an example, where one is natural
+    "SA01",  # See Also
+    "ES01",  # an extended summary
+    "GL01",  # the summary stands on the line of the quotes
+    "PR08",  # a description may begin with a symbol
+    "SS05",  # "The loss of ..." is a good first line
+    "RT02",  # returned values may be named
+    "RT04",
+    "YD01",
+}
+# A one-line docstring is enough for a method and for what only developers call.
+ONE_LINE_MAY_OMIT = {"PR01", "RT01", "RT03"}
+DEVELOPERS = ("optlib.backend", "optlib._core")
+
+
+def public_modules():
+    yield optlib
+    for info in pkgutil.walk_packages(optlib.__path__, "optlib."):
+        if not any(part.startswith("_") for part in info.name.split(".")[1:]):
+            yield import_module(info.name)
+
+
+def members(module):
+    """Yield the public names of a module with their objects: `__all__`, else what is defined there."""
+    names = getattr(module, "__all__", None)
+    for name in sorted(names or vars(module)):
+        obj = getattr(module, name)
+        own = getattr(obj, "__module__", None) == module.__name__
+        documented = inspect.isclass(obj) or inspect.isfunction(obj) or isinstance(obj, Kernel)
+        if documented and (names is not None or (own and not name.startswith("_"))):
+            yield obj
+
+
+def public_objects():
+    found = {}
+    for module in public_modules():
+        found[module.__name__] = module
+        for obj in members(module):
+            name = f"{obj.__module__}.{obj.__qualname__}"
+            if not name.startswith("optlib."):
+                continue
+            found[name] = obj.generic if isinstance(obj, Kernel) else obj
+            if inspect.isclass(obj):
+                for key, value in vars(obj).items():
+                    value = getattr(value, "__func__", value)
+                    if not key.startswith("_") and (inspect.isfunction(value) or isinstance(value, property)):
+                        found[f"{name}.{key}"] = value
+    return found
+
+
+OBJECTS = public_objects()
+
+
+@pytest.mark.parametrize("name", sorted(OBJECTS))
+def test_numpydoc(name):
+    obj = OBJECTS[name]
+    if inspect.ismodule(obj):
+        assert inspect.getdoc(obj), "a module says what it holds"
+        return
+    found = {code: text for code, text in validate(get_doc_object(obj))["errors"] if code not in IGNORED}
+    one_line = "\n" not in (inspect.getdoc(obj) or "")
+    is_method = not inspect.isclass(obj) and "." in getattr(obj, "__qualname__", ".")
+    if one_line and (is_method or name.startswith(DEVELOPERS)):
+        found = {code: text for code, text in found.items() if code not in ONE_LINE_MAY_OMIT}
+    assert not found
+
+
+@pytest.mark.parametrize("name", sorted(SOLVERS))
+def test_solver_sections(name):
+    solver = SOLVERS[name].solver
+    doc = get_doc_object(solver)
+    for section in ("Parameters", "Returns", "Notes", "References"):
+        assert doc[section], f"{name} lacks the section {section}"
+    notes = "\n".join(doc["Notes"])
+    for word in ("Stopping", "Cost"):
+        assert word in notes, f"the Notes of {name} lack a paragraph '{word}'"
