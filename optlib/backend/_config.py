@@ -63,8 +63,12 @@ def get_engine() -> str:
 
 def get_threads() -> int:
     """Return the largest number of CPU threads that a kernel may use now."""
-    limit = int(os.environ.get("NUMBA_NUM_THREADS", 0)) or len(os.sched_getaffinity(0)) if hasattr(
-        os, "sched_getaffinity"
-    ) else (os.cpu_count() or 1)
+    limit = int(os.environ.get("NUMBA_NUM_THREADS", 0)) or _usable_cores()
     asked = _OPTIONS.get().threads
     return limit if asked is None else min(asked, limit)
+
+
+def _usable_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):  # Linux: respects taskset and containers
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -263,7 +263,9 @@ def lstsq(a: Array, b: Array, *, rcond: float | None = None, xp: Any, check: boo
 
 def norm(x: Array, *, axis: int | tuple[int, ...] | None = None, keepdims: bool = False, xp: Any) -> Array:
     """Euclidean norm without overflow or underflow of the squares."""
-    scale = xp.max(xp.abs(x), axis=axis, keepdims=True) if x.size else xp.zeros_like(xp.sum(x, axis=axis, keepdims=True))
+    if 0 in x.shape:
+        return xp.sum(x, axis=axis, keepdims=keepdims)
+    scale = xp.max(xp.abs(x), axis=axis, keepdims=True)
     safe = xp.where((scale > 0) & xp.isfinite(scale), scale, xp.ones_like(scale))
     out = xp.sqrt(xp.sum(xp.square(x / safe), axis=axis, keepdims=True)) * safe
     return out if keepdims else xp.sum(out, axis=axis)

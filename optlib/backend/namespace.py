@@ -127,8 +127,10 @@ def _host_floating(x: np.ndarray) -> np.ndarray:
 
 def asarray_on(host: np.ndarray, *, xp: Any, dtype: Any, device: Any) -> Array:
     """Put a host array on a device with a given dtype (cast on the host: a float32-only device accepts it)."""
-    name = str(dtype).rpartition(".")[2]
-    host = np.asarray(host, dtype=name)
+    try:
+        host = np.asarray(host, dtype=dtype)
+    except TypeError:  # a dtype object of torch or array-api-strict: "torch.float64"
+        host = np.asarray(host, dtype=str(dtype).rpartition(".")[2])
     if is_torch(xp) and not host.flags.writeable:
         host = host.copy()  # torch warns about sharing read-only memory
     return xp.asarray(host, dtype=dtype, device=device)

@@ -1,0 +1,131 @@
+"""Checkpoints: the state of a run in one file, written atomically and never used for another problem."""
+
+import hashlib
+import json
+import os
+import zipfile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import array_api_compat as compat
+import numpy as np
+
+from optlib.backend.namespace import to_numpy
+
+VERSION = 1
+
+
+class CheckpointError(ValueError):
+    """Raised when a checkpoint is corrupt, or belongs to another version, problem or method."""
+
+
+class Saved(NamedTuple):
+    """Content of a checkpoint: fields of the state, and the record of the run so far."""
+
+    fields: dict[str, Any]
+    record: dict[str, Any]
+
+
+def fingerprint(problem: Any) -> str:
+    """Return a hash of arrays, numbers and strings, nested in tuples, lists, dicts and objects that hold arrays."""
+    digest = hashlib.sha256()
+    _feed(digest, problem)
+    return digest.hexdigest()
+
+
+def _feed(digest: Any, item: Any) -> None:
+    if compat.is_array_api_obj(item):
+        host = np.ascontiguousarray(to_numpy(item))
+        digest.update(f"array{host.shape}{host.dtype}".encode())
+        digest.update(host.data if host.size else b"")
+    elif isinstance(item, dict):
+        for key in sorted(item):
+            digest.update(f"key{key}".encode())
+            _feed(digest, item[key])
+    elif isinstance(item, (list, tuple)):
+        digest.update(f"{len(item)}[".encode())
+        for part in item:
+            _feed(digest, part)
+    elif hasattr(item, "_map_arrays"):
+        digest.update(type(item).__qualname__.encode())
+
+        def visit(x: Any) -> Any:
+            _feed(digest, x)
+            return x
+
+        item._map_arrays(visit)
+    elif callable(item):
+        digest.update(f"{getattr(item, '__module__', '')}.{getattr(item, '__qualname__', type(item))}".encode())
+    else:
+        digest.update(repr(item).encode())
+
+
+def write_atomic(path: str | os.PathLike[str], content: bytes) -> None:
+    """Write a file so that at every moment the old or the new content is there whole (write, fsync, rename)."""
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def save(path: str | os.PathLike[str], state: Any, record: dict[str, Any], mark: str) -> None:
+    """Save a state (a flat NamedTuple) and the record of the run.
+
+    Parameters
+    ----------
+    path : path
+    state : NamedTuple
+        Fields are arrays, Python numbers, strings or None.
+    record : dict
+        JSON-able: iterations, time, history, counts.
+    mark : str
+        The fingerprint of problem and options.
+    """
+    from io import BytesIO  # noqa: PLC0415
+
+    arrays, plain = {}, {}
+    for name, value in state._asdict().items():
+        if value is None or isinstance(value, (bool, int, float, str)):
+            plain[name] = value
+        else:
+            arrays[f"array_{name}"] = to_numpy(value)
+    header = {"version": VERSION, "mark": mark, "plain": plain, "record": record}
+    buffer = BytesIO()
+    np.savez(buffer, header=np.frombuffer(json.dumps(header).encode(), dtype=np.uint8), **arrays)
+    write_atomic(path, buffer.getvalue())
+
+
+def load(path: str | os.PathLike[str], mark: str) -> Saved | None:
+    """Load a checkpoint; None if there is no file.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is corrupt, or was written for another problem, other options or another version.
+    """
+    path = Path(path)
+    if not path.exists():
+        return None
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            header = json.loads(bytes(archive["header"]))
+            arrays = {k.removeprefix("array_"): archive[k] for k in archive.files if k.startswith("array_")}
+        version, found, plain, record = (header[k] for k in ("version", "mark", "plain", "record"))
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as failure:
+        raise CheckpointError(
+            f"`checkpoint`: got {path.name}, which is not a readable checkpoint ({failure}). Fix: delete it."
+        ) from failure
+    if version != VERSION:
+        raise CheckpointError(f"`checkpoint`: got format version {version}; expected {VERSION}. Fix: delete the file.")
+    if found != mark:
+        raise CheckpointError(
+            f"`checkpoint`: got {path.name}, saved for another problem or other options. "
+            "Fix: use another file name, or delete it."
+        )
+    return Saved({**plain, **arrays}, record)

@@ -1,0 +1,102 @@
+"""Fixtures: backends, engines, and the hypothesis profiles."""
+
+import os
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any
+
+import array_api_compat
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, settings
+
+import optlib
+from optlib.backend import array_namespace, kernels
+from optlib.backend.namespace import asarray_on
+
+settings.register_profile("dev", max_examples=15, deadline=None, derandomize=True)
+settings.register_profile(
+    "ci", max_examples=40, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.register_profile("nightly", max_examples=1000, deadline=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "dev"))
+
+
+@dataclass(frozen=True)
+class Backend:
+    """One array library on one device with one dtype: ``backend.asarray(host)`` puts test data there."""
+
+    name: str
+    xp: Any
+    device: Any
+    dtype: Any
+    readonly: bool = False
+
+    def asarray(self, host: Any, dtype: Any = None) -> Any:
+        """Floating data in the dtype of the backend; integers and booleans keep theirs."""
+        host = np.asarray(host)
+        if dtype is None:
+            dtype = self.dtype if host.dtype.kind == "f" else getattr(self.xp, host.dtype.name)
+        x = asarray_on(host, xp=self.xp, dtype=dtype, device=self.device)
+        if self.readonly:
+            x = np.array(x)
+            x.flags.writeable = False
+        return x
+
+    @property
+    def eps(self) -> float:
+        return float(self.xp.finfo(self.dtype).eps)
+
+    @property
+    def rtol(self) -> float:
+        """Tolerance for results of a short stable computation."""
+        return 1e-9 if self.eps < 1e-10 else 2e-4
+
+    @property
+    def is_double(self) -> bool:
+        return self.eps < 1e-10
+
+
+def _backends() -> dict[str, Any]:
+    import array_api_strict as strict
+
+    numpy = array_namespace()
+    found = {
+        "numpy": Backend("numpy", numpy, None, np.dtype("float64")),
+        "numpy-readonly": Backend("numpy-readonly", numpy, None, np.dtype("float64"), readonly=True),
+        "strict": Backend("strict", strict, strict.Device("device1"), strict.float64),
+        "strict-float32": Backend("strict-float32", strict, strict.Device("no_float64"), strict.float32),
+    }
+    if find_spec("torch"):
+        import torch
+
+        found["torch"] = Backend("torch", array_api_compat.array_namespace(torch.empty(0)), "cpu", torch.float64)
+    return found
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--backend", default=None, help="run the tests of backends on this one only, for example cupy")
+
+
+def _selected(config: pytest.Config) -> dict[str, Any]:
+    found = _backends()
+    name = config.getoption("--backend")
+    if name == "cupy":
+        import cupy
+
+        return {"cupy": Backend("cupy", array_namespace(cupy.empty(0)), cupy.cuda.Device(), np.dtype("float64"))}
+    return {name: found[name]} if name else found
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "backend" in metafunc.fixturenames:
+        found = _selected(metafunc.config)
+        metafunc.parametrize("backend", list(found.values()), ids=list(found), scope="session")
+
+
+@pytest.fixture(scope="session", params=["auto", "generic"])
+def engine(request: pytest.FixtureRequest) -> Any:
+    """Run a test under both engines."""
+    with optlib.config(engine=request.param):
+        assert kernels.get_engine() == request.param
+        yield request.param
