@@ -25,12 +25,15 @@ the slice ``x[lo:hi]`` first and count from 0. A sum over the entries vectorises
 ``fastmath={"reassoc", "contract", "nsz"}``; that set does not reach into the functions here, which depend on the order
 of their operations and bring their own set.
 
-Largest error of ``exp_`` in units in the last place (ulp), over the whole range: 1.1, float64 and float32.
+Largest errors in units in the last place (ulp), float64 and float32, over the whole range: ``exp_`` 1.1, ``log_`` 0.9,
+``sincospi_`` 2.
 
 Numba's on-disk cache looks at the file of the calling function only: after an edit of this module, delete the cached
 kernels (``__pycache__/*.nb[ic]``) of its users.
 """
 
+# mypy: ignore-errors
+# The types here are those of Numba, not of Python.
 import math
 
 import numpy as np
@@ -143,4 +146,204 @@ def _exp(x):
             return _ZERO_32 if x < _EXP_MIN_32 else y
 
         return exp32
+    return None
+
+
+def log_(x):
+    """Natural logarithm of a float64 or float32 scalar, inside Numba code.
+
+    Parameters
+    ----------
+    x : float64 or float32 scalar
+        Any number, subnormal ones included.
+
+    Returns
+    -------
+    scalar of the dtype of `x`
+        log(x) within 0.9 ulp, -inf at 0, NaN for x < 0 and for NaN.
+
+    Notes
+    -----
+    x = 2^k (1 + f) with 1 + f in [sqrt(1/2), sqrt(2)), read off the bits; log(1 + f) is a series in s = f / (2 + f),
+    |s| < 0.172, of which f - f^2/2 is added last.
+    """
+    return math.log(x)
+
+
+_SQRT_HALF_BITS, _ONE_BITS = 0x3FE6A09E667F3BCD, 0x3FF0000000000000
+_SQRT_HALF_BITS_32, _ONE_BITS_32 = 0x3F3504F3, 0x3F800000
+_SMALLEST, _SMALLEST_32 = 2.2250738585072014e-308, np.float32(1.17549435e-38)  # normal numbers
+_RAISE_32, _RAISED_32 = np.float32(2.0**25), np.float32(25.0)
+_EXPONENT_ZERO_32 = np.float32(2.0**23 + 127)
+_HALF_32, _TWO_32, _NAN_32 = np.float32(0.5), np.float32(2.0), np.float32(np.nan)
+_L1, _L2, _L3 = np.float32(0.66666687), np.float32(0.39988777), np.float32(0.29580054)
+
+
+@overload(log_, jit_options=_INLINED)
+def _log(x):
+    if x == types.float64:
+
+        def log64(x):
+            subnormal = x < _SMALLEST
+            f, k = split_exponent_(x * 18014398509481984.0 if subnormal else x)
+            y = log1p_scaled_(f, k - 54.0 if subnormal else k)
+            y = y if x < np.inf else x
+            return y if x > 0.0 else (-np.inf if x == 0.0 else np.nan)
+
+        return log64
+    if x == types.float32:
+
+        def log32(x):
+            subnormal = x < _SMALLEST_32
+            f, k = split_exponent_(x * _RAISE_32 if subnormal else x)
+            y = log1p_scaled_(f, k - _RAISED_32 if subnormal else k)
+            y = y if x < _INF_32 else x
+            return y if x > _ZERO_32 else (-_INF_32 if x == _ZERO_32 else _NAN_32)
+
+        return log32
+    return None
+
+
+def split_exponent_(x):
+    """Return (f, k), floats with x = 2^k (1 + f) and 1 + f in [sqrt(1/2), sqrt(2)), for a positive normal x."""
+    mantissa, k = math.frexp(x)
+    return (mantissa - 1.0, k) if mantissa >= math.sqrt(0.5) else (2.0 * mantissa - 1.0, k - 1)
+
+
+@overload(split_exponent_, jit_options=_INLINED)
+def _split_exponent(x):
+    if x == types.float64:
+
+        def split64(x):
+            shifted = _to_bits(x) + (_ONE_BITS - _SQRT_HALF_BITS)
+            k = _from_bits((shifted >> 52) | 0x4330000000000000) - 4503599627371519.0  # 2^52 + 1023
+            return _from_bits((shifted & 0xFFFFFFFFFFFFF) + _SQRT_HALF_BITS) - 1.0, k
+
+        return split64
+    if x == types.float32:
+
+        def split32(x):
+            shifted = np.int32(_to_bits(x) + (_ONE_BITS_32 - _SQRT_HALF_BITS_32))
+            k = _from_bits(np.int32(((shifted >> 23) & 0xFF) | 0x4B000000)) - _EXPONENT_ZERO_32
+            return _from_bits(np.int32((shifted & 0x7FFFFF) + _SQRT_HALF_BITS_32)) - _ONE_32, k
+
+        return split32
+    return None
+
+
+def log1p_scaled_(f, k):
+    """Return log(1 + f) + k ln 2 for 1 + f in [sqrt(1/2), sqrt(2)] and a whole number k, both floats."""
+    return math.log1p(f) + k * math.log(2.0)
+
+
+@overload(log1p_scaled_, jit_options=_INLINED)
+def _log1p_scaled(f, k):
+    if f == types.float64:
+
+        def log1p64(f, k):
+            s = f / (2.0 + f)
+            z = s * s
+            p = 0.14616585424888623
+            p = p * z + 0.15331710618210773
+            p = p * z + 0.18182889455674947
+            p = p * z + 0.22222211130259878
+            p = p * z + 0.2857142862600327
+            p = p * z + 0.39999999999899444
+            p = p * z + 0.666666666666667
+            square = 0.5 * f * f
+            return k * _LN2_HIGH - ((square - (s * (square + p * z) + k * _LN2_LOW)) - f)
+
+        return log1p64
+    if f == types.float32:
+
+        def log1p32(f, k):
+            s = f / (_TWO_32 + f)
+            z = s * s
+            p = _L3
+            p = p * z + _L2
+            p = p * z + _L1
+            square = _HALF_32 * f * f
+            return k * _LN2_HIGH_32 - ((square - (s * (square + p * z) + k * _LN2_LOW_32)) - f)
+
+        return log1p32
+    return None
+
+
+def sincospi_(r, quadrant):
+    """Sine and cosine of pi (r + quadrant / 2), inside Numba code.
+
+    Parameters
+    ----------
+    r : float64 or float32 scalar
+        The angle within the quadrant in half turns, |r| <= 1/4.
+    quadrant : int
+        Number of quarter turns; its last two bits count.
+
+    Returns
+    -------
+    sin, cos : scalars of the dtype of `r`
+        Both within 2 ulp.
+
+    Notes
+    -----
+    An angle in turns, an integer fraction of a power of two, splits into `r` and `quadrant` without rounding.
+    """
+    angle = math.pi * (r + 0.5 * (quadrant % 4))
+    return math.sin(angle), math.cos(angle)
+
+
+_S0, _S1, _S2, _S3 = (
+    np.float32(c) for c in (3.1415927410125732, -5.167707920074463, 2.549766778945923, -0.589074075222)
+)
+_C1, _C2, _C3, _C4 = (
+    np.float32(c) for c in (-4.934802055358887, 4.05871057510376, -1.3351378440857, 0.232125088572502)
+)
+
+
+@overload(sincospi_, jit_options=_INLINED)
+def _sincospi(r, quadrant):
+    if r == types.float64:
+
+        def sincospi64(r, quadrant):
+            z = r * r
+            p = 0.0004615313805851339
+            p = p * z - 0.0073700215052934955
+            p = p * z + 0.08214586917478434
+            p = p * z - 0.5992645289394928
+            p = p * z + 2.550164039873374
+            p = p * z - 5.167712780049954
+            p = p * z + 3.141592653589793
+            sine = p * r
+            p = -0.00010370073638949864
+            p = p * z + 0.0019294938588529202
+            p = p * z - 0.025806887963676355
+            p = p * z + 0.2353306302839623
+            p = p * z - 1.335262768853809
+            p = p * z + 4.058712126416765
+            p = p * z - 4.934802200544679
+            cosine = p * z + 1.0
+            odd = quadrant & 1 != 0
+            first, second = (cosine, sine) if odd else (sine, cosine)
+            return (-first if quadrant & 2 != 0 else first), (-second if (quadrant + 1) & 2 != 0 else second)
+
+        return sincospi64
+    if r == types.float32:
+
+        def sincospi32(r, quadrant):
+            z = r * r
+            p = _S3
+            p = p * z + _S2
+            p = p * z + _S1
+            p = p * z + _S0
+            sine = p * r
+            p = _C4
+            p = p * z + _C3
+            p = p * z + _C2
+            p = p * z + _C1
+            cosine = p * z + _ONE_32
+            odd = quadrant & 1 != 0
+            first, second = (cosine, sine) if odd else (sine, cosine)
+            return (-first if quadrant & 2 != 0 else first), (-second if (quadrant + 1) & 2 != 0 else second)
+
+        return sincospi32
     return None
