@@ -26,7 +26,7 @@ IGNORED = {
 }
 # A one-line docstring is enough for a method and for what only developers call.
 ONE_LINE_MAY_OMIT = {"PR01", "RT01", "RT03"}
-DEVELOPERS = ("optlib.backend", "optlib._core")
+DEVELOPERS = ("optlib.backend", "optlib._core", "optlib.experiments")
 
 
 def public_modules():

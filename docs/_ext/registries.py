@@ -5,6 +5,8 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
+from docutils import nodes
+from sphinx import addnodes
 from sphinx.util.docutils import SphinxDirective
 
 # Module -> title of its page, in the order of the reference.
@@ -69,13 +71,31 @@ def show_kernels_as_functions(app):
 
 
 class _Table(SphinxDirective):
+    """A table whose rows come from a registry; the first row is the header, a cell is text or a list of nodes."""
+
+    def rows(self):
+        raise NotImplementedError
+
     def run(self):
         header, *rows = self.rows()
-        lines = [".. list-table::", "   :header-rows: 1", ""]
-        for row in [header, *rows]:
-            for i, cell in enumerate(row):
-                lines.append(f"   {'*' if i == 0 else ' '} - {cell}")
-        return self.parse_text_to_nodes("\n".join(lines))
+        group = nodes.tgroup(cols=len(header))
+        group += [nodes.colspec(colwidth=1) for _ in header]
+        group += nodes.thead("", self._row(header))
+        group += nodes.tbody("", *(self._row(row) for row in rows))
+        return [nodes.table("", group, classes=["colwidths-auto"])]
+
+    @staticmethod
+    def _row(cells):
+        content = [[nodes.Text(cell)] if isinstance(cell, str) else cell for cell in cells]
+        return nodes.row("", *(nodes.entry("", nodes.paragraph("", "", *cell)) for cell in content))
+
+
+def _link(name):
+    """Reference to the page of a function or class."""
+    target = addnodes.pending_xref(
+        "", refdomain="py", reftype="obj", reftarget=f"optlib.{name}", refexplicit=False, refwarn=True
+    )
+    return target + nodes.literal("", name)
 
 
 class CapabilityTable(_Table):
@@ -85,15 +105,35 @@ class CapabilityTable(_Table):
         from optlib.backend.capabilities import BACKENDS, SOLVERS
 
         shown = [b for b in BACKENDS if b != "strict"]
-        yield ["Solver", *(b for b in shown), "Sequential", "Gradients of the value"]
+        yield ["Solver", *shown, "Sequential", "Gradients of the value"]
         for name, row in sorted(SOLVERS.items()):
-            marks = ["yes" if b in row.backends else "" for b in shown]
-            gradients = ", ".join(f"``{g}``" for g in row.gradients)
-            yield [f":func:`optlib.{name}`", *marks, "yes" if row.sequential else "", gradients]
+            marks = ["yes" if b in row.backends else "no" for b in shown]
+            yield [[_link(name)], *marks, "yes" if row.sequential else "no", ", ".join(row.gradients) or "none"]
+
+
+class ClaimsTable(_Table):
+    """One row a claim: statement, source, what is measured, the criterion."""
+
+    def rows(self):
+        from optlib.experiments import experiments
+
+        yield ["Claim", "Statement", "Source", "Measured", "Holds if", "Kind"]
+        for module in experiments().values():
+            for claim in module.CLAIMS:
+                kind = "theorem or promise" if claim.proven else "published observation"
+                yield [
+                    [nodes.literal("", claim.id)],
+                    claim.statement,
+                    claim.source,
+                    claim.quantity,
+                    str(claim.criterion),
+                    kind,
+                ]
 
 
 def setup(app):
     app.add_directive("capability-table", CapabilityTable)
+    app.add_directive("claims-table", ClaimsTable)
     app.connect("config-inited", write_api_pages)
     app.connect("builder-inited", show_kernels_as_functions)
     return {"parallel_read_safe": True}
