@@ -22,7 +22,7 @@ _NAMES = {
     "to_numpy": "optlib.backend",
 }
 
-__all__ = [*_SUBPACKAGES, *_NAMES, "__version__"]
+__all__ = ["__version__", *_SUBPACKAGES, *_NAMES]  # noqa: PLE0604 - all are strings
 
 
 def __getattr__(name: str) -> Any:

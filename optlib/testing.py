@@ -96,7 +96,7 @@ def check_gradient(
 def check_solver_contract(
     solver: Callable[..., Result], *args: Any, like: Any, iterations: int = 6, **options: Any
 ) -> None:
-    """Assert that a solver keeps the contract: fields, history, resume law, callbacks, limits, inputs, dtype and device.
+    """Assert that a solver keeps the contract: fields, history, resume law, callbacks, limits, inputs, dtype, device.
 
     Parameters
     ----------

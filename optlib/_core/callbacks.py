@@ -25,7 +25,7 @@ class progress:  # noqa: N801 - used like a function
 
     def __init__(self, label: str = "") -> None:
         try:
-            from rich import progress as bars  # noqa: PLC0415
+            from rich import progress as bars
         except ImportError as failure:
             raise ImportError("optlib.progress needs rich. Fix: pip install 'optlib[experiments]'.") from failure
         self._label = label

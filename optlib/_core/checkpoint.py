@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import zipfile
+from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -65,11 +66,11 @@ def write_atomic(path: str | os.PathLike[str], content: bytes) -> None:
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with open(temporary, "wb") as file:
+        with temporary.open("wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -87,8 +88,6 @@ def save(path: str | os.PathLike[str], state: Any, record: dict[str, Any], mark:
     mark : str
         The fingerprint of problem and options.
     """
-    from io import BytesIO  # noqa: PLC0415
-
     arrays, plain = {}, {}
     for name, value in state._asdict().items():
         if value is None or isinstance(value, (bool, int, float, str)):
@@ -97,7 +96,8 @@ def save(path: str | os.PathLike[str], state: Any, record: dict[str, Any], mark:
             arrays[f"array_{name}"] = to_numpy(value)
     header = {"version": VERSION, "mark": mark, "plain": plain, "record": record}
     buffer = BytesIO()
-    np.savez(buffer, header=np.frombuffer(json.dumps(header).encode(), dtype=np.uint8), **arrays)
+    arrays["header"] = np.frombuffer(json.dumps(header).encode(), dtype=np.uint8)
+    np.savez(buffer, allow_pickle=False, **arrays)
     write_atomic(path, buffer.getvalue())
 
 
@@ -113,7 +113,7 @@ def load(path: str | os.PathLike[str], mark: str) -> Saved | None:
     if not path.exists():
         return None
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             header = json.loads(bytes(archive["header"]))
             arrays = {k.removeprefix("array_"): archive[k] for k in archive.files if k.startswith("array_")}
         version, found, plain, record = (header[k] for k in ("version", "mark", "plain", "record"))

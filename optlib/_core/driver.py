@@ -106,7 +106,7 @@ def prepare_init(init: Any, state_class: type) -> tuple[Any, Any]:
 
 
 def resume_state(saved: checkpoints.Saved, state_class: type, like: Array) -> Any:
-    """Rebuild the state of a method from a checkpoint, its floating arrays with the namespace and device of ``like``."""
+    """Rebuild the state of a method from a checkpoint, its arrays with the namespace and device of ``like``."""
     return state_class(**{name: _restore(value, like) for name, value in saved.fields.items()})
 
 
@@ -247,7 +247,9 @@ def run(
                     status = Status.STALLED
                 if callback is not None and status is not Status.NONFINITE:
                     if not record:
-                        history = History({k: [float(v)] for k, v in {"nit": step.nit, "time": elapsed, **values}.items()})
+                        history = History(
+                            {k: [float(v)] for k, v in {"nit": step.nit, "time": elapsed, **values}.items()}
+                        )
                     try:
                         callback(intermediate(step))
                     except StopIteration:
@@ -305,7 +307,13 @@ def _measure(step: Step, xp: Any) -> dict[str, float]:
 
 
 def _verdict(
-    step: Step, values: Mapping[str, float], tol: float | None, done: int, maxiter: int, elapsed: float, limit: float | None
+    step: Step,
+    values: Mapping[str, float],
+    tol: float | None,
+    done: int,
+    maxiter: int,
+    elapsed: float,
+    limit: float | None,
 ) -> Status | None:
     if not all(math.isfinite(v) for v in values.values()):
         return Status.NONFINITE
@@ -344,5 +352,7 @@ class _Table:
 
     def end(self, result: Result) -> None:
         if self._disp:
-            text = f"{self._method}: {result.message}; {result.nit} iterations, {result.time:.3g} s, {result.certificate}"
+            text = (
+                f"{self._method}: {result.message}; {result.nit} iterations, {result.time:.3g} s, {result.certificate}"
+            )
             sys.stdout.write(text + "\n")

@@ -8,7 +8,7 @@ from typing import Any
 import array_api_compat as compat
 import numpy as np
 
-from optlib.backend.namespace import Array, array_namespace, as_floating, default_float, device_of
+from optlib.backend.namespace import Array, array_namespace, as_floating, default_float, device_of, to_numpy
 
 
 def error(name: str, got: Any, expected: str, fix: str = "", kind: type[Exception] = ValueError) -> Exception:
@@ -53,11 +53,11 @@ def scalar(
     """
     what = _range_text(low, high, low_open, high_open, integer, finite)
     if compat.is_array_api_obj(value) and value.shape == () and not isinstance(value, np.generic):
-        value = float(value) if not integer else int(value)
+        value = to_numpy(value).item()
     kind = numbers.Integral if integer else numbers.Real
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, kind):
         raise error(name, _describe(value), what, fix, TypeError)
-    number = int(value) if integer else float(value)
+    number: float = int(value) if isinstance(value, numbers.Integral) and integer else float(value)
     below = number < low or (low_open and number == low)
     above = number > high or (high_open and number == high)
     if math.isnan(number) or (finite and math.isinf(number)) or below or above:

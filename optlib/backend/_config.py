@@ -10,7 +10,7 @@ class _Options(NamedTuple):
     threads: int | None = None
 
 
-_OPTIONS: ContextVar[_Options] = ContextVar("optlib_options", default=_Options())
+_OPTIONS: ContextVar[_Options] = ContextVar("optlib_options", default=_Options())  # noqa: B039 - immutable
 
 
 class config:  # noqa: N801 - used like a function
@@ -44,7 +44,7 @@ class config:  # noqa: N801 - used like a function
     def __init__(self, *, engine: str | None = None, threads: int | None = None) -> None:
         if engine not in (None, "auto", "generic"):
             raise ValueError(f"`engine`: got {engine!r}; expected 'auto' or 'generic'.")
-        if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
+        if threads is not None and (type(threads) is not int or threads < 1):
             raise ValueError(f"`threads`: got {threads!r}; expected an integer >= 1.")
         self._previous = _OPTIONS.get()
         _OPTIONS.set(_Options(engine or self._previous.engine, threads or self._previous.threads))
@@ -63,7 +63,7 @@ def get_engine() -> str:
 
 def get_threads() -> int:
     """Return the largest number of CPU threads that a kernel may use now."""
-    limit = int(os.environ.get("NUMBA_NUM_THREADS", 0)) or _usable_cores()
+    limit = int(os.environ.get("NUMBA_NUM_THREADS", "0")) or _usable_cores()
     asked = _OPTIONS.get().threads
     return limit if asked is None else min(asked, limit)
 

@@ -47,6 +47,7 @@ class Kernel:
         return self._variant("cuda")
 
     def __call__(self, *args: Any, xp: Any, **kwargs: Any) -> Any:
+        """Run the variant that fits the namespace and the engine."""
         if get_engine() == "auto":
             kind = "numba" if is_numpy(xp) else "cuda" if is_cupy(xp) else None
             variant = self._variant(kind) if kind else None

@@ -100,7 +100,7 @@ def solve_triangular(a: Array, b: Array, *, lower: bool = True, trans: bool = Fa
         return torch.linalg.solve_triangular(a, b, upper=not lower)
     if (is_numpy(xp) or is_cupy(xp)) and a.ndim == 2 and b.ndim == 2 and a.shape[-1]:
         if is_numpy(xp):
-            from scipy.linalg.lapack import get_lapack_funcs  # noqa: PLC0415 - SciPy's wrapper raises on a zero pivot
+            from scipy.linalg.lapack import get_lapack_funcs  # SciPy's wrapper raises on a zero pivot
 
             (trtrs,) = get_lapack_funcs(("trtrs",), (a, b))
             x, info = trtrs(a, b, lower=lower, trans=int(trans))
@@ -135,7 +135,7 @@ def solve(a: Array, b: Array, *, xp: Any, check: bool = True) -> Array:
         return solve(a, b[:, None], xp=xp, check=check)[..., 0]
     if a.shape[-1] == 0:
         return b
-    shape = (*xpx.broadcast_shapes(a.shape[:-2], b.shape[:-2]), *b.shape[-2:])
+    shape = (*np.broadcast_shapes(a.shape[:-2], b.shape[:-2]), *b.shape[-2:])
     b = xp.broadcast_to(b, shape)
     joined = xp.concat([xp.broadcast_to(a, (*shape[:-2], *a.shape[-2:])), b], axis=-1)
     n = a.shape[-1]
@@ -187,7 +187,7 @@ def eigh(a: Array, *, xp: Any, check: bool = True) -> tuple[Array, Array]:
     """
     n = a.shape[-1]
     if n == 0:
-        return a[..., 0], a
+        return xp.sum(a, axis=-1), a
     unit, scale = _unit(a, xp)
     bad = ~_finite(unit, xp)
     eye = xp.eye(n, dtype=a.dtype, device=a.device)
@@ -216,8 +216,10 @@ def svd(a: Array, *, xp: Any, check: bool = True) -> tuple[Array, Array, Array]:
     k = min(m, n)
     if k == 0:
         empty = xp.zeros((*a.shape[:-2], 0), dtype=a.dtype, device=a.device)
-        return empty[..., None, :] * xp.ones((m, 1), dtype=a.dtype, device=a.device), empty, empty[..., None] * xp.ones(
-            (1, n), dtype=a.dtype, device=a.device
+        return (
+            empty[..., None, :] * xp.ones((m, 1), dtype=a.dtype, device=a.device),
+            empty,
+            empty[..., None] * xp.ones((1, n), dtype=a.dtype, device=a.device),
         )
     unit, scale = _unit(a, xp)
     bad = ~_finite(unit, xp)

@@ -200,8 +200,10 @@ def to_device(obj: Any, backend: str) -> Any:
 
     def move(x: Array) -> Array:
         host = to_numpy(x)
-        return xp.asarray(host if host.flags.writeable else host.copy(), device=device) if device else xp.asarray(
-            host if host.flags.writeable else host.copy()
+        return (
+            xp.asarray(host if host.flags.writeable else host.copy(), device=device)
+            if device
+            else xp.asarray(host if host.flags.writeable else host.copy())
         )
 
     return _map(obj, move)

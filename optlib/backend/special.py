@@ -5,7 +5,9 @@ from typing import Any
 from optlib.backend.namespace import Array
 
 
-def logsumexp(x: Array, *, axis: int | tuple[int, ...] = -1, keepdims: bool = False, b: Array | None = None, xp: Any) -> Array:
+def logsumexp(
+    x: Array, *, axis: int | tuple[int, ...] = -1, keepdims: bool = False, b: Array | None = None, xp: Any
+) -> Array:
     """``log(sum(b * exp(x)))`` without overflow; -inf for an empty or all -inf slice.
 
     Parameters
@@ -23,7 +25,9 @@ def logsumexp(x: Array, *, axis: int | tuple[int, ...] = -1, keepdims: bool = Fa
     shift = xp.where(xp.isfinite(top), top, xp.zeros_like(top))
     e = xp.exp(x - shift)
     total = xp.sum(e if b is None else b * e, axis=axis, keepdims=True)
-    out = xp.log(total) + shift
+    empty = total == 0
+    minus_inf = xp.asarray(-xp.inf, dtype=x.dtype, device=x.device)
+    out = xp.where(empty, minus_inf, xp.log(xp.where(empty, xp.ones_like(total), total)) + shift)
     return out if keepdims else xp.squeeze(out, axis=axis)
 
 
@@ -52,7 +56,8 @@ def kl_div(x: Array, y: Array, *, xp: Any) -> Array:
     s = xp.where(small, d, xp.zeros_like(d))
     # y * ((1 + d) log1p(d) - d), by its alternating series where even this cancels
     near = v * xp.where(
-        xp.abs(s) < 1e-2, s * s * (0.5 + s * (-1.0 / 6 + s * (1.0 / 12 + s * (-1.0 / 20 + s * (1.0 / 30 - s / 42))))),
+        xp.abs(s) < 1e-2,
+        s * s * (0.5 + s * (-1.0 / 6 + s * (1.0 / 12 + s * (-1.0 / 20 + s * (1.0 / 30 - s / 42))))),
         (1.0 + s) * xp.log1p(s) - s,
     )
     # log x - log y: the quotient may overflow

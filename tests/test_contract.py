@@ -1,0 +1,24 @@
+"""Every registered solver keeps the solver contract on every backend that it supports, under both engines."""
+
+import pytest
+
+from optlib.backend import backend_name
+from optlib.backend.capabilities import SOLVERS
+from optlib.testing import check_solver_contract
+from tests.cases import collect, import_everything
+
+import_everything()
+CASES = collect("contract_cases")
+
+
+def test_every_solver_has_a_case():
+    assert set(CASES) == set(SOLVERS)
+
+
+@pytest.mark.parametrize("name", sorted(CASES))
+def test_contract(name, backend, engine):
+    entry = SOLVERS[name]
+    if backend_name(backend.xp) not in entry.backends:
+        pytest.skip(f"{name} does not support {backend.name}")
+    args, options = CASES[name](backend)
+    check_solver_contract(entry.solver, *args, like=backend.asarray([0.0]), **options)
