@@ -225,6 +225,16 @@ def _map(obj: Any, move: Any) -> Any:
     raise TypeError(f"`obj`: got {type(obj).__name__}; expected an array or an optlib object that holds arrays.")
 
 
+def device_name(x: Array) -> str:
+    """Return the name of the device that holds an array, for reports: ``"cpu"`` or the name of the GPU."""
+    xp = array_namespace(x)
+    if is_cupy(xp):
+        return xp.cuda.runtime.getDeviceProperties(x.device.id)["name"].decode()
+    if is_torch(xp) and x.is_cuda:
+        return import_module("torch").cuda.get_device_name(x.device)
+    return "cpu"
+
+
 def synchronize(xp: Any) -> None:
     """Wait until the device has finished its work (needed before a clock is read)."""
     if is_cupy(xp):
