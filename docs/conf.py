@@ -26,7 +26,7 @@ extensions = [
     "myst_parser",
     "sphinx_design",
 ]
-exclude_patterns = ["_build", "examples", "**/GALLERY_HEADER.rst"]
+exclude_patterns = ["_build", "examples", "guide/benchmarks.md", "**/GALLERY_HEADER.rst"]
 templates_path = ["_templates"]
 nitpicky = False
 
