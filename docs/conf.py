@@ -4,11 +4,10 @@ import os
 import sys
 from pathlib import Path
 
-DOCS = Path(__file__).parent
-sys.path[:0] = [str(DOCS.parent), str(DOCS / "_ext")]
-os.environ.setdefault("MPLBACKEND", "agg")
-
 import optlib
+
+sys.path.insert(0, str(Path(__file__).parent / "_ext"))
+os.environ.setdefault("MPLBACKEND", "agg")
 
 project = "optlib"
 author = "The optlib developers"
@@ -28,7 +27,7 @@ extensions = [
 ]
 exclude_patterns = ["_build", "examples", "guide/benchmarks.md", "**/GALLERY_HEADER.rst"]
 templates_path = ["_templates"]
-nitpicky = False
+default_role = "py:obj"
 
 autodoc_typehints = "none"
 autosummary_generate = True

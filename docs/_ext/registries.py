@@ -26,11 +26,15 @@ PAGES = {
 
 def write_api_pages(app, config):
     folder = Path(app.srcdir) / "api"
+    documented = {}  # object -> its page: what is exported twice has it where it comes first
     index = ["API reference", "=============", "", ".. toctree::", "   :maxdepth: 1", ""]
     for name, title in PAGES.items():
         index.append(f"   {title} <{name}>")
-        _write(folder / f"{name}.rst", _page(import_module(name), title))
+        _write(folder / f"{name}.rst", _page(import_module(name), title, documented))
     _write(folder / "index.rst", "\n".join(index) + "\n")
+    for path in (folder / "generated").glob("*.rst"):  # of an earlier build
+        if path.name not in documented.values():
+            path.unlink()
 
 
 def _write(path, text):
@@ -38,12 +42,15 @@ def _write(path, text):
         path.write_text(text)
 
 
-def _page(module, title):
+def _page(module, title, documented):
     from optlib.backend.kernels import Kernel
 
     groups = {"Classes": [], "Functions": [], "Modules": []}
     for name in sorted(module.__all__, key=str.lower):
         obj = getattr(module, name)
+        if id(obj) in documented:
+            continue
+        documented[id(obj)] = f"{module.__name__}.{name}.rst"
         if inspect.isclass(obj):
             groups["Classes"].append(name)
         elif inspect.isfunction(obj) or isinstance(obj, Kernel):
@@ -61,7 +68,7 @@ def _page(module, title):
 
 
 def show_kernels_as_functions(app):
-    """Put the reference function in the place of every kernel: the reader wants its signature (after the gallery ran)."""
+    """Put its reference in the place of every kernel, after the gallery ran: the reader wants the signature."""
     from optlib.backend.kernels import Kernel
 
     for module in [m for name, m in sys.modules.items() if name.partition(".")[0] == "optlib"]:
