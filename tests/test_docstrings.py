@@ -18,14 +18,16 @@ IGNORED = {
     "SA01",  # See Also
     "ES01",  # an extended summary
     "GL01",  # the summary stands on the line of the quotes
+    "PR06",  # types are in words
+    "PR07",  # a name and a type may say it all; solvers describe every parameter, see below
     "PR08",  # a description may begin with a symbol
     "SS05",  # "The loss of ..." is a good first line
     "RT02",  # returned values may be named
     "RT04",
     "YD01",
 }
-# A one-line docstring is enough for a method and for what only developers call.
-ONE_LINE_MAY_OMIT = {"PR01", "RT01", "RT03"}
+# A sentence is enough for a method, and for what only developers call.
+SENTENCE_MAY_OMIT = {"PR01", "RT01", "RT03"}
 DEVELOPERS = ("optlib.backend", "optlib._core", "optlib.experiments")
 
 
@@ -74,11 +76,16 @@ def test_numpydoc(name):
         assert inspect.getdoc(obj), "a module says what it holds"
         return
     found = {code: text for code, text in validate(get_doc_object(obj))["errors"] if code not in IGNORED}
-    one_line = "\n" not in (inspect.getdoc(obj) or "")
     is_method = not inspect.isclass(obj) and "." in getattr(obj, "__qualname__", ".")
-    if one_line and (is_method or name.startswith(DEVELOPERS)):
-        found = {code: text for code, text in found.items() if code not in ONE_LINE_MAY_OMIT}
+    if is_method or name.startswith(DEVELOPERS) or documents_its_fields(obj):
+        found = {code: text for code, text in found.items() if code not in SENTENCE_MAY_OMIT}
     assert not found
+
+
+def documents_its_fields(obj):
+    """Whether a dataclass or NamedTuple describes its fields as attributes, which are its parameters too."""
+    fields = getattr(obj, "__dataclass_fields__", getattr(obj, "_fields", None))
+    return fields is not None and set(fields) <= {entry.name for entry in get_doc_object(obj)["Attributes"]}
 
 
 @pytest.mark.parametrize("name", sorted(SOLVERS))
@@ -87,6 +94,8 @@ def test_solver_sections(name):
     doc = get_doc_object(solver)
     for section in ("Parameters", "Returns", "Notes", "References"):
         assert doc[section], f"{name} lacks the section {section}"
+    undescribed = [entry.name for entry in doc["Parameters"] if not entry.desc]
+    assert not undescribed, f"{name} does not describe {undescribed}"
     notes = "\n".join(doc["Notes"])
     for word in ("Stopping", "Cost"):
         assert word in notes, f"the Notes of {name} lack a paragraph '{word}'"
