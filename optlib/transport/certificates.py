@@ -1,0 +1,258 @@
+r"""Certificates of entropic transport: bounds on the optimum, computed from a potential and the data alone.
+
+Notation: ``a`` and ``b`` have sums ``M_a`` and ``M_b`` (both ``M`` in balanced problems), the regulariser is
+``eps KL(P | a b')`` with ``KL(p | q) = sum p log(p / q) - p + q``, and potentials ``f, g`` define the plan
+``P_ij = a_i b_j exp((f_i + g_j - C_ij) / eps)``.
+
+**Balanced problems.** ``f`` is recomputed from ``g`` as the soft C-transform, so that ``P 1 = a`` and the dual
+objective is ``D = <f, a> + <g, b> - eps (M - M^2)``. Let ``c = P' 1``, ``delta = sum |c - b|``, ``y = min(1, b / c)``,
+``Q = P diag(y)``, ``k = Q' 1 = min(b, c)``, ``p = a - Q 1 = P (1 - y)``, ``q = b - k``; the masses are ``sum Q = s``
+and ``sum p = sum q = h = M - s = delta / 2``. Altschuler's rounding ``R = Q + E``, ``E = p q' / h``, has the marginals
+``a`` and ``b``, and its primal objective minus ``D`` is exactly ``eps KL(R | P)``. That would take a logarithm per
+entry; but ``R`` is the mean of ``(M / s) Q`` and ``(M / h) E`` with weights ``s / M`` and ``h / M``, and the relative
+entropy is convex:
+
+    KL(R | P) <= sum Q log(Q / P) + s log(M / s) + sum E log(E / P) + h log(M / h).
+
+As ``Q / P = y`` and ``E / (a b')`` is a product, everything but ``<C, E>`` is a sum over one index:
+
+    gap <= eps [<k, log y> + s log(M / s)]
+           + <C, E> - <f, p> - <g, q> + eps [<p, log(p / a)> + <q, log(q / b)> + h log(M / h^2)].
+
+Every term has the size of ``h``: no large numbers cancel, and a gap of 1e-15 is as accurate as one of 1. The first
+line is of second order in ``h``, the second is ``eps h KL(E / h | P / M)``.
+
+*Scale.* If ``g`` is a soft C-transform too, ``C - f - g <= 2 range(C) + eps log M``; moreover ``<k, log y>``,
+``<p, log(p / a)>`` and ``<q, log(q / b)>`` are at most 0, and ``s log(M / s) <= h``. Hence, with the relative residual
+``r = delta / M``, ``gap <= (r / 2) M [2 range(C) + eps (1 + 2 log(2 / r))]``. This increases in ``r``, so
+
+    r <= tol   implies   gap <= tol * scale,   scale = M [range(C) + eps (1 / 2 + log(2 / tol))].
+
+*Linear program.* ``<C, R>`` is an upper bound of ``min <C, P>``. For any ``g``, the hard C-transforms
+``f^c_i = min_j (C_ij - g_j)`` and ``g^c_j = min_i (C_ij - f^c_i)`` satisfy ``f^c_i + g^c_j <= C_ij``, so
+``<f^c, a> + <g^c, b>`` is a lower bound.
+
+**Penalised marginals.** With ``rho_1 KL(P 1 | a)`` in the objective (``rho_2`` likewise) every plan is feasible on that
+side, and primal minus dual is, exactly,
+
+    gap = rho_1 KL(P 1 | a exp(-f / rho_1)) + rho_2 KL(P' 1 | b exp(-g / rho_2)).
+
+Its scale is the objective of the empty plan or ``sqrt(M_a M_b) (max |C| + eps)``, whichever is less.
+
+**Rounding errors.** All is computed in the widest precision of the device. What is left is added to the gap and taken
+off the lower bounds: ``8 u`` times the size of the terms, with ``u`` the spacing of numbers at 1, and the cost
+``scale / M`` per unit of the mass by which the rows of the plan as computed miss ``a``. A float32 problem gets its
+potentials in float32; what this last rounding does to the marginals counts in the residual.
+"""
+
+import math
+from typing import Any
+
+from optlib._core import Certificate
+from optlib.backend import Array, to_numpy
+from optlib.backend.special import kl_div, xlogy
+from optlib.transport import passes
+from optlib.transport._problem import Problem
+from optlib.transport.plan import EntropicPlan
+
+
+def certify(problem: Problem, reg: float, g: Array, *, tol: float | None) -> dict[str, Any]:
+    """Turn a column potential into an answer with its certificate.
+
+    Parameters
+    ----------
+    problem : Problem
+    reg : float
+    g : array, shape (m,)
+        Any finite numbers are legal; good ones give a small gap. Entries of targets without mass are ignored.
+    tol : float or None
+        Tolerance of the run, for the certificate.
+
+    Returns
+    -------
+    dict
+        The fields of `TransportResult` that this determines: ``certificate``, ``x``, ``potentials``, ``plan``,
+        ``fun``, ``value``, ``value_linear``, ``dual_value``, ``gap``, ``lp_bounds``, ``marginal_error``.
+
+    Notes
+    -----
+    Balanced: two passes over the cost with an exponential per entry and three without. Penalised: two with one.
+    """
+    xp, wide = problem.xp, problem.double()
+    g = xp.astype(g, wide.dtype)
+    if problem.balanced:
+        f, g, found = _balanced(wide, reg, g, tol)
+    elif math.isinf(problem.rho[1]):  # the marginal that is a constraint must be that of the rows
+        f, _ = passes.sweep(wide.cost, g, wide.a, wide.b, reg, rho=wide.rho[0])
+        g, f, found = _penalised(wide.T, reg, f)
+    else:
+        f, g, found = _penalised(wide, reg, g)
+
+    u, v = xp.astype(f, problem.dtype), xp.astype(g, problem.dtype)
+    moved = 0.0
+    if problem.dtype != wide.dtype:
+        change = xp.sum(wide.a * xp.abs(xp.expm1((xp.astype(u, wide.dtype) - f) / reg)))
+        moved = 2.0 * float(change + xp.sum(wide.b * xp.abs(xp.expm1((xp.astype(v, wide.dtype) - g) / reg))))
+    mass, constrained = min(problem.mass), math.inf in problem.rho
+    gap = found["gap"]
+    certificate = Certificate(
+        kind="duality_gap",
+        value=gap,
+        scale=found.pop("scale"),
+        tol=tol,
+        residual=(found.pop("residual") + moved / mass) if constrained else 0.0,
+    )
+    found["marginal_error"] += moved
+    value = found["dual_value"] + gap
+    plan = EntropicPlan(problem.cost, problem.a, problem.b, u, v, reg)
+    return {
+        "certificate": certificate,
+        "x": (u, v),
+        "potentials": (u, v),
+        "plan": plan,
+        "fun": value,
+        "value": value,
+        **found,
+    }
+
+
+def _balanced(problem: Problem, eps: float, g: Array, tol: float | None) -> tuple[Array, Array, dict[str, Any]]:
+    cost, a, b, xp, mass = problem.cost, problem.a, problem.b, problem.xp, problem.mass[0]
+    f, c = passes.sweep(cost, g, a, b, eps)
+    if problem.has_zeros[1]:
+        g = xp.where(b > 0, g, passes.soft_transform(cost.T, f, a, eps))
+    heavy = c > b
+    k = xp.where(heavy, b, c)
+    removed = _divide(c - k, c, xp)  # 1 - y
+    products, costs = passes.moments(cost, f, g, a, b, eps, xp.stack([xp.ones_like(c), removed], axis=1))
+    rows = products[:, 0]
+    p, q = _positive(products[:, 1] + (a - rows), xp), b - k
+    h_p, h_q = xp.sum(p), xp.sum(q)
+    h = xp.maximum(h_p, h_q)
+    s = _positive(mass - h, xp)
+    corner = _divide(xp.sum(p * passes.cost_apply(cost, q)), h, xp)  # <C, E>
+    stretch = corner - _divide(xp.sum(p * f) * h_q + xp.sum(q * g) * h_p, h, xp)
+    bracket = (
+        xp.sum(k * _log_rest(removed, _divide(b, c, xp), xp))
+        - s * _log_rest(h / mass, s / mass, xp)
+        + xp.sum(xlogy(p, _divide(p, a, xp), xp=xp))
+        + xp.sum(xlogy(q, _divide(q, b, xp), xp=xp))
+        + xlogy(h, _divide(mass, h, xp), xp=xp)
+        - xlogy(h, h, xp=xp)
+    )
+    f_mass, g_mass = xp.sum(f * a), xp.sum(g * b)
+    gap, f_mass, g_mass, lower, linear, upper, row_error, column_error, size = _host(
+        [
+            stretch + eps * bracket,
+            f_mass,
+            g_mass,
+            _lp_dual(problem, g),
+            xp.sum(costs[:, 0]),
+            xp.sum(costs[:, 0] - costs[:, 1]) + corner,
+            xp.sum(xp.abs(rows - a)),
+            xp.sum(xp.abs(c - b)),
+            _size(f, a, xp) + _size(g, b, xp),
+        ],
+        xp,
+    )
+    unit = problem.range + eps * (0.5 + math.log(2.0 / min(tol or 1e-6, 1.0)))
+    size = mass * (size + max(map(abs, cost.bounds()))) + eps * abs(mass - mass * mass)
+    rounding = 8.0 * _spacing(problem) * size
+    slack = rounding + unit * row_error
+    shift = 0.5 * (f_mass - g_mass) / mass
+    found = {
+        "value_linear": linear,
+        "dual_value": f_mass + g_mass - eps * (mass - mass * mass),
+        "gap": max(gap, 0.0) + slack,
+        "lp_bounds": (lower - rounding, upper + slack),
+        "marginal_error": row_error + column_error,
+        "residual": (row_error + column_error) / mass,
+        "scale": mass * unit,
+    }
+    return f - shift, g + shift, found
+
+
+def _penalised(problem: Problem, eps: float, g: Array) -> tuple[Array, Array, dict[str, Any]]:
+    """Columns penalised, rows penalised or constrained."""
+    cost, a, b, xp = problem.cost, problem.a, problem.b, problem.xp
+    (rho_1, rho_2), (mass_a, mass_b) = problem.rho, problem.mass
+    f, c = passes.sweep(cost, g, a, b, eps, rho=rho_1)
+    if problem.has_zeros[1]:
+        g = xp.where(b > 0, g, rho_2 / (rho_2 + eps) * passes.soft_transform(cost.T, f, a, eps))
+    products, costs = passes.moments(cost, f, g, a, b, eps, xp.ones_like(b)[:, None])
+    r = products[:, 0]
+    row_gap, row_dual, row_error = _penalty(r, a, f, rho_1, xp)
+    column_gap, column_dual, column_error = _penalty(c, b, g, rho_2, xp)
+    gap, row_dual, column_dual, row_error, column_error, total, linear = _host(
+        [row_gap + column_gap, row_dual, column_dual, row_error, column_error, xp.sum(r), xp.sum(costs)], xp
+    )
+    dual = row_dual + column_dual - eps * (total - mass_a * mass_b)
+    largest = max(map(abs, cost.bounds()))
+    size = abs(row_dual) + abs(column_dual) + eps * (total + mass_a * mass_b) + total * largest
+    unit = largest + eps
+    scale = min(eps * mass_a * mass_b + rho_1 * mass_a + rho_2 * mass_b, math.sqrt(mass_a * mass_b) * unit)
+    found = {
+        "value_linear": linear,
+        "dual_value": dual,
+        "gap": gap + 8.0 * _spacing(problem) * size + (unit * row_error if math.isinf(rho_1) else 0.0),
+        "lp_bounds": None,
+        "marginal_error": row_error + column_error,
+        "residual": row_error / mass_a,
+        "scale": scale,
+    }
+    return f, g, found
+
+
+def _penalty(marginal: Array, weights: Array, potential: Array, rho: float, xp: Any) -> tuple[Array, Array, Array]:
+    """One side of a penalised problem: its share of the gap, of the dual objective, and the marginal error."""
+    if math.isinf(rho):
+        error = xp.sum(xp.abs(marginal - weights))
+        return xp.zeros_like(error), xp.sum(potential * weights), error
+    limit = 0.9 * math.log(float(xp.finfo(weights.dtype).max))
+    exponent = xp.clip(-potential / rho, -limit, limit)
+    wanted = weights * xp.exp(exponent)
+    gap = rho * xp.sum(kl_div(marginal, wanted, xp=xp))
+    return gap, -rho * xp.sum(weights * xp.expm1(exponent)), xp.sum(xp.abs(marginal - wanted))
+
+
+def _lp_dual(problem: Problem, g: Array) -> Array:
+    """Dual value of the linear program at the double C-transform of ``g``, taken over the points with mass."""
+    cost, a, b, xp = problem.cost, problem.a, problem.b, problem.xp
+    f = passes.c_transform(cost, _only_with_mass(g, b, problem.range, xp))
+    g = passes.c_transform(cost.T, _only_with_mass(f, a, problem.range, xp))
+    return xp.sum(f * a) + xp.sum(g * b)
+
+
+def _only_with_mass(potential: Array, weights: Array, spread: float, xp: Any) -> Array:
+    """Put points without mass so low that no minimum is attained there."""
+    least = xp.min(xp.where(weights > 0, potential, xp.max(potential)))
+    return xp.where(weights > 0, potential, least - spread)
+
+
+def _positive(x: Array, xp: Any) -> Array:
+    return xp.where(x > 0, x, xp.zeros_like(x))
+
+
+def _divide(x: Any, y: Array, xp: Any) -> Array:
+    """``x / y``, and ``x`` where ``y`` is zero."""
+    return x / xp.where(y > 0, y, xp.ones_like(y))
+
+
+def _log_rest(x: Array, rest: Array, xp: Any) -> Array:
+    """``log(1 - x)`` for ``x`` in [0, 1], given ``rest = 1 - x`` as well; 0 where there is no rest."""
+    near = x < 0.5
+    some = xp.where(near | (rest <= 0), xp.ones_like(rest), rest)
+    return xp.where(near, xp.log1p(-xp.where(near, x, xp.zeros_like(x))), xp.log(some))
+
+
+def _size(potential: Array, weights: Array, xp: Any) -> Array:
+    return xp.max(xp.where(weights > 0, xp.abs(potential), xp.zeros_like(potential)))
+
+
+def _spacing(problem: Problem) -> float:
+    return float(problem.xp.finfo(problem.dtype).eps)
+
+
+def _host(numbers: list[Array], xp: Any) -> list[float]:
+    """Move 0-d arrays to the host in one transfer."""
+    return to_numpy(xp.stack(numbers)).tolist()
