@@ -37,7 +37,8 @@ side, and primal minus dual is, exactly,
 
     gap = rho_1 KL(P 1 | a exp(-f / rho_1)) + rho_2 KL(P' 1 | b exp(-g / rho_2)).
 
-Its scale is the objective of the empty plan or ``sqrt(M_a M_b) (max |C| + eps)``, whichever is less.
+The potentials ``f + t, g - t`` give the same plan for every ``t``; with the best ``t`` both sides ask for the same
+mass. The scale is the objective of the empty plan or ``sqrt(M_a M_b) (max |C| + eps)``, whichever is less.
 
 **Rounding errors.** All is computed in the widest precision of the device. What is left is added to the gap and taken
 off the lower bounds: ``8 u`` times the size of the terms, with ``u`` the spacing of numbers at 1, and the cost
@@ -50,7 +51,7 @@ from typing import Any
 
 from optlib._core import Certificate
 from optlib.backend import Array, to_numpy
-from optlib.backend.special import kl_div, xlogy
+from optlib.backend.special import kl_div, logsumexp, xlogy
 from optlib.transport import passes
 from optlib.transport._problem import Problem
 from optlib.transport.plan import EntropicPlan
@@ -180,6 +181,8 @@ def _penalised(problem: Problem, eps: float, g: Array) -> tuple[Array, Array, di
     if problem.has_zeros[1]:
         g = xp.where(b > 0, g, rho_2 / (rho_2 + eps) * passes.soft_transform(cost.T, f, a, eps))
     products, costs = passes.moments(cost, f, g, a, b, eps, xp.ones_like(b)[:, None])
+    shift = (_log_mass(a, f, rho_1, xp) - _log_mass(b, g, rho_2, xp)) / (1.0 / rho_1 + 1.0 / rho_2)
+    f, g = f + shift, g - shift
     r = products[:, 0]
     row_gap, row_dual, row_error = _penalty(r, a, f, rho_1, xp)
     column_gap, column_dual, column_error = _penalty(c, b, g, rho_2, xp)
@@ -213,6 +216,11 @@ def _penalty(marginal: Array, weights: Array, potential: Array, rho: float, xp: 
     wanted = weights * xp.exp(exponent)
     gap = rho * xp.sum(kl_div(marginal, wanted, xp=xp))
     return gap, -rho * xp.sum(weights * xp.expm1(exponent)), xp.sum(xp.abs(marginal - wanted))
+
+
+def _log_mass(weights: Array, potential: Array, rho: float, xp: Any) -> Array:
+    """Logarithm of the mass that the potential asks for."""
+    return logsumexp(-potential / rho, b=weights, xp=xp)
 
 
 def _lp_dual(problem: Problem, g: Array) -> Array:

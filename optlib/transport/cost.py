@@ -190,9 +190,8 @@ class PointCloud(Cost):
         self, x: Any, y: Any, cost: str | Callable[[Array, Array], Array] = "sqeuclidean", *, p: float | None = None
     ) -> None:
         xp, device, dtype = check.common(x=x, y=y)
-        x, y = _points("x", x, xp, dtype, device), _points("y", y, xp, dtype, device)
-        if x.shape[1] != y.shape[1]:
-            raise check.error("y", f"points of dimension {y.shape[1]}", f"dimension {x.shape[1]}, that of `x`")
+        x = _points("x", x, xp, dtype, device)
+        y = _points("y", y, xp, dtype, device, dimension=x.shape[1])
         if not callable(cost):
             check.option("cost", cost, POINT_COSTS)
         if (p is not None) != (cost == "lp"):
@@ -201,11 +200,12 @@ class PointCloud(Cost):
             p = check.scalar("p", p, low=0.0, low_open=True)
         self.scale, self.p, self.function = 1.0, p, cost if callable(cost) else None
         self.kind = "function" if callable(cost) else "sqeuclidean" if cost == "cosine" or p == 2 else cost
+        self._centre = xp.zeros(x.shape[1], dtype=dtype, device=device)
         if cost == "cosine":  # half the squared distance of the unit vectors
             x, y, self.scale = _unit("x", x, xp), _unit("y", y, xp), 0.5
         elif self.kind == "sqeuclidean":
-            centre = 0.5 * (xp.mean(x, axis=0) + xp.mean(y, axis=0))
-            x, y = x - centre, y - centre
+            self._centre = 0.5 * (xp.mean(x, axis=0) + xp.mean(y, axis=0))
+            x, y = x - self._centre, y - self._centre
         self._name = cost if isinstance(cost, str) else getattr(cost, "__name__", type(cost).__name__)
         self._set(x, y)
 
@@ -231,17 +231,10 @@ class PointCloud(Cost):
 
     def rows(self, i0: int, i1: int) -> Array:
         """Rows ``i0`` to ``i1`` (excluded) as an array of shape (i1 - i0, m)."""
-        xp, x, y = self.xp, self.x[i0:i1, :], self.y
+        x, y = self.x[i0:i1, :], self.y
         if self.kind == "function":
             return self._call(x, y)
-        if self.kind == "sqeuclidean":
-            c = xp.sum(x * x, axis=1)[:, None] + xp.sum(y * y, axis=1)[None, :] - 2.0 * (x @ y.T)
-            return self.scale * xp.where(c > 0, c, xp.zeros_like(c))
-        total = xp.zeros((x.shape[0], y.shape[0]), dtype=self.dtype, device=self.device)
-        for k in range(x.shape[1]):
-            gap = xp.abs(x[:, k][:, None] - y[:, k][None, :])
-            total = total + (gap * gap if self.kind == "euclidean" else gap if self.p == 1 else gap**self.p)
-        return xp.sqrt(total) if self.kind == "euclidean" else total
+        return pairwise(x, y, self.kind, self.scale, self.p, xp=self.xp)
 
     def _call(self, x: Array, y: Array) -> Array:
         c, shape = self.function(x, y), (x.shape[0], y.shape[0])
@@ -252,13 +245,23 @@ class PointCloud(Cost):
             raise check.error("cost", got, "a function that keeps the array library and the device", kind=TypeError)
         return as_floating(c, xp=self.xp, dtype=self.dtype)
 
+    def at(self, x: Any) -> "PointCloud":
+        """The cost from other sources to the same targets.
+
+        Parameters
+        ----------
+        x : array or nested sequence, shape (k, d) or (k,)
+        """
+        x = _points("x", x, self.xp, self.dtype, self.device, dimension=self.y.shape[1])
+        return self._derive(_unit("x", x, self.xp) if self._name == "cosine" else x - self._centre, self.y)
+
     def take(self, rows: Any = None, cols: Any = None) -> "PointCloud":
         """The cost between some sources and some targets (sequences of integers; None: all)."""
         return self._derive(_take(self.x, rows, 0), _take(self.y, cols, 0))
 
     def astype(self, dtype: Any) -> "PointCloud":
         """The same cost in another precision."""
-        return self._derive(*(self.xp.astype(u, dtype, copy=False) for u in (self.x, self.y)))
+        return self._map_arrays(lambda u: self.xp.astype(u, dtype, copy=False))
 
     def _find_bounds(self) -> tuple[float, float]:
         if self.kind == "function":
@@ -279,11 +282,25 @@ class PointCloud(Cost):
         return (math.sqrt(low), math.sqrt(high)) if self.kind == "euclidean" else (self.scale * low, self.scale * high)
 
     def _map_arrays(self, fn: Callable[[Array], Array]) -> "PointCloud":
-        return self._derive(fn(self.x), fn(self.y))
+        made = self._derive(fn(self.x), fn(self.y))
+        made._centre = fn(self._centre)
+        return made
 
     def __repr__(self) -> str:
         name = self._name + (f" with p={self.p:g}" if self.p else "")
         return f"PointCloud({self.shape[0]} x {self.shape[1]}, {self.x.shape[1]}-D, {name}, {self.dtype})"
+
+
+def pairwise(x: Array, y: Array, kind: str, scale: float = 1.0, p: float | None = None, *, xp: Any) -> Array:
+    """Costs between all points of two clouds, for the named kinds of `PointCloud`."""
+    if kind == "sqeuclidean":
+        c = xp.sum(x * x, axis=1)[:, None] + xp.sum(y * y, axis=1)[None, :] - 2.0 * (x @ y.T)
+        return scale * xp.where(c > 0, c, xp.zeros_like(c))
+    total = xp.zeros((x.shape[0], y.shape[0]), dtype=x.dtype, device=device_of(x))
+    for k in range(x.shape[1]):
+        gap = xp.abs(x[:, k][:, None] - y[:, k][None, :])
+        total = total + (gap * gap if kind == "euclidean" else gap if p == 1 else gap**p)
+    return xp.sqrt(total) if kind == "euclidean" else total
 
 
 def row_blocks(cost: Cost) -> Iterator[tuple[int, int]]:
@@ -301,13 +318,15 @@ class _swapped:  # noqa: N801 - a function that can be pickled
         return self.function(y, x).T
 
 
-def _points(name: str, x: Any, xp: Any, dtype: Any, device: Any) -> Array:
+def _points(name: str, x: Any, xp: Any, dtype: Any, device: Any, dimension: int | None = None) -> Array:
     x = check.array(name, x, xp=xp, dtype=dtype, device=device)
     if x.ndim == 1:
         x = x[:, None]
     if x.ndim != 2:
         raise check.error(name, f"shape {tuple(x.shape)}", "points as rows, shape (n, d)", "reshape to two dimensions")
     _not_empty(name, x)
+    if dimension not in (None, x.shape[1]):
+        raise check.error(name, f"points of dimension {x.shape[1]}", f"points of dimension {dimension}")
     return x
 
 

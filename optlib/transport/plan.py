@@ -127,6 +127,39 @@ class EntropicPlan(Plan):
         """The transposed plan: from targets to sources."""
         return EntropicPlan(self.cost.T, self.b, self.a, self.g, self.f, self.reg)
 
+    def at(self, x: Any) -> "EntropicPlan":
+        """The plan for other sources: where would mass at ``x`` go?
+
+        The potential of the targets defines, for every point, a law on the targets; at the old sources it is the
+        normalised row of this plan. ``plan.at(x).barycentric(y)`` is the entropic map, ``plan.T.at(y)`` goes backwards.
+
+        Parameters
+        ----------
+        x : array or nested sequence, shape (k, d)
+            Points of the space of the sources.
+
+        Returns
+        -------
+        EntropicPlan
+            From ``k`` sources of equal weight and total mass 1.
+
+        Raises
+        ------
+        TypeError
+            If the cost is not that of a point cloud.
+
+        References
+        ----------
+        A.-A. Pooladian, J. Niles-Weed, Entropic estimation of optimal transport maps, 2021 (arXiv 2109.12004).
+        """
+        if not isinstance(self.cost, PointCloud):
+            raise check.error("plan", f"a plan for {self.cost}", "a plan for a PointCloud", kind=TypeError)
+        cost = self.cost.at(x)
+        k = cost.shape[0]
+        a = self.xp.full(k, 1.0 / k, dtype=self.dtype, device=self.device)
+        f = passes.soft_transform(cost, self.g, self.b, self.reg)
+        return EntropicPlan(cost, a, self.b, f, self.g, self.reg)
+
     def rows(self, i0: int, i1: int) -> Array:
         """Rows ``i0`` to ``i1`` (excluded) as an array of shape (i1 - i0, m)."""
         return passes.plan_rows(self.cost, self.f, self.g, self.a, self.b, self.reg, i0, i1)

@@ -1,0 +1,96 @@
+"""The front door of transport: one call that picks the method."""
+
+from collections.abc import Callable
+from typing import Any
+
+from optlib._core import validation as check
+from optlib.transport._problem import check_reg
+from optlib.transport.result import TransportResult
+from optlib.transport.sinkhorn import sinkhorn
+
+METHODS: dict[str, Callable[..., TransportResult]] = {"sinkhorn": sinkhorn}
+
+
+def solve(
+    cost: Any,
+    a: Any = None,
+    b: Any = None,
+    *,
+    reg: float = 0.0,
+    reg_type: str = "entropy",
+    unbalanced: Any = None,
+    method: str | Callable[..., TransportResult] = "auto",
+    **options: Any,
+) -> TransportResult:
+    r"""Solve a transport problem by the method that fits it.
+
+    Find the plan ``P >= 0`` that minimises ``<C, P> + reg KL(P | a b')`` among those with row sums ``a`` and column
+    sums ``b``, with ``KL(p | q) = sum p log(p / q) - p + q``.
+
+    Parameters
+    ----------
+    cost : array, nested sequence or Cost, shape (n, m)
+        A cost matrix, or for instance ``PointCloud(x, y)``, which never stores the n x m entries.
+    a, b : array or sequence, shapes (n,) and (m,), optional
+        Weights >= 0 of the sources and targets, of the same total mass; None means uniform. Zeros are legal.
+    reg : float
+        Strength of the regularisation, in the units of the cost: 0.01 times the largest cost blurs visibly, 0.001
+        little. The bounds ``lp_bounds`` tell how far the unregularised optimum can be.
+    reg_type : {"entropy"}
+        The regulariser: the relative entropy above.
+    unbalanced : float or (float, float), optional
+        Replaces the constraints on the marginals by penalties ``rho KL(P 1 | a)`` and ``rho KL(P' 1 | b)`` of this
+        strength (one for both sides, or a pair; infinity keeps a constraint).
+    method : {"auto", "sinkhorn"} or solver function
+        ``"auto"`` takes the first rule that applies: entropy, ``"sinkhorn"``. The message of the result says which and
+        why.
+    **options : object
+        Passed on to the method, among them everything that all solvers take: ``init``, ``tol``, ``maxiter``,
+        ``check_every``, ``callback``, ``record``, ``max_time``, ``disp``, ``checkpoint``.
+
+    Returns
+    -------
+    TransportResult
+        With the lazy ``plan``, ``potentials``, ``value``, ``value_linear``, ``lp_bounds`` and the ``certificate``.
+        Arrays are of the library, dtype and device of the input (lists mean NumPy).
+
+    Raises
+    ------
+    TypeError
+        For mixed libraries or devices, and entries that are not real numbers.
+    ValueError
+        For wrong shapes, costs that are not finite, negative or all-zero weights, masses that differ, and ``reg <= 0``.
+
+    See Also
+    --------
+    optlib.transport.sinkhorn : The method for entropic problems, with its own options.
+
+    Examples
+    --------
+    >>> import optlib
+    >>> res = optlib.transport.solve([[0, 1, 4], [1, 0, 1]], [0.5, 0.5], [0.5, 0.25, 0.25], reg=0.05)
+    >>> res.success
+    True
+    >>> res.plan.toarray().round(3)
+    array([[0.5 , 0.  , 0.  ],
+           [0.  , 0.25, 0.25]])
+    >>> low, high = res.lp_bounds
+    >>> low <= 0.25 <= high
+    True
+    """
+    check.option("reg_type", reg_type, ("entropy",))
+    if isinstance(reg, (int, float)) and not isinstance(reg, bool) and reg == 0:
+        fix = "pass a small reg, for example 1e-3 times the largest cost; lp_bounds encloses the unregularised optimum"
+        raise check.error("reg", reg, "a finite number > 0", fix)
+    reg = check_reg(reg)
+    if method == "auto":
+        method, why = "sinkhorn", f"for the entropy with reg={reg:g}"
+    else:
+        why = "as asked"
+    if not callable(method):
+        method = METHODS[check.option("method", method, tuple(METHODS))]
+    if unbalanced is not None:
+        options["unbalanced"] = unbalanced
+    result = method(cost, a, b, reg=reg, **options)
+    result.message = f"{result.method} {why}: {result.message}"
+    return result
