@@ -35,14 +35,14 @@ a { color: var(--accent); }
 header p { color: var(--soft); font-size: 1.08rem; }
 section { background: var(--card); border: 1px solid var(--line); border-radius: 14px; margin: 1.25rem 0;
   padding: clamp(1rem, 3.2vw, 1.9rem); }
-.gallery { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fit, minmax(min(100%, 17rem), 1fr));
+.gallery { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fit, minmax(min(100%, 22rem), 1fr));
   margin: 1.1rem 0; }
 figure { margin: 1.1rem 0; min-width: 0; }
 .gallery figure { margin: 0; }
 figure img { display: block; width: 100%; height: auto; border-radius: 8px; }
 figure.plot img { max-width: 46rem; border-radius: 0; }
 figcaption { color: var(--soft); font-size: .88rem; line-height: 1.4; margin-top: .4rem; }
-.facts { display: grid; gap: .75rem; grid-template-columns: repeat(auto-fit, minmax(min(100%, 11.5rem), 1fr));
+.facts { display: grid; gap: .75rem; grid-template-columns: repeat(auto-fit, minmax(min(100%, 14.5rem), 1fr));
   margin: 1.1rem 0; padding: 0; }
 .facts div { border: 1px solid var(--line); border-radius: 10px; padding: .7rem .9rem; }
 .facts dt { color: var(--soft); font-size: .82rem; }

@@ -1,6 +1,5 @@
 """Rows of a run on disk: JSON lines, appended as they come, so that a killed run loses nothing."""
 
-import importlib.metadata
 import json
 import os
 import platform
@@ -50,16 +49,16 @@ def environment(backend: str) -> dict[str, str]:
         probe = to_device(np.ones(1), backend)
     except Exception as error:  # CuPy has errors of its own
         raise RuntimeError(f"`backend`: {backend} cannot be used here ({error}).") from error
-    packages = ["numpy", "scipy", "numba"] + ([backend] if backend == "torch" else [])
+    packages = ("numpy", "scipy", "numba", *((backend,) if backend != "numpy" else ()))
     device = device_name(probe)
-    found = {"optlib": optlib.__version__, "python": platform.python_version()}
-    found |= {package: importlib.metadata.version(package) for package in packages}
-    if backend == "cupy":  # its distribution is named after the CUDA version
-        found["cupy"] = import_module("cupy").__version__
-    found["device"] = _cpu_name() if device == "cpu" else device
-    found["threads"] = str(get_threads())
-    found["system"] = f"{platform.system()} {platform.machine()}"
-    return found
+    return {
+        "optlib": optlib.__version__,
+        "python": platform.python_version(),
+        **{package: import_module(package).__version__ for package in packages},
+        "device": _cpu_name() if device == "cpu" else device,
+        "threads": str(get_threads()),
+        "system": f"{platform.system()} {platform.machine()}",
+    }
 
 
 def _cpu_name() -> str:

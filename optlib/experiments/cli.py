@@ -60,6 +60,7 @@ def app() -> Any:
     from optlib.experiments import experiments
     from optlib.experiments._records import run_experiment
     from optlib.experiments.report import write_report
+    from optlib.experiments.tour import take_tour
 
     cli = typer.Typer(
         help="Numerical optimization with a proof of quality: the tour, and the claims of papers, checked.",
@@ -149,5 +150,21 @@ def app() -> Any:
         except (ValueError, FileNotFoundError) as error:
             raise stop(error) from error
         console.print(f"{path}", highlight=False, soft_wrap=True)
+
+    @cli.command()
+    def tour(
+        backend: Annotated[_Backend, backend_option] = _Backend.numpy,
+        out: Annotated[Path, typer.Option(help="Folder of the page and the images.")] = Path("optlib-tour"),
+        pixels: Annotated[int, typer.Option(min=1, help="Pixels of each photograph, at least.")] = 20_000,
+        resume: Annotated[
+            bool, typer.Option("--resume/--fresh", help="Go on with what is there, or start again.")
+        ] = True,
+    ) -> None:
+        """Solve real problems and write one page with pictures, certificates and timings."""
+        try:
+            path = take_tour(out, backend=backend.value, pixels=pixels, fresh=not resume, show=True)
+        except (ValueError, RuntimeError) as error:
+            raise stop(error) from error
+        console.print(f"The page: {path}", highlight=False, soft_wrap=True)
 
     return cli

@@ -1,0 +1,174 @@
+"""The tour: page, images, kill and resume, on a few hundred pixels."""
+
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+import optlib
+from optlib.experiments import cli
+from optlib.experiments.tour import STAGES, colours, take_tour
+
+PIXELS = 300
+IMAGES = ("china", "flower", "china-repainted", "flower-repainted")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """Folder of a tour that was not disturbed."""
+    out = tmp_path_factory.mktemp("tour")
+    result = CliRunner().invoke(cli.app(), ["tour", "--pixels", str(PIXELS), "--out", str(out)])
+    assert result.exit_code == 0, result.output
+    assert str(out / "index.html") in result.output
+    return out
+
+
+def levels(folder, name):
+    return np.asarray(Image.open(folder / f"{name}.png"), dtype=float)
+
+
+def assert_complete(folder):
+    """Nothing in the folder is half-written."""
+    for path in folder.rglob("*"):
+        if path.is_dir() or path.name.endswith(".tmp"):  # the next tour sweeps up the latter
+            continue
+        if path.suffix == ".png":
+            Image.open(path).load()
+        elif path.suffix == ".npz":
+            with np.load(path) as archive:
+                [archive[name] for name in archive.files]
+        elif path.suffix == ".html":
+            assert path.read_text().endswith("</html>\n")
+        else:
+            assert path.suffix == ".json"
+
+
+def test_page_is_self_contained(whole):
+    html = (whole / "index.html").read_text()
+    assert html.endswith("</html>\n")
+    assert "<script" not in html
+    loaded = re.findall(r'(?:src|srcset)="([^"]*)"', html) + re.findall(r'<link[^>]*href="([^"]*)"', html)
+    assert len(loaded) >= len(IMAGES)
+    assert all(address.startswith("data:") for address in loaded + re.findall(r"url\(([^)]*)\)", html))
+
+
+def test_page_shows_what_matters(whole):
+    html = (whole / "index.html").read_text()
+    words = ("certified", "duality gap", "ΔE", "res.plan.T.barycentric", "CC BY 2.0", "numpy", optlib.__version__)
+    for word in words:
+        assert word in html
+    assert "not certified" not in html
+
+
+def test_images_take_the_palette_of_each_other(whole):
+    assert {path.stem for path in whole.glob("*.png")} == set(IMAGES)
+    china, flower, new_china, new_flower = (levels(whole, name) for name in IMAGES)
+    assert china.shape == flower.shape == new_china.shape == new_flower.shape == (427, 640, 3)
+    for new, palette, old in ((new_china, flower, china), (new_flower, china, flower)):
+        mean, wanted, before = (image.mean(axis=(0, 1)) for image in (new, palette, old))
+        assert np.abs(mean - wanted).max() < 0.2 * np.abs(before - wanted).max()
+
+
+def test_second_tour_goes_on_from_what_is_there(whole, monkeypatch):
+    monkeypatch.setattr(colours, "run", None)  # calling it would fail
+    before = (whole / "index.html").read_bytes()
+    take_tour(whole, pixels=PIXELS)
+    assert (whole / "index.html").read_bytes() == before
+    with pytest.raises(TypeError):
+        take_tour(whole, pixels=PIXELS + 1)  # another size is another tour
+
+
+def test_fresh_starts_again_and_sweeps_up(tmp_path, monkeypatch):
+    monkeypatch.setattr(colours, "run", lambda context: ["<p>first</p>"])
+    take_tour(tmp_path)
+    (tmp_path / ".china.png.1.tmp").write_bytes(b"half-wri")
+    monkeypatch.setattr(colours, "run", lambda context: ["<p>second</p>"])
+    assert "first" in take_tour(tmp_path).read_text()
+    assert "second" in take_tour(tmp_path, fresh=True).read_text()
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
+def test_torch_gives_the_same_pictures(whole, tmp_path):
+    pytest.importorskip("torch")
+    take_tour(tmp_path, pixels=PIXELS, backend="torch")
+    for name in IMAGES:
+        assert np.abs(levels(whole, name) - levels(tmp_path, name)).max() <= 1.0
+
+
+KILLED = """
+import sys, time
+sys.path.insert(0, {root!r})
+from optlib._core import driver
+from optlib.experiments.tour import Context, take_tour
+driver.SAVE_EVERY = 0.0
+Context.progress = lambda self, label: lambda intermediate_result: time.sleep({pause})
+take_tour({out!r}, pixels={pixels})
+"""
+
+
+@pytest.mark.parametrize("moment", ["solver", "pictures"])
+def test_killed_tour_resumes(whole, tmp_path, moment):
+    code = KILLED.format(
+        root=str(Path.cwd()), out=str(tmp_path), pixels=PIXELS, pause=0.3 if moment == "solver" else 0.0
+    )
+    process = subprocess.Popen([sys.executable, "-c", code])
+    awaited = "work/*.npz" if moment == "solver" else "china*.png"
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob(awaited)):
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "index.html").exists()
+    assert_complete(tmp_path)
+    take_tour(tmp_path, pixels=PIXELS)
+    assert_complete(tmp_path)
+    assert not list(tmp_path.rglob("*.tmp"))
+    for name in IMAGES:
+        np.testing.assert_array_equal(levels(tmp_path, name), levels(whole, name))
+
+
+def test_snippet_runs():
+    rng = np.random.default_rng(0)
+    names = {"china": rng.random((20, 3)), "flower": rng.random((25, 3))}
+    exec(colours.SNIPPET.replace("callback=optlib.progress()", "callback=None"), names)
+    assert names["china_repainted"].shape == (20, 3)
+    assert names["flower_repainted"].shape == (25, 3)
+
+
+def test_unusable_backend_is_named(tmp_path):
+    with pytest.raises(RuntimeError, match="`backend`: fortran"):
+        take_tour(tmp_path, backend="fortran")
+
+
+def test_every_stage_is_complete():
+    for name in STAGES:
+        module = getattr(__import__("optlib.experiments.tour", fromlist=[name]), name)
+        assert module.TITLE
+        assert callable(module.run)
+
+
+@pytest.mark.parametrize(
+    ("srgb", "lab"),
+    [
+        ((1, 1, 1), (1, 0, 0)),
+        ((0, 0, 0), (0, 0, 0)),
+        ((1, 0, 0), (0.5324, 0.8009, 0.6720)),
+        ((0, 0, 1), (0.3230, 0.7919, -1.0786)),
+    ],
+)
+def test_lab_of_known_colours(srgb, lab):
+    np.testing.assert_allclose(colours.to_lab(np.array(srgb, dtype=float)), lab, atol=2e-4)
+
+
+def test_lab_there_and_back():
+    srgb = np.random.default_rng(0).random((100, 3))
+    np.testing.assert_allclose(colours.to_srgb(colours.to_lab(srgb)), srgb, atol=1e-12)
