@@ -199,11 +199,9 @@ def array(
         want = "(" + ", ".join("any" if w is None else str(w) for w in shape) + ("," if len(shape) == 1 else "") + ")"
         raise error(name, f"shape {tuple(x.shape)}", f"shape {want}", fix)
     if (finite or nonnegative) and 0 not in x.shape:
-        total = xp.sum(x - x) if finite else xp.asarray(0.0, dtype=x.dtype, device=x.device)  # NaN unless all finite
-        least = xp.min(x) if nonnegative else xp.zeros_like(total)
-        total, least = float(total), float(least)
-        if finite and math.isnan(total):
+        if finite and not bool(xp.all(xp.isfinite(x))):
             raise error(name, "an entry that is NaN or infinite", "finite numbers", fix)
+        least = float(xp.min(x)) if nonnegative else 0.0
         if least < 0 or math.isnan(least):
             raise error(name, f"an entry {least:g}", "numbers >= 0", fix)
     return x
