@@ -1,10 +1,11 @@
 """Sparse matrices of SciPy and CuPy: recognised here, used only behind `optlib.linop.LinearOperator`."""
 
+from importlib import import_module
 from typing import Any
 
 import array_api_compat.numpy as numpy_namespace
 
-from optlib.backend.namespace import array_namespace
+from optlib.backend.namespace import array_namespace, backend_name, is_cupy, is_numpy
 
 
 def is_sparse(a: Any) -> bool:
@@ -30,3 +31,18 @@ def as_csr(a: Any, *, dtype: Any) -> Any:
     csr = a.tocsr().astype(dtype)
     csr.sum_duplicates()
     return csr
+
+
+def csr_from_parts(data: Any, indices: Any, indptr: Any, *, shape: tuple[int, int]) -> Any:
+    """Build a compressed-row matrix of SciPy or CuPy from its arrays.
+
+    Raises
+    ------
+    TypeError
+        If the arrays belong to another library.
+    """
+    xp = array_namespace(data, indices, indptr)
+    if not (is_numpy(xp) or is_cupy(xp)):
+        raise TypeError(f"`obj`: got a sparse matrix to move to {backend_name(xp)}; expected 'numpy' or 'cupy'.")
+    sparse = import_module("scipy.sparse" if is_numpy(xp) else "cupyx.scipy.sparse")
+    return sparse.csr_matrix((data, indices, indptr), shape=shape)

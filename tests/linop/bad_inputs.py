@@ -1,0 +1,57 @@
+"""Bad input of operators and Krylov solvers: name, call, error, pattern."""
+
+import array_api_strict as strict
+import numpy as np
+import scipy.sparse as sp
+
+from optlib import to_device
+from optlib.linop import Diagonal, Identity, VStack, as_linear_operator, cg, lsqr, minres
+
+I3, ONES = np.eye(3), np.ones(3)
+
+CASES = [
+    ("none", lambda: as_linear_operator(None), TypeError, "`A`.*matrix"),
+    ("text", lambda: as_linear_operator("A"), TypeError, "`A`"),
+    ("vector", lambda: as_linear_operator(ONES), ValueError, "`A`.*2 dimensions"),
+    ("ragged", lambda: as_linear_operator([[1.0], [1.0, 2.0]]), ValueError, "`A`.*ragged"),
+    ("complex", lambda: as_linear_operator(1j * I3), TypeError, "`A`.*real"),
+    ("object", lambda: as_linear_operator(I3.astype(object)), TypeError, "`A`.*real"),
+    ("complex-sparse", lambda: as_linear_operator(sp.csr_array(1j * I3)), TypeError, "`A`.*real"),
+    ("function-shape", lambda: as_linear_operator(np.sin), ValueError, "`shape`.*pair"),
+    ("negative-shape", lambda: as_linear_operator(np.sin, shape=(3, -1)), ValueError, "`shape`"),
+    ("other-shape", lambda: as_linear_operator(I3, shape=(3, 4)), ValueError, "`A`.*shape"),
+    ("not-square", lambda: as_linear_operator(np.ones((2, 3)), symmetric=True), ValueError, "`shape`.*square"),
+    ("no-transpose", lambda: as_linear_operator(np.diff, shape=(2, 3)).T @ np.ones(2), TypeError, "transpose"),
+    ("wrong-product", lambda: as_linear_operator(np.diff, shape=(3, 3)) @ ONES, ValueError, r"matvec.*\(2,\)"),
+    ("no-array", lambda: as_linear_operator(np.ndarray.tolist, shape=(3, 3)) @ ONES, ValueError, "matvec.*list"),
+    ("product-shape", lambda: as_linear_operator(I3) @ np.ones(4), ValueError, r"`x`.*\(4,\)"),
+    ("product-3d", lambda: as_linear_operator(I3) @ np.ones((3, 1, 1)), ValueError, "`x`"),
+    ("sum-shape", lambda: Identity(3) + Identity(2), ValueError, "`operators`.*add"),
+    ("chain-shape", lambda: Identity(3) @ Identity(2), ValueError, "`operators`.*multiply"),
+    ("stack-shape", lambda: VStack(Identity(3), Identity(2)), ValueError, "`operators`"),
+    ("stack-nothing", lambda: VStack(), ValueError, "`operators`"),
+    ("mixed-sum", lambda: Identity(3) + Identity(3, like=strict.ones(1)), TypeError, "`operators`.*strict"),
+    ("identity-size", lambda: Identity(-1), ValueError, "`n`"),
+    ("diagonal-matrix", lambda: Diagonal(I3), ValueError, "`d`.*1 dimension"),
+    ("to-scipy", lambda: Identity(3, like=strict.ones(1)).to_scipy(), TypeError, "strict"),
+    ("move-function", lambda: to_device(as_linear_operator(np.sin, shape=(3, 3)), "torch"), TypeError, "functions"),
+    ("move-sparse", lambda: to_device(as_linear_operator(sp.eye_array(3)), "torch"), TypeError, "sparse"),
+    ("cg-rectangular", lambda: cg(np.ones((2, 3)), np.ones(2)), ValueError, "`A`.*square.*lsqr"),
+    ("cg-long", lambda: cg(I3, np.ones(4)), ValueError, r"`b`.*\(4,\)"),
+    ("cg-no-columns", lambda: cg(I3, np.ones((3, 0))), ValueError, "`b`.*k >= 1"),
+    ("cg-number", lambda: cg(I3, 1.0), ValueError, "`b`"),
+    ("cg-function-number", lambda: cg(np.sin, 1.0), ValueError, "`b`"),
+    ("cg-nan", lambda: cg(I3, [1.0, np.nan, 0.0]), ValueError, "`b`.*NaN"),
+    ("cg-complex", lambda: cg(I3, 1j * ONES), TypeError, "`b`.*real"),
+    ("cg-mixed", lambda: cg(I3, strict.ones(3)), TypeError, "`A`.*`b`|one library"),
+    ("cg-init", lambda: cg(I3, ONES, init=np.ones(2)), ValueError, "`init`"),
+    ("cg-init-nan", lambda: cg(I3, ONES, init=[np.inf, 0, 0]), ValueError, "`init`"),
+    ("cg-init-other", lambda: cg(I3, ONES, init=minres(I3, ONES)), TypeError, "`init`.*MINRESState"),
+    ("cg-preconditioner", lambda: cg(I3, ONES, preconditioner=np.eye(2)), ValueError, "`preconditioner`"),
+    ("cg-preconditioner-mixed", lambda: cg(I3, ONES, preconditioner=strict.eye(3)), TypeError, "preconditioner"),
+    ("cg-tol", lambda: cg(I3, ONES, tol=-1.0), ValueError, "`tol`"),
+    ("cg-atol", lambda: cg(I3, ONES, atol=np.nan), ValueError, "`atol`"),
+    ("cg-maxiter", lambda: cg(I3, ONES, maxiter=1.5), TypeError, "`maxiter`"),
+    ("lsqr-damp", lambda: lsqr(I3, ONES, damp=-1), ValueError, "`damp`"),
+    ("lsqr-function", lambda: lsqr(np.sin, ONES), ValueError, "`shape`"),
+]
