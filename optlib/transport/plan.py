@@ -8,7 +8,7 @@ from optlib._core import validation as check
 from optlib.backend import Array
 from optlib.linop import LinearOperator
 from optlib.transport import passes
-from optlib.transport.cost import Cost
+from optlib.transport.cost import Cost, PointCloud
 
 
 class Plan(LinearOperator):
@@ -128,7 +128,7 @@ class EntropicPlan(Plan):
         return EntropicPlan(self.cost.T, self.b, self.a, self.g, self.f, self.reg)
 
     def at(self, x: Any) -> "EntropicPlan":
-        """The plan for other sources: where would mass at ``x`` go?
+        """Return the plan for other sources: where would mass at ``x`` go.
 
         The potential of the targets defines, for every point, a law on the targets; at the old sources it is the
         normalised row of this plan. ``plan.at(x).barycentric(y)`` is the entropic map, ``plan.T.at(y)`` goes backwards.
