@@ -19,7 +19,7 @@ extensions = [
     "registries",  # after the gallery, before autosummary
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
-    "sphinx.ext.mathjax",
+    "mathml",
     "sphinx.ext.viewcode",
     "numpydoc",
     "myst_parser",
@@ -51,6 +51,7 @@ sphinx_gallery_conf = {
 }
 suppress_warnings = ["config.cache"]  # sphinx-gallery's settings are not picklable
 
+html_math_renderer = "mathml"
 html_theme = "pydata_sphinx_theme"
 html_title = "optlib"
 html_static_path = ["_static"]

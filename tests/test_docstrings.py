@@ -32,20 +32,21 @@ DEVELOPERS = ("optlib.backend", "optlib._core", "optlib.experiments")
 
 
 def public_modules():
+    """Yield the modules of the API reference: the top level, those directly below, and modules that they export."""
     yield optlib
-    for info in pkgutil.walk_packages(optlib.__path__, "optlib."):
-        if not any(part.startswith("_") for part in info.name.split(".")[1:]):
-            yield import_module(info.name)
+    for info in pkgutil.iter_modules(optlib.__path__, "optlib."):
+        module = import_module(info.name)
+        yield module
+        yield from (obj for name in module.__all__ if inspect.ismodule(obj := getattr(module, name)))
 
 
 def members(module):
-    """Yield the public names of a module with their objects: `__all__`, else what is defined there."""
+    """Yield the public classes and functions of a module: those in `__all__`, else those that it defines."""
     names = getattr(module, "__all__", None)
     for name in sorted(names or vars(module)):
         obj = getattr(module, name)
-        own = getattr(obj, "__module__", None) == module.__name__
-        documented = inspect.isclass(obj) or inspect.isfunction(obj) or isinstance(obj, Kernel)
-        if documented and (names is not None or (own and not name.startswith("_"))):
+        own = getattr(obj, "__module__", None) == module.__name__ and not name.startswith("_")
+        if (names or own) and (inspect.isclass(obj) or inspect.isfunction(obj) or isinstance(obj, Kernel)):
             yield obj
 
 
