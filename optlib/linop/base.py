@@ -13,7 +13,8 @@ class LinearOperator:
 
     Subclasses implement ``_matvec`` and ``_rmatvec``; both get an array of shape ``(n,)`` or ``(n, k)`` (k vectors as
     columns) of the operator's library, and return the products in the same layout. ``A @ x``, ``A.T``, ``A + B``,
-    ``A - B``, ``-A``, ``c * A``, ``A / c`` and ``A @ B`` make new operators without computing anything.
+    ``A - B``, ``-A``, ``c * A``, ``A / c`` and ``A @ B`` make new operators without computing anything (for a 0-d array
+    ``c`` of any library write ``A * c``).
 
     Parameters
     ----------

@@ -1,152 +1,14 @@
 """Krylov solvers on any array library: conjugate gradients, MINRES and LSQR.
 
-Each method is a pair of functions, ``start(x)`` and ``advance(state)``, that read like the paper; ``_steps`` adds what
-all of them need. Recursive residuals drift from the true ones, so (a) every 32 iterations the true residual is computed
-and a column whose recursion is off by a factor 2 is started afresh from its present point, and (b) no run ends as
-converged before the residual was recomputed. Right sides are scaled to norm 1: results do not depend on units.
+Each method is a pair of functions, ``start(x)`` and ``advance(state)``, that read like the paper.
 """
 
-import math
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from optlib._core import Certificate, Result, Status, Step, Steps, prepare_init, run
+from optlib._core import Result
 from optlib._core import validation as check
-from optlib.backend import Array, is_numpy, linalg, supports, to_numpy
-from optlib.linop.base import Identity, LinearOperator, VStack, _empty
-from optlib.linop.wrap import as_linear_operator
-
-REFRESH = 32  # iterations between two comparisons with the true residual
-
-
-class _System(NamedTuple):
-    """A linear system in normal form: checked operands, right side ``rhs = b / unit`` of norm 1, starting point."""
-
-    A: LinearOperator
-    rhs: Array
-    unit: Array
-    x: Array | None
-    state: Any
-    matvec: Callable[[Array], Array]
-    rmatvec: Callable[[Array], Array]
-    dot: Callable[[Array, Array], Array]
-    calls: dict[str, int]
-
-
-def _system(A: Any, b: Any, init: Any, state_class: type, *, square: bool, damp: float = 0.0) -> _System:
-    if callable(A) and not isinstance(A, LinearOperator) and square:
-        xp, device, dtype = check.common(b=b)
-        b = check.array("b", b, xp=xp, dtype=dtype, device=device)
-        A = as_linear_operator(A, shape=(b.shape[0] if b.ndim else 0,) * 2, like=b, symmetric=True)
-    else:
-        A = as_linear_operator(A)
-        xp, device, dtype = check.common(A=_empty(A), b=b)
-        b = check.array("b", b, xp=xp, dtype=dtype, device=device)
-        A = A.astype(dtype)
-    m, n = A.shape
-    if square and m != n:
-        raise check.error("A", f"shape {A.shape}", "a square matrix", "use lsqr")
-    if b.ndim not in (1, 2) or b.shape[0] != m or 0 in b.shape[1:]:
-        raise check.error("b", f"shape {tuple(b.shape)}", f"shape ({m},) or ({m}, k) with k >= 1")
-    shape = (n, *b.shape[1:])
-    x, state = prepare_init(init, state_class)
-    if x is not None:
-        check.common(b=b, init=x)
-        x = check.array("init", x, xp=xp, shape=shape, dtype=dtype, device=device)
-    if damp:
-        A = VStack(A, damp * Identity(n, like=_empty(A)))
-        b = xp.concat([b, xp.zeros(shape, dtype=dtype, device=device)], axis=0)
-    norm = linalg.norm(b, axis=0, xp=xp)
-    unit = xp.where(norm > 0, norm, xp.ones_like(norm))
-    rhs = b / unit
-    if state is not None:
-        same = state.x.shape == shape and bool(xp.all(state.rhs == rhs) & xp.all(state.unit == unit))
-        x, state = (None, state) if same else (check.array("init", state.x, xp=xp, shape=shape), None)
-    if x is not None:
-        x = xp.where(norm > 0, x, xp.zeros_like(x))
-    calls = {"matvec": 0}
-
-    def matvec(v: Array) -> Array:
-        calls["matvec"] += 1
-        return A._matvec(v)
-
-    def rmatvec(v: Array) -> Array:
-        calls["rmatvec"] = calls.get("rmatvec", 0) + 1
-        return A._rmatvec(v)
-
-    def dot(u: Array, v: Array) -> Array:
-        return u @ v if u.ndim == 1 else xp.sum(u * v, axis=0)
-
-    return _System(A, rhs, unit, x, state, matvec, rmatvec, dot, calls)
-
-
-def _residual(system: _System, x: Array | None) -> tuple[Array, Array]:
-    """Return ``x`` (zero by default) and the scaled residual ``(b - A x) / unit``."""
-    if x is None:
-        xp, shape = system.A.xp, (system.A.shape[1], *system.rhs.shape[1:])
-        return xp.zeros(shape, dtype=system.rhs.dtype, device=system.A.device), system.rhs
-    return x, system.rhs - system.matvec(x) / system.unit
-
-
-def _preconditioner(M: Any, system: _System) -> Callable[[Array], Array] | None:
-    if M is None:
-        return None
-    A, rhs = system.A, system.rhs
-    if callable(M) and not isinstance(M, LinearOperator):
-        M = as_linear_operator(M, shape=A.shape, like=_empty(A), symmetric=True)
-    M = as_linear_operator(M)
-    check.common(A=rhs, preconditioner=_empty(M))
-    if M.shape != A.shape:
-        raise check.error("preconditioner", f"shape {M.shape}", f"the shape {A.shape} of A")
-    return M.astype(A.dtype)._matvec
-
-
-def _host(*values: Array, xp: Any) -> list[float]:
-    """Bring the largest entry of each array to the host in one transfer."""
-    if is_numpy(xp):
-        return [float(v.max()) for v in values]
-    return to_numpy(xp.stack([xp.max(xp.astype(v, values[0].dtype)) for v in values])).tolist()
-
-
-def _steps(
-    state: Any,
-    *,
-    start: Callable[..., Any],
-    advance: Callable[[Any], Any],
-    estimate: Callable[[Any], Array],
-    tol: float | None,
-    calls: dict[str, int],
-    xp: Any,
-) -> Steps:
-    """Run a Krylov method in blocks; ``estimate(state)`` is the stopping quantity of each column."""
-    limit = -math.inf if tol is None else tol
-    claim = max(limit, 2.0 * float(xp.finfo(state.x.dtype).eps))  # where the recursion has nothing more to say
-    best, last = math.inf, -1
-
-    def stop() -> float:
-        nonlocal best, last
-        value, broken = _host(estimate(state), state.broken, xp=xp)
-        if tol is not None and value <= claim:
-            (value,) = _host(estimate(start(state.x, state)), xp=xp)
-            if value > limit:  # the recursion claims too much; has the start afresh since the last such claim helped?
-                epoch = state.nit // REFRESH
-                if epoch > last >= 0 and value > 0.9 * best:
-                    step.status = Status.STALLED
-                best, last = min(best, value), epoch
-        if broken and value > limit:
-            step.status = Status.BREAKDOWN
-        return value
-
-    while True:
-        step = Step(state.x, state.nit, state, stop=stop, counts=calls)
-        budget = yield step
-        for _ in range(budget):
-            state = advance(state)
-            if tol is not None and state.nit % REFRESH == 0:
-                fresh = start(state.x, state)
-                false = (estimate(state) <= claim) & (estimate(fresh) > limit)
-                pairs = zip(fresh, state, strict=True)
-                state = type(state)(*(xp.where(false, f, s) if hasattr(f, "ndim") else s for f, s in pairs))
+from optlib.backend import Array, linalg, supports
+from optlib.linop._krylov import as_preconditioner, largest, linear_system, run_krylov, tolerance
 
 
 class CGState(NamedTuple):
@@ -228,15 +90,15 @@ def cg(
     >>> res.success, res.x.round(6)
     (True, array([0.090909, 0.636364]))
     """
-    system = _system(A, b, init, CGState, square=True)
+    system = linear_system(A, b, init, CGState, square=True)
     xp, unit, matvec, dot = system.A.xp, system.unit, system.matvec, system.dot
-    precondition = _preconditioner(preconditioner, system)
-    tol, weight = _tolerance(tol, atol, unit, xp)
+    precondition = as_preconditioner(preconditioner, system)
+    tol, weight = tolerance(tol, atol, unit, xp)
     never = xp.zeros_like(unit, dtype=xp.bool)
     floor = float(xp.finfo(system.rhs.dtype).eps) ** 2
 
     def start(x: Array | None, old: CGState | None = None) -> CGState:
-        x, r = _residual(system, x)
+        x, r = system.residual(x)
         z = r if precondition is None else precondition(r)
         rz = dot(r, z)
         rr = rz if precondition is None else dot(r, r)
@@ -261,8 +123,8 @@ def cg(
     def estimate(s: CGState) -> Array:
         return weight * xp.sqrt(s.rr)
 
-    return _run(
-        "cg", system, start, advance, estimate, _residual_certificate(start, estimate, tol, xp),
+    return run_krylov(
+        "cg", system, start, advance, estimate, lambda _: "residual",
         lambda: (atol, None if precondition is None else precondition(system.rhs)), tol=tol, maxiter=maxiter,
         check_every=check_every, callback=callback, record=record, max_time=max_time, disp=disp, checkpoint=checkpoint,
     )  # fmt: skip
@@ -352,19 +214,21 @@ def minres(
     >>> minres(np.array([[0.0, 1.0], [1.0, 0.0]]), np.array([1.0, 2.0])).x.round(6)
     array([2., 1.])
     """
-    system = _system(A, b, init, MINRESState, square=True)
+    system = linear_system(A, b, init, MINRESState, square=True)
     xp, unit, matvec, dot = system.A.xp, system.unit, system.matvec, system.dot
-    precondition = _preconditioner(preconditioner, system)
-    tol, weight = _tolerance(tol, atol, unit, xp)
+    precondition = as_preconditioner(preconditioner, system)
+    tol, weight = tolerance(tol, atol, unit, xp)
     never = xp.zeros_like(unit, dtype=xp.bool)
     eps = float(xp.finfo(system.rhs.dtype).eps)
 
     def lanczos_norm(z: Array, v: Array, broken: Array) -> tuple[Array, Array]:
+        if precondition is None:
+            return linalg.norm(v, axis=0, xp=xp), broken  # safe for matrices of any scale
         square = dot(z, v)
         return xp.sqrt(xp.where(square > 0, square, 0.0 * square)), broken | (square < 0)
 
     def start(x: Array | None, old: MINRESState | None = None) -> MINRESState:
-        x, r = _residual(system, x)
+        x, r = system.residual(x)
         z = r if precondition is None else precondition(r)
         zero, one, null = xp.zeros_like(unit), xp.ones_like(unit), xp.zeros_like(x)
         size, broken, nit = (old.size, old.broken, old.nit) if old is not None else (zero, never, 0)
@@ -402,8 +266,8 @@ def minres(
     def estimate(t: MINRESState) -> Array:
         return weight * xp.sqrt(dot(t.r, t.r))
 
-    return _run(
-        "minres", system, start, advance, estimate, _residual_certificate(start, estimate, tol, xp),
+    return run_krylov(
+        "minres", system, start, advance, estimate, lambda _: "residual",
         lambda: (atol, None if precondition is None else precondition(system.rhs)), tol=tol, maxiter=maxiter,
         check_every=check_every, callback=callback, record=record, max_time=max_time, disp=disp, checkpoint=checkpoint,
     )  # fmt: skip
@@ -489,18 +353,18 @@ def lsqr(
     array([0.8333, 1.5   ])
     """
     damp = check.scalar("damp", damp, low=0.0)
-    system = _system(A, b, init, LSQRState, square=False, damp=damp)
-    xp, unit, matvec, rmatvec, dot = system.A.xp, system.unit, system.matvec, system.rmatvec, system.dot
-    tol, _ = _tolerance(tol, 0.0, unit, xp)
+    system = linear_system(A, b, init, LSQRState, square=False, damp=damp)
+    xp, unit, matvec, rmatvec = system.A.xp, system.unit, system.matvec, system.rmatvec
+    tol, _ = tolerance(tol, 0.0, unit, xp)
     never = xp.zeros_like(unit, dtype=xp.bool)
     tiny = float(xp.finfo(system.rhs.dtype).smallest_normal)
 
     def unit_vector(u: Array) -> tuple[Array, Array]:
-        norm = xp.sqrt(dot(u, u))
+        norm = linalg.norm(u, axis=0, xp=xp)  # safe for matrices of any scale
         return u / xp.where(norm > 0, norm, xp.ones_like(norm)), norm
 
     def start(x: Array | None, old: LSQRState | None = None) -> LSQRState:
-        x, r = _residual(system, x)
+        x, r = system.residual(x)
         u, beta = unit_vector(r)
         v, alpha = unit_vector(rmatvec(u))
         size, nit = (xp.maximum(alpha, old.size), old.nit) if old is not None else (alpha, 0)
@@ -523,64 +387,11 @@ def lsqr(
     def estimate(s: LSQRState) -> Array:
         return xp.minimum(s.phi, normal(s))
 
-    def certificate(step: Step) -> Certificate:
-        s = start(step.x, step.state)
-        value, residual = _host(estimate(s), s.phi, xp=xp)
-        return Certificate("residual" if residual <= value else "stationarity", value, tol=tol)
+    def kind(s: LSQRState) -> str:
+        value, residual = largest(estimate(s), s.phi, xp=xp)
+        return "residual" if residual <= value else "stationarity"
 
-    return _run(
-        "lsqr", system, start, advance, estimate, certificate, lambda: damp, tol=tol, maxiter=maxiter,
+    return run_krylov(
+        "lsqr", system, start, advance, estimate, kind, lambda: damp, tol=tol, maxiter=maxiter,
         check_every=check_every, callback=callback, record=record, max_time=max_time, disp=disp, checkpoint=checkpoint,
     )  # fmt: skip
-
-
-def _tolerance(tol: float | None, atol: float, unit: Array, xp: Any) -> tuple[float | None, Any]:
-    """Return the driver's tolerance and the weight of each column that makes it ``max(tol |b|, atol)``."""
-    atol = check.scalar("atol", atol, low=0.0)
-    if tol is not None:
-        tol = check.scalar("tol", tol, low=0.0)
-    if tol is None or atol == 0:
-        return tol, 1.0
-    if tol == 0:
-        return atol, unit
-    return tol, xp.minimum(unit * (tol / atol), xp.ones_like(unit))
-
-
-def _residual_certificate(start: Any, estimate: Any, tol: float | None, xp: Any) -> Callable[[Step], Certificate]:
-    return lambda step: Certificate("residual", _host(estimate(start(step.x)), xp=xp)[0], tol=tol)
-
-
-def _run(
-    method: str,
-    system: _System,
-    start: Callable[..., Any],
-    advance: Callable[[Any], Any],
-    estimate: Callable[[Any], Array],
-    certificate: Callable[[Step], Certificate],
-    options: Callable[[], Any],
-    *,
-    tol: float | None,
-    checkpoint: Any,
-    **keywords: Any,
-) -> Result:
-    problem = None if checkpoint is None else (system.matvec(_probe(system)), system.rhs, system.unit, tol, options())
-    return run(
-        lambda state: _steps(
-            state, start=start, advance=advance, estimate=estimate, tol=tol, calls=system.calls, xp=system.A.xp
-        ),
-        state=start(system.x) if system.state is None else system.state,
-        like=system.rhs,
-        xp=system.A.xp,
-        method=method,
-        finish=lambda step: {"certificate": certificate(step)},
-        tol=tol,
-        checkpoint=checkpoint,
-        problem=problem,
-        **keywords,
-    )
-
-
-def _probe(system: _System) -> Array:
-    """Return a fixed vector whose image identifies the matrix in a checkpoint."""
-    xp, n = system.A.xp, system.A.shape[1]
-    return xp.cos(xp.arange(n, dtype=system.rhs.dtype, device=system.A.device))
