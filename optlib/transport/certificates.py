@@ -142,6 +142,7 @@ def _balanced(problem: Problem, eps: float, g: Array, tol: float | None) -> tupl
         - xlogy(h, h, xp=xp)
     )
     f_mass, g_mass = xp.sum(f * a), xp.sum(g * b)
+    missing = mass - (xp.sum(rows - products[:, 1]) + _divide(h_p * h_q, h, xp))  # mass that R lacks, by rounding
     gap, f_mass, g_mass, lower, linear, upper, row_error, column_error, size = _host(
         [
             stretch + eps * bracket,
@@ -149,7 +150,7 @@ def _balanced(problem: Problem, eps: float, g: Array, tol: float | None) -> tupl
             g_mass,
             _lp_dual(problem, g),
             xp.sum(costs[:, 0]),
-            xp.sum(costs[:, 0] - costs[:, 1]) + corner,
+            xp.sum(costs[:, 0] - costs[:, 1]) + corner + cost.bounds()[0] * missing,
             xp.sum(xp.abs(rows - a)),
             xp.sum(xp.abs(c - b)),
             _size(f, a, xp) + _size(g, b, xp),
@@ -157,7 +158,7 @@ def _balanced(problem: Problem, eps: float, g: Array, tol: float | None) -> tupl
         xp,
     )
     unit = problem.range + eps * (0.5 + math.log(2.0 / min(tol or 1e-6, 1.0)))
-    size = mass * (size + max(map(abs, cost.bounds()))) + eps * abs(mass - mass * mass)
+    size = mass * (size + max(map(abs, cost.bounds())) + eps * max(1.0, mass))
     rounding = 8.0 * _spacing(problem) * size
     slack = rounding + unit * row_error
     shift = 0.5 * (f_mass - g_mass) / mass
