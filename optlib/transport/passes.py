@@ -49,7 +49,7 @@ def relaxed_sweep(
     """`sweep` that moves the row potentials ``omega`` times as far, and also returns the row sums of the plan."""
     xp = cost.xp
     if _in_registers(cost):
-        return _cloud_sweep(cost.x, cost.y, cost.kind, cost.scale, f, g, a, b, eps, inv_rho, omega, xp=xp)
+        return _cloud_sweep(cost.x, cost.y, cost.scale, f, g, a, b, eps, inv_rho, omega, xp=xp)
     parts = [
         _dense_sweep(c, f[i0:i1], g, a[i0:i1], b, eps, inv_rho, omega, xp=xp) for i0, i1, c in _blocks(cost)
     ]  # fmt: skip
@@ -113,25 +113,21 @@ def c_transform(cost: Cost, g: Array) -> Array:
     """``min_j C_ij - g_j``, shape (n,), without exponentials."""
     xp = cost.xp
     if _in_registers(cost):
-        return _cloud_min(cost.x, cost.y, cost.kind, cost.scale, g, xp=xp)
+        return _cloud_min(cost.x, cost.y, cost.scale, g, xp=xp)
     return _concat([_dense_min(c, g, xp=xp) for _, _, c in _blocks(cost)], xp)
 
 
 # -- how the entries of a cost are reached --
 
 
-def _fast(xp: Any) -> bool:
-    return is_numpy(xp) and get_engine() == "auto"
-
-
 def _in_registers(cost: Cost) -> bool:
-    """Whether the entries come from a formula that a kernel knows."""
-    return cost.kind in ("sqeuclidean", "euclidean") or (cost.kind == "lp" and cost.p == 1.0)
+    """Whether the entries are squared distances in few dimensions, which the kernels evaluate in registers."""
+    return cost.kind == "sqeuclidean" and cost.x.shape[1] <= 4
 
 
 def _blocks(cost: Cost) -> Iterator[tuple[int, int, Array]]:
     """Blocks of rows, bounded in memory; dense costs in one piece where the kernels make no temporaries."""
-    if cost.kind == "dense" and _fast(cost.xp):
+    if cost.kind == "dense" and is_numpy(cost.xp) and get_engine() == "auto":
         yield 0, cost.shape[0], _stored(cost)
     else:
         for i0, i1 in row_blocks(cost):
@@ -160,10 +156,10 @@ def _log(b: Array, xp: Any) -> Array:
 
 
 def _apply(cost: Cost, f: Array, h: Array, v: Array, eps: float, *, moments: bool) -> Array:
-    """Sums over j of ``e_ij v_jk``, and behind them those of ``e_ij z_ij v_jk``; ``e = exp(z)``, ``z = (f + h - C) / eps``."""
+    """Sums over j of ``e_ij v_jk`` and, behind them, of ``e_ij z_ij v_jk``; e = exp(z), z = (f + h - C) / eps."""
     xp = cost.xp
     if _in_registers(cost):
-        return _cloud_apply(cost.x, cost.y, cost.kind, cost.scale, f, h, v, eps, moments, xp=xp)
+        return _cloud_apply(cost.x, cost.y, cost.scale, f, h, v, eps, moments, xp=xp)
     return _concat([_dense_apply(c, f[i0:i1], h, v, eps, moments, xp=xp) for i0, i1, c in _blocks(cost)], xp)
 
 
@@ -188,12 +184,12 @@ def _dense_sweep(
 
 @kernel(numba=f"{_NUMBA}:cloud_sweep", match="sum")
 def _cloud_sweep(
-    x: Array, y: Array, kind: str, scale: float, f: Array, g: Array, a: Array, b: Array, eps: float, inv_rho: float,
+    x: Array, y: Array, scale: float, f: Array, g: Array, a: Array, b: Array, eps: float, inv_rho: float,
     omega: float, *, xp: Any,
 ) -> tuple[Array, Array, Array]:  # fmt: skip
     parts = [
         _dense_sweep.generic(c, f[i0:i1], g, a[i0:i1], b, eps, inv_rho, omega, xp=xp)
-        for i0, i1, c in _cloud_blocks(x, y, kind, scale, g.dtype, xp)
+        for i0, i1, c in _cloud_blocks(x, y, scale, g.dtype, xp)
     ]
     return _concat([p[0] for p in parts], xp), _total([p[1] for p in parts]), _concat([p[2] for p in parts], xp)
 
@@ -207,9 +203,9 @@ def _dense_apply(cost: Array, f: Array, h: Array, v: Array, eps: float, moments:
 
 @kernel(numba=f"{_NUMBA}:cloud_apply", match="sum")
 def _cloud_apply(
-    x: Array, y: Array, kind: str, scale: float, f: Array, h: Array, v: Array, eps: float, moments: bool, *, xp: Any
+    x: Array, y: Array, scale: float, f: Array, h: Array, v: Array, eps: float, moments: bool, *, xp: Any
 ) -> Array:
-    blocks = _cloud_blocks(x, y, kind, scale, h.dtype, xp)
+    blocks = _cloud_blocks(x, y, scale, h.dtype, xp)
     return _concat([_dense_apply.generic(c, f[i0:i1], h, v, eps, moments, xp=xp) for i0, i1, c in blocks], xp)
 
 
@@ -219,8 +215,8 @@ def _dense_min(cost: Array, g: Array, *, xp: Any) -> Array:
 
 
 @kernel(numba=f"{_NUMBA}:cloud_min", match="sum")
-def _cloud_min(x: Array, y: Array, kind: str, scale: float, g: Array, *, xp: Any) -> Array:
-    return _concat([_dense_min.generic(c, g, xp=xp) for _, _, c in _cloud_blocks(x, y, kind, scale, g.dtype, xp)], xp)
+def _cloud_min(x: Array, y: Array, scale: float, g: Array, *, xp: Any) -> Array:
+    return _concat([_dense_min.generic(c, g, xp=xp) for _, _, c in _cloud_blocks(x, y, scale, g.dtype, xp)], xp)
 
 
 @kernel(numba=f"{_NUMBA}:gibbs", match="sum")
@@ -228,9 +224,9 @@ def _gibbs(cost: Array, f: Array, g: Array, eps: float, *, xp: Any) -> Array:
     return xp.exp((f[:, None] + (g[None, :] - xp.astype(cost, g.dtype, copy=False))) / eps)
 
 
-def _cloud_blocks(x: Array, y: Array, kind: str, scale: float, dtype: Any, xp: Any) -> Iterator[tuple[int, int, Array]]:
+def _cloud_blocks(x: Array, y: Array, scale: float, dtype: Any, xp: Any) -> Iterator[tuple[int, int, Array]]:
     x, y = xp.astype(x, dtype, copy=False), xp.astype(y, dtype, copy=False)
     step = max(1, 2**25 // (8 * y.shape[0]))
     for i0 in range(0, x.shape[0], step):
         i1 = min(i0 + step, x.shape[0])
-        yield i0, i1, pairwise(x[i0:i1, :], y, kind, scale, 1.0 if kind == "lp" else None, xp=xp)
+        yield i0, i1, pairwise(x[i0:i1, :], y, "sqeuclidean", scale, xp=xp)
