@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import zipfile
+from dataclasses import is_dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -55,6 +56,9 @@ def _feed(digest: Any, item: Any) -> None:
             return x
 
         item._map_arrays(visit)
+    elif is_dataclass(item) and not isinstance(item, type):
+        digest.update(type(item).__qualname__.encode())
+        _feed(digest, vars(item))
     elif callable(item):
         digest.update(f"{getattr(item, '__module__', '')}.{getattr(item, '__qualname__', type(item))}".encode())
     else:
