@@ -99,20 +99,39 @@ def largest(z):
 
 
 @njit(**INNER)
-def add_rows(out, e, w0, w1, w2, w3):
+def add_rows(out, e0, e1, e2, e3, w0, w1, w2, w3):
     """Add four weighted rows."""
-    e0, e1, e2, e3 = e[0], e[1], e[2], e[3]
     for j in range(out.size):
         out[j] += (w0 * e0[j] + w1 * e1[j]) + (w2 * e2[j] + w3 * e3[j])
+
+
+@njit(**INNER)
+def _dot_rows(e0, e1, e2, e3, v):
+    s0, s1, s2, s3 = v[0] * 0, v[0] * 0, v[0] * 0, v[0] * 0
+    for j in range(v.size):
+        s0 += e0[j] * v[j]
+        s1 += e1[j] * v[j]
+        s2 += e2[j] * v[j]
+        s3 += e3[j] * v[j]
+    return s0, s1, s2, s3
 
 
 # -- the fused sweep --
 
 
 @njit(**INNER)
-def sweep_chunk(cost, x, y, i0, i1, gt, f, offset, a, eps, inv_rho, omega, low, high, e, new, r, out):
+def _row_weight(s, shift, f, offset, a, eps, lam, omega):
+    """New potential of a row with the sum ``s`` at ``shift``, and the weight of its exponentials in the plan."""
+    exact = lam * (eps * (shift - np.log(s)) + offset)
+    new = exact if omega == 1.0 else f + omega * (exact - f)
+    weight = a / s if omega == 1.0 and lam == 1.0 else a * np.exp((new - offset) / eps - shift)
+    return new, weight
+
+
+@njit(**INNER)
+def _sweep_chunk(cost, x, y, i0, i1, gt, f, offset, a, eps, lam, omega, low, high, e, new, r, out):
     """Rows i0 to i1: new potentials, row sums of the plan, and partial column sums (added up in ``out``)."""
-    m, inv, lam = gt.size, 1.0 / eps, 1.0 / (1.0 + eps * inv_rho)
+    m, inv = gt.size, 1.0 / eps
     out[:] = 0.0
     sums, shifts, weights = np.zeros(4), np.zeros(4), np.zeros(4)
     for i in range(i0, i1, 4):
@@ -129,37 +148,55 @@ def sweep_chunk(cost, x, y, i0, i1, gt, f, offset, a, eps, inv_rho, omega, low, 
                 exponents(cost, x, y, i + k, gt, inv, 0, e[k])
                 shifts[k] = -largest(e[k])
                 sums[k] = _exp_shifted(e[k], shifts[k])
-            exact = lam * (eps * (shifts[k] - np.log(sums[k])) + offset[i + k])
-            if omega == 1.0 and inv_rho == 0.0:
-                new[i + k] = exact
-                weights[k] = a[i + k] / sums[k]
-                r[i + k] = a[i + k]
-            else:
-                new[i + k] = exact if omega == 1.0 else f[i + k] + omega * (exact - f[i + k])
-                weights[k] = a[i + k] * np.exp((new[i + k] - offset[i + k]) * inv - shifts[k])
-                r[i + k] = weights[k] * sums[k]
+            new[i + k], weights[k] = _row_weight(sums[k], shifts[k], f[i + k], offset[i + k], a[i + k], eps, lam, omega)
+            r[i + k] = weights[k] * sums[k]
         for k in range(last, 4):  # rows beyond the end count nothing
             weights[k] = 0.0
             e[k] = 0.0
-        add_rows(out, e, weights[0], weights[1], weights[2], weights[3])
+        add_rows(out, e[0], e[1], e[2], e[3], weights[0], weights[1], weights[2], weights[3])
+
+
+@njit(**INNER)
+def _stored_chunk(kernel, i0, i1, v, f, offset, a, eps, lam, omega, new, r, out):
+    """The same with a stored kernel and scalings ``v``; ``offset`` are the potentials in the kernel."""
+    out[:] = 0.0
+    weights = np.zeros(4)
+    for i in range(i0, i1, 4):
+        i3 = min(i + 3, i1 - 1)
+        i2, k1 = min(i + 2, i3), min(i + 1, i3)
+        sums = _dot_rows(kernel[i], kernel[k1], kernel[i2], kernel[i3], v)
+        for k in range(min(4, i1 - i)):
+            new[i + k], weights[k] = _row_weight(sums[k], 0.0, f[i + k], offset[i + k], a[i + k], eps, lam, omega)
+            r[i + k] = weights[k] * sums[k]
+        for k in range(i1 - i, 4):
+            weights[k] = 0.0
+        add_rows(out, kernel[i], kernel[k1], kernel[i2], kernel[i3], weights[0], weights[1], weights[2], weights[3])
+
+
+@njit(**INNER)
+def _chunk(kernel, cost, x, y, k, chunks, gt, f, offset, a, eps, lam, omega, low, high, e, new, r, partial):
+    i0, i1 = k * a.size // chunks, (k + 1) * a.size // chunks
+    if kernel is not None:
+        _stored_chunk(kernel, i0, i1, gt, f, offset, a, eps, lam, omega, new, r, partial[k])
+    if cost is not None:
+        _sweep_chunk(cost, x, y, i0, i1, gt, f, offset, a, eps, lam, omega, low, high, e, new, r, partial[k])
+    if x is not None:
+        _sweep_chunk(cost, x, y, i0, i1, gt, f, offset, a, eps, lam, omega, low, high, e, new, r, partial[k])
 
 
 @njit(**JIT)
-def sweep_serial(cost, x, y, chunks, gt, f, offset, a, eps, inv_rho, omega, low, high, e, new, r, partial):
+def sweep_serial(kernel, cost, x, y, chunks, gt, f, offset, a, eps, lam, omega, low, high, e, new, r, partial):
     """All rows, chunk by chunk."""
-    n = a.size
     for k in range(chunks):
-        i0, i1 = k * n // chunks, (k + 1) * n // chunks
-        sweep_chunk(cost, x, y, i0, i1, gt, f, offset, a, eps, inv_rho, omega, low, high, e[0], new, r, partial[k])
+        _chunk(kernel, cost, x, y, k, chunks, gt, f, offset, a, eps, lam, omega, low, high, e[0], new, r, partial)
 
 
 @njit(parallel=True, **JIT)
-def sweep_parallel(cost, x, y, chunks, gt, f, offset, a, eps, inv_rho, omega, low, high, e, new, r, partial):
+def sweep_parallel(kernel, cost, x, y, chunks, gt, f, offset, a, eps, lam, omega, low, high, e, new, r, partial):
     """All rows, the chunks in parallel."""
-    n = a.size
     for k in prange(chunks):
-        i0, i1, t = k * n // chunks, (k + 1) * n // chunks, get_thread_id()
-        sweep_chunk(cost, x, y, i0, i1, gt, f, offset, a, eps, inv_rho, omega, low, high, e[t], new, r, partial[k])
+        t = get_thread_id()
+        _chunk(kernel, cost, x, y, k, chunks, gt, f, offset, a, eps, lam, omega, low, high, e[t], new, r, partial)
 
 
 # -- products with the plan --
@@ -182,40 +219,37 @@ def _exp_and_product(z, shift, e):
 
 
 @njit(**INNER)
-def apply_chunk(cost, x, y, i0, i1, gt, shift, v, inv, moments, z, e, out):
-    """Rows i0 to i1 of ``e v`` and, if asked for, of ``(e z) v``; ``v`` by columns."""
+def _apply_chunk(cost, x, y, k, chunks, gt, shift, v, inv, moments, z, e, out):
+    """Rows of ``e v`` and, if asked for, of ``(e z) v``; ``v`` by columns."""
     m, columns = gt.size, v.shape[0]
-    for i in range(i0, i1):
+    for i in range(k * shift.size // chunks, (k + 1) * shift.size // chunks):
         out[i] = 0.0
         for j0 in range(0, m, TILE):
             j1 = min(m, j0 + TILE)
             zt, et = z[: j1 - j0], e[: j1 - j0]
             exponents(cost, x, y, i, gt, inv, j0, zt)
             _exp_and_product(zt, shift[i], et)
-            for k in range(columns):
-                out[i, k] += _weighted_sum(et, v[k, j0:j1])
+            for c in range(columns):
+                out[i, c] += _weighted_sum(et, v[c, j0:j1])
             if moments:
-                for k in range(columns):
-                    out[i, columns + k] += _weighted_sum(zt, v[k, j0:j1])
+                for c in range(columns):
+                    out[i, columns + c] += _weighted_sum(zt, v[c, j0:j1])
 
 
 @njit(**JIT)
 def _apply_serial(cost, x, y, chunks, gt, shift, v, inv, moments, buffer, out):
-    n = shift.size
     for k in range(chunks):
-        i0, i1 = k * n // chunks, (k + 1) * n // chunks
-        apply_chunk(cost, x, y, i0, i1, gt, shift, v, inv, moments, buffer[0, 0], buffer[0, 1], out)
+        _apply_chunk(cost, x, y, k, chunks, gt, shift, v, inv, moments, buffer[0, 0], buffer[0, 1], out)
 
 
 @njit(parallel=True, **JIT)
 def _apply_parallel(cost, x, y, chunks, gt, shift, v, inv, moments, buffer, out):
-    n = shift.size
     for k in prange(chunks):
-        i0, i1, t = k * n // chunks, (k + 1) * n // chunks, get_thread_id()
-        apply_chunk(cost, x, y, i0, i1, gt, shift, v, inv, moments, buffer[t, 0], buffer[t, 1], out)
+        t = get_thread_id()
+        _apply_chunk(cost, x, y, k, chunks, gt, shift, v, inv, moments, buffer[t, 0], buffer[t, 1], out)
 
 
-# -- hard minimum, stored kernel --
+# -- hard minima, stored kernel --
 
 
 @njit(**JIT)
@@ -227,6 +261,43 @@ def _min_rows(cost, x, y, g, offset, buffer, out):
             exponents(cost, x, y, i, g, 1.0, j0, z)
             top = max(top, largest(z))
         out[i] = offset[i] - top
+
+
+@njit(**INNER)
+def _lower(out, c, g):
+    for j in range(out.size):
+        out[j] = min(out[j], c[j] - g)
+
+
+@njit(**JIT)
+def _min_columns(cost, g, out):
+    out[:] = np.inf
+    for i in range(g.size):
+        _lower(out, cost[i], g[i])
+
+
+@njit(**INNER)
+def _scale(row, factor):
+    for j in range(row.size):
+        row[j] *= factor
+
+
+@njit(**JIT)
+def _absorb_rows(cost, x, y, gt, f, offset, b, eps, low, high, out):
+    """Rows of the kernel, scaled so that their products with ``b`` are 1; ``f`` becomes their potential."""
+    inv, m = 1.0 / eps, gt.size
+    for i in range(f.size):
+        e = out[i, :m]
+        shift = (f[i] - offset[i]) * inv
+        exp_row(cost, x, y, i, gt, shift, inv, 0, e)
+        s = _weighted_sum(e, b)
+        if not (s > low and s < high):
+            exponents(cost, x, y, i, gt, inv, 0, e)
+            shift = -largest(e)
+            _exp_shifted(e, shift)
+            s = _weighted_sum(e, b)
+        _scale(e, 1.0 / s)
+        f[i] = offset[i] + eps * (shift - np.log(s))
 
 
 @njit(**JIT)
@@ -251,6 +322,11 @@ def threads_for(chunks: int) -> int:
     return threads
 
 
+def trusted_sums(dtype):
+    """Range of a row sum in which the shift of its exponentials was good enough."""
+    return (1e-200, 1e200) if dtype == np.float64 else (1e-25, 1e25)
+
+
 def log_weights(b):
     """Logarithm of weights; hugely negative, but finite, for those that are zero."""
     positive = b > 0
@@ -259,99 +335,92 @@ def log_weights(b):
     )
 
 
-def cloud_parts(x, y, scale, eps, dtype):
-    """Scaled points, those of y by columns, and the offsets of both sides: the form that the kernels read."""
-    x, y = x.astype(dtype, copy=False), y.astype(dtype, copy=False)
-    d = x.shape[1]
-    xs, ys = np.zeros((x.shape[0], 4), dtype), np.zeros((4, y.shape[0]), dtype)
-    xs[:, :d], ys[:d] = x * dtype.type(2.0 * scale / eps), y.T
-    return xs, ys, scale * np.sum(x * x, axis=1), scale * np.sum(y * y, axis=1)
+def scaled(cost, x, y, scale, eps, like):
+    """The form that the compiled code reads: points scaled by ``2 / eps`` and by columns, and the rest as offsets.
+
+    Yields rows, their cost, points and offset, and the points and offset of the columns: all rows at once, or blocks of
+    copies if the rows of a matrix are not contiguous.
+    """
+    dtype = like.dtype
+    if cost is None:
+        n, d = x.shape
+        x, y = x.astype(dtype, copy=False), y.astype(dtype, copy=False)
+        xs, ys = np.zeros((n, 4), dtype), np.zeros((4, y.shape[0]), dtype)
+        xs[:, :d], ys[:d] = x * dtype.type(2.0 * scale / eps), y.T
+        yield slice(0, n), None, xs, ys, scale * np.sum(x * x, axis=1), scale * np.sum(y * y, axis=1)
+        return
+    n, m = cost.shape
+    step = n if cost.flags.c_contiguous else max(16, 2**20 // (cost.itemsize * m))
+    zeros = np.zeros(max(n, m), dtype)
+    for i in range(0, n, step):
+        rows = slice(i, min(i + step, n))
+        yield rows, np.ascontiguousarray(cost[rows]), None, None, zeros[rows], zeros[:m]
 
 
-def _sweep(cost, x, y, offset, gt, f, a, eps, inv_rho, omega):
-    n, m, dtype = a.size, gt.size, gt.dtype
-    chunks = chunks_of(n, m)
-    threads = threads_for(chunks)
-    new, r, partial = np.empty(n, dtype), np.empty(n, dtype), np.empty((chunks, m), dtype)
-    low, high = (1e-200, 1e200) if dtype == np.float64 else (1e-25, 1e25)
-    run = sweep_parallel if threads > 1 else sweep_serial
-    e = np.empty((threads, 4, m), dtype)
-    run(cost, x, y, chunks, gt, f, offset, a, eps, inv_rho, omega, low, high, e, new, r, partial)
-    return new, partial.sum(axis=0), r
+def sweep(cost, x, y, scale, f, g, a, b, eps, inv_rho, omega):
+    n, m, dtype = f.size, g.size, g.dtype
+    low, high = trusted_sums(dtype)
+    new, r, c = np.empty(n, dtype), np.empty(n, dtype), np.zeros(m, dtype)
+    f, a, log_b, lam = np.ascontiguousarray(f), np.ascontiguousarray(a), log_weights(b), 1.0 / (1.0 + eps * inv_rho)
+    for s, block, xs, ys, xo, yo in scaled(cost, x, y, scale, eps, g):
+        gt = (g - yo) / dtype.type(eps) + log_b
+        chunks = chunks_of(xo.size, m)
+        threads = threads_for(chunks)
+        e, partial = np.empty((threads, 4, m), dtype), np.empty((chunks, m), dtype)
+        run = sweep_parallel if threads > 1 else sweep_serial
+        run(None, block, xs, ys, chunks, gt, f[s], xo, a[s], eps, lam, omega, low, high, e, new[s], r[s], partial)
+        c += partial.sum(axis=0)
+    return new, c, r
 
 
-def dense_sweep(cost, f, g, a, b, eps, inv_rho, omega):
-    gt = g / g.dtype.type(eps) + log_weights(b)
-    offset = np.zeros_like(a)
-    parts = [
-        _sweep(c, None, None, offset[s], gt, _row(f[s]), _row(a[s]), eps, inv_rho, omega) for s, c in _blocks(cost)
-    ]
-    if len(parts) == 1:
-        return parts[0]
-    new, c, r = zip(*parts, strict=True)
-    return np.concatenate(new), np.sum(c, axis=0), np.concatenate(r)
-
-
-def cloud_sweep(x, y, scale, f, g, a, b, eps, inv_rho, omega):
-    x, y, xo, yo = cloud_parts(x, y, scale, eps, g.dtype)
-    gt = (g - yo) / g.dtype.type(eps) + log_weights(b)
-    return _sweep(None, x, y, xo, gt, _row(f), _row(a), eps, inv_rho, omega)
-
-
-def _apply(cost, x, y, gt, shift, v, inv, moments):
-    n, m, dtype = shift.size, gt.size, gt.dtype
-    chunks = chunks_of(n, m)
-    threads = threads_for(chunks)
-    out = np.empty((n, (2 if moments else 1) * v.shape[1]), dtype)
-    run = _apply_parallel if threads > 1 else _apply_serial
-    buffer = np.empty((threads, 2, TILE), dtype)
-    run(cost, x, y, chunks, gt, shift, np.ascontiguousarray(v.T), inv, moments, buffer, out)
+def apply(cost, x, y, scale, f, h, v, eps, moments):
+    dtype = h.dtype
+    out = np.empty((f.size, (2 if moments else 1) * v.shape[1]), dtype)
+    v = np.ascontiguousarray(v.T)
+    for s, block, xs, ys, xo, yo in scaled(cost, x, y, scale, eps, h):
+        gt, shift = (h - yo) / dtype.type(eps), (f[s] - xo) / dtype.type(eps)
+        chunks = chunks_of(shift.size, gt.size)
+        threads = threads_for(chunks)
+        buffer = np.empty((threads, 2, TILE), dtype)
+        run = _apply_parallel if threads > 1 else _apply_serial
+        run(block, xs, ys, chunks, gt, shift, v, 1.0 / eps, moments, buffer, out[s])
     return out
 
 
-def dense_apply(cost, f, h, v, eps, moments):
-    eps = h.dtype.type(eps)
-    gt, ft = h / eps, f / eps
-    parts = [_apply(c, None, None, gt, ft[s], v, 1 / eps, moments) for s, c in _blocks(cost)]
-    return parts[0] if len(parts) == 1 else np.concatenate(parts)
-
-
-def cloud_apply(x, y, scale, f, h, v, eps, moments):
-    x, y, xo, yo = cloud_parts(x, y, scale, eps, h.dtype)
-    eps = h.dtype.type(eps)
-    return _apply(None, x, y, (h - yo) / eps, (f - xo) / eps, v, 1 / eps, moments)
-
-
-def dense_min(cost, g):
-    out, buffer = np.empty(cost.shape[0], g.dtype), np.empty(TILE, g.dtype)
-    zeros = np.zeros_like(out)
-    for s, c in _blocks(cost):
-        _min_rows(c, None, None, _row(g), zeros[s], buffer, out[s])
+def smallest(cost, x, y, scale, g):
+    if cost is not None and cost.flags.f_contiguous and not cost.flags.c_contiguous:
+        out = np.empty(cost.shape[0], g.dtype)
+        _min_columns(cost.T, np.ascontiguousarray(g), out)
+        return out
+    out = np.empty((cost if x is None else x).shape[0], g.dtype)
+    for s, block, xs, ys, xo, yo in scaled(cost, x, y, scale, 1.0, g):
+        _min_rows(block, xs, ys, g - yo, xo, np.empty(TILE, g.dtype), out[s])
     return out
 
 
-def cloud_min(x, y, scale, g):
-    x, y, xo, yo = cloud_parts(x, y, scale, 1.0, g.dtype)
-    out, buffer = np.empty(x.shape[0], g.dtype), np.empty(TILE, g.dtype)
-    _min_rows(None, x, y, g - yo, xo, buffer, out)
-    return out
+def absorb(cost, x, y, scale, f, g, b, eps):
+    dtype = g.dtype
+    low, high = trusted_sums(dtype)
+    f, m = np.array(f), g.size
+    matrix = aligned(f.size, m, dtype)
+    for s, block, xs, ys, xo, yo in scaled(cost, x, y, scale, eps, g):
+        gt = (g - yo) / dtype.type(eps)
+        _absorb_rows(block, xs, ys, gt, f[s], xo, b, eps, low, high, matrix[s])
+    return matrix[:, :m], f
 
 
 def gibbs(cost, f, g, eps):
     eps = g.dtype.type(eps)
     out, gt, ft = np.empty(cost.shape, g.dtype), g / eps, f / eps
-    for s, c in _blocks(cost):
-        _gibbs_rows(c, ft[s], gt, 1 / eps, out[s])
+    for s, block, *_ in scaled(cost, None, None, 1.0, 1.0, g):
+        _gibbs_rows(block, ft[s], gt, 1 / eps, out[s])
     return out
 
 
-def _row(v):
-    return np.ascontiguousarray(v)
-
-
-def _blocks(cost):
-    """The matrix if its rows are contiguous, else copies of blocks of rows."""
-    if cost.flags.c_contiguous:
-        return [(slice(0, cost.shape[0]), cost)]
-    step = max(16, 2**20 // (cost.itemsize * cost.shape[1]))
-    return [(slice(i, i + step), np.ascontiguousarray(cost[i : i + step])) for i in range(0, cost.shape[0], step)]
+def aligned(n, m, dtype):
+    """Zeros whose rows start at multiples of 64 bytes: two thirds of the time in products that run from cache."""
+    width = 64 // dtype.itemsize
+    padded = -(-m // width) * width
+    memory = np.zeros(n * padded + width, dtype)
+    start = (-memory.ctypes.data % 64) // dtype.itemsize
+    return memory[start : start + n * padded].reshape(n, padded)

@@ -4,16 +4,28 @@ All follow the Kullback-Leibler convention ``P_ij = a_i b_j exp((f_i + g_j - C_i
 zero and potentials in units of the cost. Nothing of size n x m is stored: dense costs are read where they are, point
 clouds are evaluated block by block (in registers by the Numba kernels). The result has the dtype of the vectors, which
 may be wider than that of the cost. To work on columns, pass ``cost.T`` and swap the vectors.
+
+The kernels at the end take the entries of a cost as four arguments: ``cost`` (k, m) or None, and if None points ``x``
+(k, d), ``y`` (m, d) and ``scale`` for ``C_ij = scale |x_i - y_j|^2``.
 """
 
 import math
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from optlib.backend import Array, device_of, get_engine, is_numpy, kernel
-from optlib.transport.cost import Cost, DenseCost, pairwise, row_blocks
+from optlib.transport.cost import BLOCK_BYTES, Cost, pairwise, row_blocks
 
 _NUMBA = "optlib.transport._passes_numba"
+
+
+class Entries(NamedTuple):
+    """Rows of a cost in the form that the kernels take."""
+
+    cost: Array | None
+    x: Array | None = None
+    y: Array | None = None
+    scale: float = 1.0
 
 
 def sweep(
@@ -39,46 +51,44 @@ def sweep(
     c : array, shape (m,)
         Column sums of the plan of ``(f, g)``.
     """
-    f, c, _ = relaxed_sweep(cost, cost.xp.zeros_like(a) if f is None else f, g, a, b, eps, inv_rho=1.0 / rho)
+    f, c, _ = relaxed_sweep(cost, cost.xp.zeros_like(a) if f is None else f, g, a, b, eps, 1.0 / rho, 1.0)
     return f, c
 
 
 def relaxed_sweep(
-    cost: Cost, f: Array, g: Array, a: Array, b: Array, eps: float, *, inv_rho: float = 0.0, omega: float = 1.0
+    cost: Cost, f: Array, g: Array, a: Array, b: Array, eps: float, inv_rho: float, omega: Any
 ) -> tuple[Array, Array, Array]:
     """`sweep` that moves the row potentials ``omega`` times as far, and also returns the row sums of the plan."""
     xp = cost.xp
-    if _in_registers(cost):
-        return _cloud_sweep(cost.x, cost.y, cost.scale, f, g, a, b, eps, inv_rho, omega, xp=xp)
     parts = [
-        _dense_sweep(c, f[i0:i1], g, a[i0:i1], b, eps, inv_rho, omega, xp=xp) for i0, i1, c in _blocks(cost)
+        _sweep(*part, f[i0:i1], g, a[i0:i1], b, eps, inv_rho, omega, xp=xp) for i0, i1, part in entries(cost)
     ]  # fmt: skip
-    return _concat([p[0] for p in parts], xp), _total([p[1] for p in parts]), _concat([p[2] for p in parts], xp)
+    return _concat([p[0] for p in parts], xp), _sum([p[1] for p in parts]), _concat([p[2] for p in parts], xp)
 
 
 def soft_transform(cost: Cost, g: Array, b: Array, eps: float) -> Array:
     """``-eps log sum_j b_j exp((g_j - C_ij) / eps)``, shape (n,), in two passes, the second with an exponential."""
     xp = cost.xp
-    h = g + eps * _log(b, xp)
+    h = g + eps * log_weights(b, xp=xp)
     f = c_transform(cost, h)
-    return f - eps * xp.log(_apply(cost, f, h, xp.ones_like(h)[:, None], eps, moments=False)[:, 0])
+    return f - eps * xp.log(_products(cost, f, h, xp.ones_like(h)[:, None], eps, moments=False)[:, 0])
 
 
 def apply(cost: Cost, f: Array, g: Array, a: Array, b: Array, eps: float, v: Array) -> Array:
     """Product of the plan with a vector (m,) or with the columns of a matrix (m, k)."""
-    xp = cost.xp
     columns = v if v.ndim == 2 else v[:, None]
-    product = a[:, None] * _apply(cost, f, g + eps * _log(b, xp), columns, eps, moments=False)
+    h = g + eps * log_weights(b, xp=cost.xp)
+    product = a[:, None] * _products(cost, f, h, columns, eps, moments=False)
     return product if v.ndim == 2 else product[:, 0]
 
 
 def moments(cost: Cost, f: Array, g: Array, a: Array, b: Array, eps: float, v: Array) -> tuple[Array, Array]:
     """``P v`` and ``(P * C) v`` for a matrix ``v`` of shape (m, k), with one exponential per entry."""
     xp, k = cost.xp, v.shape[1]
-    h = g + eps * _log(b, xp)
+    h = g + eps * log_weights(b, xp=xp)
     # C = f + h - eps z with z the exponent, so that the sums of e z give those of e C
     finite = xp.where(b > 0, h, xp.zeros_like(h))
-    both = _apply(cost, f, h, xp.concat([v, finite[:, None] * v], axis=1), eps, moments=True)
+    both = _products(cost, f, h, xp.concat([v, finite[:, None] * v], axis=1), eps, moments=True)
     product, shifted, exponents = both[:, :k], both[:, k : 2 * k], both[:, 2 * k : 3 * k]
     a = a[:, None]
     return a * product, a * (f[:, None] * product + shifted - eps * exponents)
@@ -87,13 +97,17 @@ def moments(cost: Cost, f: Array, g: Array, a: Array, b: Array, eps: float, v: A
 def plan_rows(cost: Cost, f: Array, g: Array, a: Array, b: Array, eps: float, i0: int, i1: int) -> Array:
     """Rows ``i0`` to ``i1`` (excluded) of the plan."""
     xp = cost.xp
-    return a[i0:i1, None] * _gibbs(cost.rows(i0, i1), f[i0:i1], g + eps * _log(b, xp), eps, xp=xp)
+    return a[i0:i1, None] * _gibbs(cost.rows(i0, i1), f[i0:i1], g + eps * log_weights(b, xp=xp), eps, xp=xp)
 
 
-def gibbs(cost: Cost, f: Array, g: Array, eps: float) -> Array:
-    """The matrix ``exp((f_i + g_j - C_ij) / eps)``, stored."""
+def absorb(cost: Cost, f: Array, g: Array, b: Array, eps: float) -> tuple[Array, Array]:
+    """The stored matrix ``K_ij = exp((f_i + g_j - C_ij) / eps)`` with ``K b = 1``, and its ``f``; the old is a hint.
+
+    The Numba variant aligns the rows of the matrix and pads them with zeros to a multiple of 64 bytes.
+    """
     xp = cost.xp
-    return _concat([_gibbs(c, f[i0:i1], g, eps, xp=xp) for i0, i1, c in _blocks(cost)], xp)
+    parts = [_absorb(*part, f[i0:i1], g, b, eps, xp=xp) for i0, i1, part in entries(cost)]
+    return _concat([p[0] for p in parts], xp), _concat([p[1] for p in parts], xp)
 
 
 def cost_apply(cost: Cost, v: Array) -> Array:
@@ -106,127 +120,126 @@ def cost_apply(cost: Cost, v: Array) -> Array:
         far = xp.sum(xp.sum(y * y, axis=1)[:, None] * w, axis=0)[None, :]
         product = cost.scale * (near + far - 2.0 * (x @ (y.T @ w)))
         return product if v.ndim == 2 else product[:, 0]
-    return _concat([xp.astype(c, v.dtype, copy=False) @ v for _, _, c in _blocks(cost)], xp)
+    return _concat([xp.astype(cost.rows(*ij), v.dtype, copy=False) @ v for ij in row_blocks(cost)], xp)
 
 
 def c_transform(cost: Cost, g: Array) -> Array:
     """``min_j C_ij - g_j``, shape (n,), without exponentials."""
-    xp = cost.xp
-    if _in_registers(cost):
-        return _cloud_min(cost.x, cost.y, cost.scale, g, xp=xp)
-    return _concat([_dense_min(c, g, xp=xp) for _, _, c in _blocks(cost)], xp)
+    return _concat([_min(*part, g, xp=cost.xp) for _, _, part in entries(cost)], cost.xp)
 
 
-# -- how the entries of a cost are reached --
+# -- how the entries of a cost reach the kernels --
 
 
-def _in_registers(cost: Cost) -> bool:
-    """Whether the entries are squared distances in few dimensions, which the kernels evaluate in registers."""
-    return cost.kind == "sqeuclidean" and cost.x.shape[1] <= 4
-
-
-def _blocks(cost: Cost) -> Iterator[tuple[int, int, Array]]:
-    """Blocks of rows, bounded in memory; dense costs in one piece where the kernels make no temporaries."""
-    if cost.kind == "dense" and is_numpy(cost.xp) and get_engine() == "auto":
-        yield 0, cost.shape[0], _stored(cost)
+def entries(cost: Cost) -> Iterator[tuple[int, int, Entries]]:
+    """The cost as one piece where a kernel knows its formula, else as blocks of rows that are computed on the way."""
+    n = cost.shape[0]
+    if cost.kind == "dense":
+        yield 0, n, Entries(cost._array)  # as stored: the kernels convert to the dtype of the vectors
+    elif cost.kind == "sqeuclidean" and (cost.x.shape[1] <= 4 or not (is_numpy(cost.xp) and get_engine() == "auto")):
+        yield 0, n, Entries(None, cost.x, cost.y, cost.scale)
     else:
         for i0, i1 in row_blocks(cost):
-            yield i0, i1, cost.rows(i0, i1)
+            yield i0, i1, Entries(cost.rows(i0, i1))
 
 
-def _stored(cost: DenseCost) -> Array:
-    return cost._array  # in the precision in which it is stored: the kernels convert entry by entry
+def log_weights(b: Array, *, xp: Any) -> Array:
+    """Logarithm of weights; hugely negative, but finite, for those that are zero."""
+    bottom = xp.asarray(-1e200 if xp.finfo(b.dtype).bits == 64 else -1e30, dtype=b.dtype, device=device_of(b))
+    return xp.where(b > 0, xp.log(xp.where(b > 0, b, xp.ones_like(b))), bottom)
+
+
+def _products(cost: Cost, f: Array, h: Array, v: Array, eps: float, *, moments: bool) -> Array:
+    """Sums over j of ``e_ij v_jk`` and, behind them, of ``e_ij z_ij v_jk``; e = exp(z), z = (f + h - C) / eps."""
+    xp = cost.xp
+    return _concat([_apply(*part, f[i0:i1], h, v, eps, moments, xp=xp) for i0, i1, part in entries(cost)], xp)
 
 
 def _concat(parts: list[Array], xp: Any) -> Array:
     return parts[0] if len(parts) == 1 else xp.concat(parts, axis=0)
 
 
-def _total(parts: list[Array]) -> Array:
+def _sum(parts: list[Array]) -> Array:
     total = parts[0]
     for part in parts[1:]:
         total = total + part
     return total
 
 
-def _log(b: Array, xp: Any) -> Array:
-    """Logarithm of weights; hugely negative, but finite, for those that are zero."""
-    bottom = xp.asarray(-1e200 if xp.finfo(b.dtype).bits == 64 else -1e30, dtype=b.dtype, device=device_of(b))
-    return xp.where(b > 0, xp.log(xp.where(b > 0, b, xp.ones_like(b))), bottom)
-
-
-def _apply(cost: Cost, f: Array, h: Array, v: Array, eps: float, *, moments: bool) -> Array:
-    """Sums over j of ``e_ij v_jk`` and, behind them, of ``e_ij z_ij v_jk``; e = exp(z), z = (f + h - C) / eps."""
-    xp = cost.xp
-    if _in_registers(cost):
-        return _cloud_apply(cost.x, cost.y, cost.scale, f, h, v, eps, moments, xp=xp)
-    return _concat([_dense_apply(c, f[i0:i1], h, v, eps, moments, xp=xp) for i0, i1, c in _blocks(cost)], xp)
+def _blocks(
+    cost: Array | None, x: Array | None, y: Array | None, scale: float, like: Array, xp: Any
+) -> Iterator[tuple[slice, Array]]:
+    """Blocks of rows of bounded size in the dtype of ``like``."""
+    n, m = cost.shape if cost is not None else (x.shape[0], y.shape[0])
+    step = max(1, BLOCK_BYTES // (8 * m))
+    for i0 in range(0, n, step):
+        rows = slice(i0, min(i0 + step, n))
+        if cost is not None:
+            yield rows, xp.astype(cost[rows, :], like.dtype, copy=False)
+        else:
+            xs, ys = (xp.astype(u, like.dtype, copy=False) for u in (x[rows, :], y))
+            yield rows, pairwise(xs, ys, "sqeuclidean", scale, xp=xp)
 
 
 # -- kernels: the references are the definitions --
 
 
-@kernel(numba=f"{_NUMBA}:dense_sweep", match="sum")
-def _dense_sweep(
-    cost: Array, f: Array, g: Array, a: Array, b: Array, eps: float, inv_rho: float, omega: float, *, xp: Any
-) -> tuple[Array, Array, Array]:
-    z = (g[None, :] - xp.astype(cost, g.dtype, copy=False)) / eps + _log(b, xp)[None, :]
-    top = xp.max(z, axis=1)
-    e = xp.exp(z - top[:, None])
-    s = xp.sum(e, axis=1)
-    lse = top + xp.log(s)
-    lam = 1.0 / (1.0 + eps * inv_rho)
-    exact = -lam * eps * lse
-    new = exact if omega == 1.0 else f + omega * (exact - f)
-    r = a * xp.exp((1.0 - lam) * lse if omega == 1.0 else new / eps + lse)
-    return new, (r / s) @ e, r
-
-
-@kernel(numba=f"{_NUMBA}:cloud_sweep", match="sum")
-def _cloud_sweep(
-    x: Array, y: Array, scale: float, f: Array, g: Array, a: Array, b: Array, eps: float, inv_rho: float,
-    omega: float, *, xp: Any,
+@kernel(numba=f"{_NUMBA}:sweep", match="sum")
+def _sweep(
+    cost: Array | None, x: Array | None, y: Array | None, scale: float, f: Array, g: Array, a: Array, b: Array,
+    eps: float, inv_rho: float, omega: Any, *, xp: Any,
 ) -> tuple[Array, Array, Array]:  # fmt: skip
-    parts = [
-        _dense_sweep.generic(c, f[i0:i1], g, a[i0:i1], b, eps, inv_rho, omega, xp=xp)
-        for i0, i1, c in _cloud_blocks(x, y, scale, g.dtype, xp)
-    ]
-    return _concat([p[0] for p in parts], xp), _total([p[1] for p in parts]), _concat([p[2] for p in parts], xp)
+    """Row potentials moved ``omega`` times as far as is optimal, and both marginals of their plan."""
+    log_b, lam = log_weights(b, xp=xp), 1.0 / (1.0 + eps * inv_rho)
+    potentials, columns, sums = [], [], []
+    for rows, block in _blocks(cost, x, y, scale, g, xp):
+        z = (g[None, :] - block) / eps + log_b[None, :]
+        top = xp.max(z, axis=1)
+        e = xp.exp(z - top[:, None])
+        s = xp.sum(e, axis=1)
+        lse = top + xp.log(s)
+        new = (1.0 - omega) * f[rows] - (omega * lam * eps) * lse
+        r = a[rows] * xp.exp((1.0 - omega) * (f[rows] / eps) + (1.0 - omega * lam) * lse)
+        potentials.append(new)
+        columns.append((r / s) @ e)
+        sums.append(r)
+    return _concat(potentials, xp), _sum(columns), _concat(sums, xp)
 
 
-@kernel(numba=f"{_NUMBA}:dense_apply", match="sum")
-def _dense_apply(cost: Array, f: Array, h: Array, v: Array, eps: float, moments: bool, *, xp: Any) -> Array:
-    z = (f[:, None] + (h[None, :] - xp.astype(cost, h.dtype, copy=False))) / eps
-    e = xp.exp(z)
-    return xp.concat([e @ v, (e * z) @ v], axis=1) if moments else e @ v
+@kernel(numba=f"{_NUMBA}:apply", match="sum")
+def _apply(
+    cost: Array | None, x: Array | None, y: Array | None, scale: float, f: Array, h: Array, v: Array, eps: float,
+    moments: bool, *, xp: Any,
+) -> Array:  # fmt: skip
+    products = []
+    for rows, block in _blocks(cost, x, y, scale, h, xp):
+        z = (f[rows][:, None] + (h[None, :] - block)) / eps
+        e = xp.exp(z)
+        products.append(xp.concat([e @ v, (e * z) @ v], axis=1) if moments else e @ v)
+    return _concat(products, xp)
 
 
-@kernel(numba=f"{_NUMBA}:cloud_apply", match="sum")
-def _cloud_apply(
-    x: Array, y: Array, scale: float, f: Array, h: Array, v: Array, eps: float, moments: bool, *, xp: Any
-) -> Array:
-    blocks = _cloud_blocks(x, y, scale, h.dtype, xp)
-    return _concat([_dense_apply.generic(c, f[i0:i1], h, v, eps, moments, xp=xp) for i0, i1, c in blocks], xp)
+@kernel(numba=f"{_NUMBA}:absorb", match="sum")
+def _absorb(
+    cost: Array | None, x: Array | None, y: Array | None, scale: float, f: Array, g: Array, b: Array, eps: float,
+    *, xp: Any,
+) -> tuple[Array, Array]:  # fmt: skip
+    matrix, potentials = [], []
+    for _, block in _blocks(cost, x, y, scale, g, xp):
+        z = (g[None, :] - block) / eps
+        top = xp.max(z, axis=1)
+        e = xp.exp(z - top[:, None])
+        s = e @ b
+        matrix.append(e / s[:, None])
+        potentials.append(-eps * (top + xp.log(s)))
+    return _concat(matrix, xp), _concat(potentials, xp)
 
 
-@kernel(numba=f"{_NUMBA}:dense_min", match="sum")
-def _dense_min(cost: Array, g: Array, *, xp: Any) -> Array:
-    return xp.min(xp.astype(cost, g.dtype, copy=False) - g[None, :], axis=1)
-
-
-@kernel(numba=f"{_NUMBA}:cloud_min", match="sum")
-def _cloud_min(x: Array, y: Array, scale: float, g: Array, *, xp: Any) -> Array:
-    return _concat([_dense_min.generic(c, g, xp=xp) for _, _, c in _cloud_blocks(x, y, scale, g.dtype, xp)], xp)
+@kernel(numba=f"{_NUMBA}:smallest", match="sum")
+def _min(cost: Array | None, x: Array | None, y: Array | None, scale: float, g: Array, *, xp: Any) -> Array:
+    return _concat([xp.min(c - g[None, :], axis=1) for _, c in _blocks(cost, x, y, scale, g, xp)], xp)
 
 
 @kernel(numba=f"{_NUMBA}:gibbs", match="sum")
 def _gibbs(cost: Array, f: Array, g: Array, eps: float, *, xp: Any) -> Array:
     return xp.exp((f[:, None] + (g[None, :] - xp.astype(cost, g.dtype, copy=False))) / eps)
-
-
-def _cloud_blocks(x: Array, y: Array, scale: float, dtype: Any, xp: Any) -> Iterator[tuple[int, int, Array]]:
-    x, y = xp.astype(x, dtype, copy=False), xp.astype(y, dtype, copy=False)
-    step = max(1, 2**25 // (8 * y.shape[0]))
-    for i0 in range(0, x.shape[0], step):
-        i1 = min(i0 + step, x.shape[0])
-        yield i0, i1, pairwise(x[i0:i1, :], y, "sqeuclidean", scale, xp=xp)
