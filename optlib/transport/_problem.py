@@ -91,6 +91,8 @@ def prepare(cost: Any, a: Any = None, b: Any = None, *, unbalanced: Any = None) 
         For wrong shapes, entries that are not finite, negative or all-zero weights, and masses that differ.
     """
     given = isinstance(cost, Cost)
+    if given:
+        cost.bounds()  # refuses entries that are not finite
     xp, device, dtype = check.common(cost=cost.rows(0, 1) if given else cost, a=a, b=b)
     if not given:
         cost = DenseCost(check.array("cost", cost, xp=xp, finite=False, dtype=dtype, device=device))
