@@ -36,7 +36,15 @@ class Source(NamedTuple):
 
 
 class Digits(NamedTuple):
-    """Handwritten digits: ``images`` of shape (1797, 8, 8) with levels in [0, 1] and ``labels`` 0 to 9."""
+    """Handwritten digits.
+
+    Attributes
+    ----------
+    images : ndarray, shape (1797, 8, 8)
+        Levels in [0, 1].
+    labels : ndarray, shape (1797,)
+        The digits 0 to 9.
+    """
 
     images: np.ndarray
     labels: np.ndarray
