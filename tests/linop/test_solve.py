@@ -255,6 +255,16 @@ def test_checkpoint(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", SOLVERS)
+def test_continue_to_a_smaller_tolerance(name):
+    solver, a, b = SOLVERS[name], matrix_for(name, 40), vector(40)
+    rough = solver(a, b, tol=1e-3)
+    fine = solver(a, b, tol=1e-9, init=rough).check()
+    straight = solver(a, b, tol=1e-9)
+    assert rough.nit < fine.nit == straight.nit
+    np.testing.assert_array_equal(fine.x, straight.x)
+
+
+@pytest.mark.parametrize("name", SOLVERS)
 def test_warm_start(name):
     solver, a, b = SOLVERS[name], matrix_for(name, 40), vector(40)
     cold = solver(a, b, tol=1e-8, check_every=1)
