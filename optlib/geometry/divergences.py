@@ -48,10 +48,13 @@ def _excess_log1p(d: Array, xp: Any) -> Array:
     return xp.where(small, 2.0 * (q / (1.0 - t) - tail), d - xp.log1p(d))
 
 
-def _excess_power(x: Array, y: Array, a: float, xp: Any) -> Array:
-    """Return ``|x|^a - |y|^a - a sign(y) |y|^(a-1) (x - y)`` for ``1 <= a <= 2``, by its binomial series near ``y``."""
-    near = xp.abs(x - y) < 0.1 * xp.abs(y)
-    d = xp.where(near, x - y, xp.zeros_like(x)) / xp.where(near, y, xp.ones_like(y))
+def _excess_power(y: Array, change: Array, a: float, xp: Any) -> Array:
+    """Return ``|x|^a - |y|^a - a sign(y) |y|^(a-1) (x - y)`` for ``x = y + change``, by its binomial series near ``y``.
+
+    For ``1 <= a <= 2``.
+    """
+    near = xp.abs(change) < 0.1 * xp.abs(y)
+    d = xp.where(near, change, 0.0) / xp.where(near, y, 1.0)
     coefficients = [0.5 * a * (a - 1.0)]
     for k in range(3, 16):
         coefficients.append(coefficients[-1] * (a - k + 1.0) / k)
@@ -59,7 +62,7 @@ def _excess_power(x: Array, y: Array, a: float, xp: Any) -> Array:
     for c in reversed(coefficients):
         series = series * d + c
     size = xp.abs(y)
-    far = xp.abs(x) ** a - size**a - a * xp.sign(y) * size ** (a - 1.0) * (x - y)
+    far = xp.abs(y + change) ** a - size**a - a * xp.sign(y) * size ** (a - 1.0) * change
     return xp.where(near, size**a * d * d * series, far)
 
 
@@ -89,8 +92,13 @@ def tsallis_terms(x: Array, y: Array, *, xp: Any) -> Array:
 
 
 def bernoulli_terms(x: Array, y: Array, *, xp: Any) -> Array:
-    """Terms of `bernoulli_kl`."""
-    return special.kl_div(x, y, xp=xp) + special.kl_div(1.0 - x, 1.0 - y, xp=xp)
+    """Terms of `bernoulli_kl`: near ``y`` from ``x - y``, which ``(1 - x) - (1 - y)`` would round."""
+    x, y = xp.broadcast_arrays(x, y)
+    near = xp.abs(x - y) < 0.1 * xp.minimum(y, 1.0 - y)
+    v, change = xp.where(near, y, 0.5), xp.where(near, x - y, 0.0)
+    d, e = change / v, -change / (1.0 - v)
+    value = v * (d * d - (1.0 + d) * _excess_log1p(d, xp)) + (1.0 - v) * (e * e - (1.0 + e) * _excess_log1p(e, xp))
+    return xp.where(near, value, special.kl_div(x, y, xp=xp) + special.kl_div(1.0 - x, 1.0 - y, xp=xp))
 
 
 def hypentropy_terms(x: Array, y: Array, beta: float, *, xp: Any) -> Array:
@@ -104,10 +112,10 @@ def hypentropy_terms(x: Array, y: Array, beta: float, *, xp: Any) -> Array:
     root_x, root_y = xp.hypot(x, b), xp.hypot(y, b)
     slope = (x + y) / (root_x + root_y)  # of sqrt(x^2 + beta^2) between the points
     far = x * (xp.asinh(x / beta) - xp.asinh(y / beta)) - (x - y) * slope
-    same = xp.sign(x) * xp.sign(y) > 0
     share = root_y / (root_x + root_y)
-    weight = xp.where(same, xp.abs(x) * share + xp.abs(y) * (1.0 - share), xp.ones_like(x))
-    sinh_d = xp.where(same, (x - y) * xp.abs(slope) / weight, xp.ones_like(x))
+    weight = xp.abs(x) * share + xp.abs(y) * (1.0 - share)
+    same = (xp.sign(x) * xp.sign(y) > 0) & (weight > 0)
+    sinh_d = xp.where(same, (x - y) * xp.abs(slope) / xp.where(same, weight, 1.0), 1.0)
     near = xp.abs(sinh_d) < 0.1
     d = xp.asinh(xp.where(near, sinh_d, xp.zeros_like(x)))
     q = d * d
@@ -287,10 +295,11 @@ def p_norm(x: Array, y: Array, p: float, *, xp: Any = None) -> Array:
     ``F(y)^(2/p - 1) / p`` times the divergence of ``F``: a sum of nonnegative terms.
     """
     scale = xp.maximum(xp.max(xp.abs(x), axis=-1, keepdims=True), xp.max(xp.abs(y), axis=-1, keepdims=True))
-    safe = xp.where(scale > 0, scale, xp.ones_like(scale))
-    x, y = xp.broadcast_arrays(x / safe, y / safe)
-    powers_x, powers_y = xp.sum(xp.abs(x) ** p, axis=-1), xp.sum(xp.abs(y) ** p, axis=-1)
-    outer = 0.5 * _excess_power(powers_x, powers_y, 2.0 / p, xp)
-    inner = xp.sum(_excess_power(x, y, p, xp), axis=-1) * powers_y ** (2.0 / p - 1.0) / p
-    size = scale[..., 0]
-    return (outer + inner) * size * size
+    power = 2.0 ** xp.floor(xp.log2(xp.where(scale > 0, scale, 1.0)))  # divides without rounding
+    x, y = xp.broadcast_arrays(x / power, y / power)
+    total = xp.sum(xp.abs(y) ** p, axis=-1)
+    excess = xp.sum(_excess_power(y, x - y, p, xp), axis=-1)
+    change = p * xp.sum(xp.sign(y) * xp.abs(y) ** (p - 1.0) * (x - y), axis=-1) + excess  # of the sum of powers
+    value = 0.5 * _excess_power(total, change, 2.0 / p, xp) + total ** (2.0 / p - 1.0) * excess / p
+    size = power[..., 0]
+    return value * size * size
