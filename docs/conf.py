@@ -16,7 +16,7 @@ release = version = optlib.__version__
 
 extensions = [
     "sphinx_gallery.gen_gallery",
-    "registries",  # after the gallery, before autosummary
+    "registries",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
     "mathml",

@@ -10,7 +10,6 @@ from numpydoc.validate import validate
 
 import optlib
 from optlib.backend.capabilities import SOLVERS
-from optlib.backend.kernels import Kernel
 
 # Checks of numpydoc that are not asked for.
 IGNORED = {
@@ -46,7 +45,7 @@ def members(module):
     for name in sorted(names or vars(module)):
         obj = getattr(module, name)
         own = getattr(obj, "__module__", None) == module.__name__ and not name.startswith("_")
-        if (names or own) and (inspect.isclass(obj) or inspect.isfunction(obj) or isinstance(obj, Kernel)):
+        if (names or own) and (inspect.isclass(obj) or inspect.isfunction(obj)):
             yield obj
 
 
@@ -58,7 +57,7 @@ def public_objects():
             name = f"{obj.__module__}.{obj.__qualname__}"
             if not name.startswith("optlib."):
                 continue
-            found[name] = obj.generic if isinstance(obj, Kernel) else obj
+            found[name] = obj
             if inspect.isclass(obj):
                 for key, value in vars(obj).items():
                     value = getattr(value, "__func__", value)

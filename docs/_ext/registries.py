@@ -1,7 +1,6 @@
 """Pages and tables that follow from the code: the API reference, the capabilities of the solvers, the claims."""
 
 import inspect
-import sys
 from importlib import import_module
 from pathlib import Path
 
@@ -43,8 +42,6 @@ def _write(path, text):
 
 
 def _page(module, title, documented):
-    from optlib.backend.kernels import Kernel
-
     groups = {"Classes": [], "Functions": [], "Modules": []}
     for name in sorted(module.__all__, key=str.lower):
         obj = getattr(module, name)
@@ -53,7 +50,7 @@ def _page(module, title, documented):
         documented[id(obj)] = f"{module.__name__}.{name}.rst"
         if inspect.isclass(obj):
             groups["Classes"].append(name)
-        elif inspect.isfunction(obj) or isinstance(obj, Kernel):
+        elif inspect.isfunction(obj):
             groups["Functions"].append(name)
         elif inspect.ismodule(obj) and obj.__name__ not in PAGES:
             groups["Modules"].append(name)
@@ -65,16 +62,6 @@ def _page(module, title, documented):
             lines += [f".. rubric:: {group}", "", ".. autosummary::", "   :toctree: generated", ""]
             lines += [f"   {entry}" for entry in names] + [""]
     return "\n".join(lines)
-
-
-def show_kernels_as_functions(app):
-    """Put its reference in the place of every kernel, after the gallery ran: the reader wants the signature."""
-    from optlib.backend.kernels import Kernel
-
-    for module in [m for name, m in sys.modules.items() if name.partition(".")[0] == "optlib"]:
-        for name, value in list(vars(module).items()):
-            if isinstance(value, Kernel):
-                setattr(module, name, value.generic)
 
 
 class _Table(SphinxDirective):
@@ -102,7 +89,8 @@ def _link(name):
     target = addnodes.pending_xref(
         "", refdomain="py", reftype="obj", reftarget=f"optlib.{name}", refexplicit=False, refwarn=True
     )
-    return target + nodes.literal("", name)
+    target += nodes.literal("", name)
+    return target
 
 
 class CapabilityTable(_Table):
@@ -142,5 +130,4 @@ def setup(app):
     app.add_directive("capability-table", CapabilityTable)
     app.add_directive("claims-table", ClaimsTable)
     app.connect("config-inited", write_api_pages)
-    app.connect("builder-inited", show_kernels_as_functions)
     return {"parallel_read_safe": True}
