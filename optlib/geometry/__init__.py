@@ -38,6 +38,7 @@ from optlib.geometry.projections import (
     project_weighted_l1_ball,
     project_weighted_simplex,
 )
+from optlib.geometry.prox import prox_elastic_net, prox_group_l2, prox_l1, prox_nuclear, prox_tv1d
 
 __all__ = [
     "BitEntropy",
@@ -74,4 +75,9 @@ __all__ = [
     "project_spectrahedron",
     "project_weighted_l1_ball",
     "project_weighted_simplex",
+    "prox_elastic_net",
+    "prox_group_l2",
+    "prox_l1",
+    "prox_nuclear",
+    "prox_tv1d",
 ]

@@ -50,4 +50,5 @@ CASES = {
     "geometry._thresholds.simplex": with_amount,
     "geometry._thresholds.l1_ball": with_amount,
     "geometry._thresholds.clipped_sum": clipped_sums(),
+    "geometry.prox.tv1d": with_amount,
 }
