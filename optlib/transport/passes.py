@@ -13,7 +13,7 @@ import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from optlib.backend import Array, device_of, get_engine, is_numpy, kernel
+from optlib.backend import Array, device_of, kernel
 from optlib.transport.cost import BLOCK_BYTES, Cost, pairwise, row_blocks
 
 _NUMBA = "optlib.transport._passes_numba"
@@ -133,14 +133,18 @@ def c_transform(cost: Cost, g: Array) -> Array:
 
 def entries(cost: Cost) -> Iterator[tuple[int, int, Entries]]:
     """The cost as one piece where a kernel knows its formula, else as blocks of rows that are computed on the way."""
-    n = cost.shape[0]
-    if cost.kind == "dense":
-        yield 0, n, Entries(cost._array)  # as stored: the kernels convert to the dtype of the vectors
-    elif cost.kind == "sqeuclidean" and (cost.x.shape[1] <= 4 or not (is_numpy(cost.xp) and get_engine() == "auto")):
-        yield 0, n, Entries(None, cost.x, cost.y, cost.scale)
+    if one_piece(cost):
+        # a matrix as it is stored: the kernels convert its entries to the dtype of the vectors
+        piece = Entries(cost._array) if cost.kind == "dense" else Entries(None, cost.x, cost.y, cost.scale)
+        yield 0, cost.shape[0], piece
     else:
         for i0, i1 in row_blocks(cost):
             yield i0, i1, Entries(cost.rows(i0, i1))
+
+
+def one_piece(cost: Cost) -> bool:
+    """Whether the kernels know how to get at all entries: matrices, and squared distances in few dimensions."""
+    return cost.kind == "dense" or (cost.kind == "sqeuclidean" and cost.x.shape[1] <= 4)
 
 
 def log_weights(b: Array, *, xp: Any) -> Array:

@@ -1,0 +1,402 @@
+"""Sinkhorn's algorithm for entropic transport, balanced or with penalised marginals, at any regularisation."""
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from optlib._core import Status, Step, prepare_init, run
+from optlib._core import validation as check
+from optlib._core.driver import Steps
+from optlib.backend import Array, device_of, get_engine, is_numpy, supports, to_numpy
+from optlib.transport import acceleration as accelerated
+from optlib.transport import passes
+from optlib.transport._problem import Problem, check_reg, prepare
+from optlib.transport.acceleration import Point
+from optlib.transport.certificates import certify
+from optlib.transport.cost import BLOCK_BYTES, Cost, DenseCost
+from optlib.transport.result import TransportResult
+
+PATH_START, PATH_RATIO = 0.1, 0.35  # first regularisation of the path in units of the cost range, and the next ratios
+PATH_BELOW = 2e-3  # regularisation in the same units below which the path is taken
+LEVEL_ITERATIONS, LEVEL_TOL = 10, 1e-2  # of each level but the last
+LIMIT = {64: 200.0, 32: 20.0}  # drift of the potentials, in units of reg, that the stored kernel bears
+RANGE = {64: 300.0, 32: 40.0}  # range of the cost, in units of reg, that portable code stores as a kernel
+
+
+class SinkhornState(NamedTuple):
+    """State of `sinkhorn`, on the sources and targets that have mass.
+
+    Attributes
+    ----------
+    reg : float
+        The regularisation of the problem.
+    nit, passes : int
+        Iterations, and passes over the cost.
+    levels, level, level_nit : int
+        Levels of the regularisation path, the present one, and iterations in it.
+    hint, beta : array or None
+        Potentials from which the stored kernel was built.
+    previous_f, previous_g : array or None
+        Potentials at the end of the level before.
+    f, r, g, c, steps, changes, info : array
+        See `optlib.transport.acceleration.Point`; all but ``f`` and ``g`` are None before the first pass.
+    """
+
+    reg: float
+    nit: int
+    passes: int
+    levels: int
+    level: int
+    level_nit: int
+    hint: Array | None
+    beta: Array | None
+    previous_f: Array | None
+    previous_g: Array | None
+    f: Array
+    r: Array | None
+    g: Array
+    c: Array | None
+    steps: Array | None
+    changes: Array | None
+    info: Array | None
+
+    @property
+    def point(self) -> Point:
+        """The fields of the point."""
+        return Point(self.f, self.r, self.g, self.c, self.steps, self.changes, self.info)
+
+
+@supports(backends=("numpy", "cupy", "torch", "strict"), gradients=("cost", "a", "b"))
+def sinkhorn(
+    cost: Any,
+    a: Any = None,
+    b: Any = None,
+    *,
+    reg: float,
+    unbalanced: Any = None,
+    method: str = "auto",
+    acceleration: str | None = "auto",
+    init: Any = None,
+    tol: float | None = None,
+    maxiter: int = 10_000,
+    check_every: int | None = None,
+    callback: Callable[..., Any] | None = None,
+    record: bool | str = True,
+    max_time: float | None = None,
+    disp: int = 0,
+    checkpoint: Any = None,
+) -> TransportResult:
+    r"""Solve an entropic transport problem by accelerated Sinkhorn iterations.
+
+    Find the plan ``P >= 0`` that minimises ``<C, P> + reg KL(P | a b')`` among those with row sums ``a`` and column
+    sums ``b``, with ``KL(p | q) = sum p log(p / q) - p + q``.
+
+    Parameters
+    ----------
+    cost : array, nested sequence or Cost, shape (n, m)
+        Cost matrix, or a cost such as ``PointCloud(x, y)``.
+    a, b : array or sequence, shapes (n,) and (m,), optional
+        Weights >= 0 of the same total mass; None means uniform.
+    reg : float
+        Strength > 0 of the regularisation, in units of the cost.
+    unbalanced : float or (float, float), optional
+        Strength of penalties ``rho KL(P 1 | a)`` and ``rho KL(P' 1 | b)`` in the place of the constraints; infinity
+        keeps a constraint.
+    method : {"auto", "scaling", "log"}
+        ``"scaling"`` stores the kernel ``exp((f_i + g_j - C_ij) / reg)`` and multiplies it by vectors; potentials that
+        have moved far are absorbed into it. ``"log"`` evaluates exponentials in every pass and stores nothing.
+        ``"auto"`` is the scaling form for dense costs, and for clouds whose kernel takes at most 32 MiB; without
+        compiled kernels (other arrays than NumPy's) only up to a cost range of 300 reg (40 reg in float32).
+    acceleration : {"auto", "lbfgs", "anderson", "overrelaxation", None}
+        See `optlib.transport.acceleration`; ``"auto"`` is ``"lbfgs"``, None the plain algorithm.
+    init : array (m,), (array, array), TransportResult or state, optional
+        Column potentials ``g``, or the ``potentials`` of another problem, to start from; or a result of the same
+        problem to continue.
+    tol : float, optional
+        Stop when the l1 error of the marginals, relative to the mass, is at most this; with penalties, when the
+        largest change of a potential in a plain iteration is at most ``tol * reg``. By default 1e-6, and 1e-4 for
+        float32.
+    maxiter : int
+        Largest number of iterations: passes over the cost, rejected trial steps included.
+    check_every : int, optional
+        Iterations between two checks; by default 50 where an iteration takes less than some milliseconds, 10 else.
+    callback, record, max_time, disp, checkpoint
+        See `optlib._core.run`.
+
+    Returns
+    -------
+    TransportResult
+        With the lazy ``plan``, the ``potentials``, the ``value`` and its ``gap``, and ``lp_bounds``. ``counts`` has the
+        passes over the cost of the iterations; the certificate takes five more.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For invalid input; see `optlib.transport.solve`.
+
+    Notes
+    -----
+    One iteration evaluates the row potentials that are optimal for the column potentials, and the column sums of their
+    plan, in one pass over the cost: n m exponentials, or 2 n m multiplications in the scaling form. Memory O(n + m)
+    beside the cost in the log form.
+
+    Below ``reg`` = 0.002 times the cost range the regularisation is lowered over a path of levels, at most 10
+    iterations each, whose starts extrapolate the potentials of the last two levels linearly: they become affine in
+    ``reg`` as it vanishes.
+
+    Sources and targets without mass are left out of the iterations; their potentials are soft transforms.
+
+    References
+    ----------
+    M. Cuturi, Sinkhorn distances: lightspeed computation of optimal transport, NeurIPS 2013. B. Schmitzer, Stabilized
+    sparse scaling algorithms for entropy regularized transport problems, SIAM J. Sci. Comput. 2019. G. Peyre,
+    M. Cuturi, Computational optimal transport, 2019.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from optlib.transport import PointCloud, sinkhorn
+    >>> x = np.linspace(0, 1, 50)
+    >>> res = sinkhorn(PointCloud(x, x + 0.5), reg=0.01)
+    >>> res.success
+    True
+    >>> round(float(np.mean(res.plan.barycentric(x + 0.5) - x)), 6)
+    0.5
+    """
+    problem, reg = prepare(cost, a, b, unbalanced=unbalanced), check_reg(reg)
+    check.option("method", method, ("auto", "scaling", "log"))
+    check.option("acceleration", acceleration, ("auto", "lbfgs", "anderson", "overrelaxation", None))
+    name = {"auto": "lbfgs", None: "plain"}.get(acceleration, acceleration)
+    if tol is None:
+        tol = 1e-6 if problem.xp.finfo(problem.dtype).bits == 64 else 1e-4
+    support = _Support(problem)
+    inner = support.problem
+    form, why = _form(method, inner, reg)
+    start, state = prepare_init(init, SinkhornState)
+    if state is not None and (state.reg != reg or state.g.shape != inner.b.shape):
+        start, state = support.extend(state.f, state.g), None  # the result of another problem: its potentials
+    if state is None:
+        levels = _levels(reg, inner.range) if start is None else [reg]
+        f, g = support.restrict(start)
+        state = SinkhornState(reg, 0, 0, len(levels), 0, 0, *4 * [None], f, None, g, *4 * [None])
+    else:
+        levels = _levels(reg, inner.range) if state.levels > 1 else [reg]
+    if check_every is None:
+        check_every = 50 if inner.cost.shape[0] * inner.cost.shape[1] <= 4_000_000 and _compiled(problem.xp) else 10
+    solver = _Sinkhorn(inner, form == "scaling", levels, name, tol, support.extend)
+    path = f", reg lowered in {len(levels)} levels" if len(levels) > 1 else ""
+
+    def finish(step: Step) -> dict[str, Any]:
+        return certify(problem, reg, step.x[1], tol=tol)
+
+    return run(
+        solver.steps,
+        state=state,
+        like=inner.a,
+        xp=problem.xp,
+        method="sinkhorn",
+        finish=finish,
+        tol=tol,
+        maxiter=maxiter,
+        check_every=check_every,
+        callback=callback,
+        record=record,
+        max_time=max_time,
+        disp=disp,
+        checkpoint=checkpoint,
+        problem=(problem.cost, problem.a, problem.b, problem.rho, reg, form, name, levels, tol),
+        patience=max(5, math.ceil(200 / check_every)),
+        result_class=TransportResult,
+        message=f"{form} form ({why}), {name} iterations{path}",
+    )
+
+
+class _Sinkhorn:
+    """The method, as a generator of steps."""
+
+    def __init__(
+        self,
+        problem: Problem,
+        stored: bool,
+        levels: list[float],
+        method: str,
+        tol: float,
+        extend: Callable[[Array, Array], tuple[Array, Array]],
+    ) -> None:
+        self.cost, self.a, self.b, self.xp = problem.cost, problem.a, problem.b, problem.xp
+        self.inv_rho = (1.0 / problem.rho[0], 1.0 / problem.rho[1])
+        self.stored, self.levels, self.method, self.tol, self.extend = stored, levels, method, tol, extend
+        self.kernel: tuple[Array, Array, Array] | None = None  # and the potentials in it
+
+    def steps(self, state: SinkhornState) -> Steps:
+        """Levels of falling regularisation; in each, blocks of iterations."""
+        if state.info is None:
+            state = self.enter(state, state.f, state.g)
+        elif self.stored:
+            self.absorb(state, state.hint, state.beta)
+        status = None
+        while True:
+            last = state.level == len(self.levels) - 1
+            error = state.info[0] if last else max(2.0, 2.0 * self.tol)  # on the path only the trivial bound is known
+            budget = yield Step(
+                x=self.extend(state.f, state.g),
+                nit=state.nit,
+                state=state,
+                stop=lambda error=error: error,
+                status=status,
+                counts={"passes": state.passes},
+            )
+            todo = budget if last else min(budget, LEVEL_ITERATIONS - state.level_nit)
+            point, done = self.iterate(state, todo, self.tol if last else LEVEL_TOL)
+            state = state._replace(
+                **point._asdict(), nit=state.nit + done, passes=state.passes + done, level_nit=state.level_nit + done
+            )
+            if done < todo and self.drifted(state):
+                state = self.absorb(state, state.f, state.g)
+            elif not last and (done < todo or state.level_nit == LEVEL_ITERATIONS):
+                state = self.descend(state)
+            elif last and done < todo:
+                status = Status.CONVERGED
+
+    def enter(self, state: SinkhornState, f: Array, g: Array) -> SinkhornState:
+        """Start a level from given potentials."""
+        eps = self.levels[state.level]
+        if self.stored:
+            state = self.absorb(state, f, g)
+            f = self.kernel[1]
+        point = accelerated.start(self.evaluate(eps), self.given(eps), f, g, self.method, xp=self.xp)
+        return state._replace(**point._asdict(), level_nit=0, passes=state.passes + 1)
+
+    def absorb(self, state: SinkhornState, f: Array, g: Array) -> SinkhornState:
+        """Store the kernel of the given potentials."""
+        self.kernel = (*passes.absorb(self.cost, f, g, self.b, self.levels[state.level]), g)
+        return state._replace(hint=f, beta=g, passes=state.passes + 1)
+
+    def drifted(self, state: SinkhornState) -> bool:
+        """Whether compiled iterations stopped because the kernel is too far from the potentials."""
+        return self.stored and float(state.info[0]) > (self.tol if state.level == len(self.levels) - 1 else LEVEL_TOL)
+
+    def descend(self, state: SinkhornState) -> SinkhornState:
+        """Go to the next level, from potentials that continue those of the last two levels linearly."""
+        f, g, level = state.f, state.g, state.level
+        start_f, start_g = f, g
+        if level > 0:
+            before, now, after = self.levels[level - 1 : level + 2]
+            ahead = (after - now) / (now - before)
+            start_f, start_g = f + ahead * (f - state.previous_f), g + ahead * (g - state.previous_g)
+        state = state._replace(level=level + 1, previous_f=f, previous_g=g)
+        return self.enter(state, start_f, start_g)
+
+    def iterate(self, state: SinkhornState, todo: int, tol: float) -> tuple[Point, int]:
+        """Iterations at one level; compiled code stops early at ``tol`` and when the potentials have drifted."""
+        eps = self.levels[state.level]
+        if not _compiled(self.xp) or (self.kernel is None and not passes.one_piece(self.cost)):
+            return accelerated.run(
+                self.evaluate(eps), state.point, self.given(eps), self.method, todo, xp=self.xp
+            ), todo
+        if self.kernel is not None:
+            form = (*self.kernel, None, None, None, 1.0)
+        else:
+            form = (None, self.a, self.b, *next(passes.entries(self.cost))[2])
+        *point, done = accelerated.iterate(*form, *self.given(eps), self.method, todo, tol, *state.point, xp=self.xp)
+        return Point(*point), done
+
+    def evaluate(self, eps: float) -> accelerated.Evaluate:
+        """The pass ``(f, g, omega) -> f, c, r``."""
+        if self.kernel is not None:
+            return partial(accelerated.evaluate_stored, *self.kernel, self.a, self.b, eps, self.inv_rho[0], xp=self.xp)
+        return lambda f, g, omega: passes.relaxed_sweep(self.cost, f, g, self.a, self.b, eps, self.inv_rho[0], omega)
+
+    def given(self, eps: float) -> accelerated.Problem:
+        """The problem at one level."""
+        return accelerated.Problem(self.a, self.b, eps, self.inv_rho)
+
+
+# -- choices --
+
+
+def _compiled(xp: Any) -> bool:
+    return is_numpy(xp) and get_engine() == "auto"
+
+
+def _form(method: str, problem: Problem, reg: float) -> tuple[str, str]:
+    """The form of the iterations, and why."""
+    if method != "auto":
+        return method, "as asked"
+    n, m = problem.cost.shape
+    if problem.cost.kind != "dense" and 8 * n * m > BLOCK_BYTES:
+        return "log", "the kernel of the clouds would be large"
+    limit = RANGE[problem.xp.finfo(problem.a.dtype).bits]
+    if not _compiled(problem.xp) and problem.range > limit * reg:
+        return "log", f"the cost range is above {limit:g} reg"
+    return "scaling", "the kernel is stored"
+
+
+def _levels(reg: float, spread: float) -> list[float]:
+    """The regularisation path: ratios near ``PATH_RATIO``, the last level exactly ``reg``."""
+    if reg >= PATH_BELOW * spread:
+        return [reg]
+    count = math.ceil(math.log(PATH_START * spread / reg) / -math.log(PATH_RATIO))
+    ratio = (reg / (PATH_START * spread)) ** (1 / count)
+    return [PATH_START * spread * ratio**k for k in range(count)] + [reg]
+
+
+class _Support:
+    """The problem without sources and targets that have no mass, in the widest precision of the device."""
+
+    def __init__(self, problem: Problem) -> None:
+        wide = problem.double()
+        self.xp, self.index = problem.xp, [None, None]
+        weights = [wide.a, wide.b]
+        for side in (0, 1):
+            if problem.has_zeros[side]:
+                self.index[side] = np.flatnonzero(to_numpy(weights[side]) > 0)
+                weights[side] = self.xp.take(weights[side], self._device_index(side, weights[side]), axis=0)
+        cost = _by_rows(wide.cost if self.index == [None, None] else wide.cost.take(*self.index))
+        cost._bounds = wide.cost.bounds()
+        self.sizes = problem.cost.shape
+        self.problem = wide._replace(cost=cost, a=weights[0], b=weights[1], has_zeros=(False, False))
+
+    def _device_index(self, side: int, like: Array) -> Array:
+        return self.xp.asarray(self.index[side], dtype=self.xp.int64, device=device_of(like))
+
+    def restrict(self, start: Any) -> tuple[Array, Array]:
+        """Potentials to start from: zeros, ``g``, or ``(f, g)``."""
+        xp, a, b = self.xp, self.problem.a, self.problem.b
+        if start is None:
+            return xp.zeros_like(a), xp.zeros_like(b)
+        given = start if isinstance(start, (tuple, list)) and len(start) == 2 else (None, start)
+        found = []
+        for side, (u, like) in enumerate(zip(given, (a, b), strict=True)):
+            if u is None:
+                found.append(xp.zeros_like(like))
+                continue
+            fix = "pass the column potentials g, or the pair of `potentials` of a result"
+            u = check.array(
+                "init", u, xp=xp, shape=(self.sizes[side],), dtype=like.dtype, device=device_of(like), fix=fix
+            )
+            found.append(u if self.index[side] is None else xp.take(u, self._device_index(side, like), axis=0))
+        return found[0], found[1]
+
+    def extend(self, f: Array, g: Array) -> tuple[Array, Array]:
+        """Potentials of all sources and targets; 0 for those without mass."""
+        return self._extend(f, 0), self._extend(g, 1)
+
+    def _extend(self, u: Array, side: int) -> Array:
+        if self.index[side] is None:
+            return u
+        xp = self.xp
+        place = np.full(self.sizes[side], u.shape[0])
+        place[self.index[side]] = np.arange(u.shape[0])
+        padded = xp.concat([u, xp.zeros((1,), dtype=u.dtype, device=device_of(u))])
+        return xp.take(padded, xp.asarray(place, dtype=xp.int64, device=device_of(u)), axis=0)
+
+
+def _by_rows(cost: Cost) -> Cost:
+    """The cost with contiguous rows, a copy if a NumPy matrix has others."""
+    if isinstance(cost, DenseCost) and _compiled(cost.xp) and not cost._array.flags.c_contiguous:
+        return cost._derive(np.ascontiguousarray(cost._array), cost.dtype)
+    return cost
