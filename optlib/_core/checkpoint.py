@@ -79,21 +79,42 @@ def write_atomic(path: str | os.PathLike[str], content: bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def flatten(state: Any, prefix: str = "") -> dict[str, Any]:
+    """Return the fields of a NamedTuple by name, those of nested ones as ``outer.inner``."""
+    fields: dict[str, Any] = {}
+    for name, value in state._asdict().items():
+        if hasattr(value, "_asdict"):
+            fields |= flatten(value, f"{prefix}{name}.")
+        else:
+            fields[prefix + name] = value
+    return fields
+
+
+def unflatten(template: Any, fields: dict[str, Any], prefix: str = "") -> Any:
+    """Rebuild a NamedTuple of the type (and with the nested types) of ``template``."""
+    return type(template)(
+        *(
+            unflatten(value, fields, f"{prefix}{name}.") if hasattr(value, "_asdict") else fields[prefix + name]
+            for name, value in template._asdict().items()
+        )
+    )
+
+
 def save(path: str | os.PathLike[str], state: Any, record: dict[str, Any], mark: str) -> None:
-    """Save a state (a flat NamedTuple) and the record of the run.
+    """Save a state and the record of the run.
 
     Parameters
     ----------
     path : path
     state : NamedTuple
-        Fields are arrays, Python numbers, strings or None.
+        Fields are arrays, Python numbers, strings, None, and NamedTuples of these.
     record : dict
         JSON-able: iterations, time, history, counts.
     mark : str
         The fingerprint of problem and options.
     """
     arrays, plain = {}, {}
-    for name, value in state._asdict().items():
+    for name, value in flatten(state).items():
         if value is None or isinstance(value, (bool, int, float, str)):
             plain[name] = value
         else:

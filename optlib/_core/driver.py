@@ -35,13 +35,14 @@ class Step:
     nit : int
         Iterations done since the very start (0 for the initial point).
     state : NamedTuple
-        Arrays, Python numbers, strings and None: enough to resume bitwise.
+        Arrays, Python numbers, strings, None and NamedTuples of these: enough to resume bitwise.
     stop : callable
         Returns the quantity of the stopping rule (0-d array or float); called at checks only.
     metrics : dict of callables
         More quantities for the history.
     status : Status, optional
-        Set when the method itself ends the run.
+        Set when the method itself ends the run. ``stop`` may set it on its own step: what only a check can tell, such
+        as a breakdown on the device.
     counts : dict
         Calls of each oracle so far.
     """
@@ -105,9 +106,9 @@ def prepare_init(init: Any, state_class: type) -> tuple[Any, Any]:
     return init, None
 
 
-def resume_state(saved: checkpoints.Saved, state_class: type, like: Array) -> Any:
-    """Rebuild the state of a method from a checkpoint, its arrays with the namespace and device of ``like``."""
-    return state_class(**{name: _restore(value, like) for name, value in saved.fields.items()})
+def resume_state(saved: checkpoints.Saved, template: Any, like: Array) -> Any:
+    """Rebuild a state of the type of ``template`` from a checkpoint, with the namespace and device of ``like``."""
+    return checkpoints.unflatten(template, {name: _restore(value, like) for name, value in saved.fields.items()})
 
 
 def _restore(value: Any, like: Array) -> Any:
@@ -199,7 +200,7 @@ def run(
     if checkpoint is not None:
         mark = checkpoints.fingerprint((method, problem))
         if (saved := checkpoints.load(checkpoint, mark)) is not None:
-            state = resume_state(saved, type(state), like)
+            state = resume_state(saved, state, like)
             history, elapsed = History(saved.record["history"]), saved.record["time"]
             start = saved.record["start"]
 

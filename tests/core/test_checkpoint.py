@@ -143,13 +143,16 @@ def test_all_kinds_of_state_come_back(path):
         rate: float
         name: str
         nothing: None
+        rule: Any
 
-    state = State(TARGET, np.arange(3), True, 3, 1 / 3, "anderson", None)
+    state = State(TARGET, np.arange(3), True, 3, 1 / 3, "anderson", None, ToyState(TARGET + 1, 7))
     checkpoint.save(path, state, {"time": 0.5}, "mark")
     saved = checkpoint.load(path, "mark")
-    back = driver.resume_state(saved, State, TARGET)
+    back = driver.resume_state(saved, state, TARGET)
     assert saved.record == {"time": 0.5}
     assert np.array_equal(back.array, TARGET)
     assert back.index.dtype == np.int64
-    assert back[2:] == state[2:]
-    assert ToyState._fields == ("x", "nit")
+    assert back[2:7] == state[2:7]
+    assert isinstance(back.rule, ToyState)
+    assert np.array_equal(back.rule.x, TARGET + 1)
+    assert back.rule.nit == 7
