@@ -1,5 +1,6 @@
 """Geometry of convex sets: projections, proximal operators, domains, mirror maps and their divergences."""
 
+from optlib.geometry.domains import Ball, Box, Domain, L1Ball, NuclearBall, Simplex, Spectrahedron
 from optlib.geometry.mirror import (
     BitEntropy,
     CappedEntropy,
@@ -41,8 +42,11 @@ from optlib.geometry.projections import (
 from optlib.geometry.prox import prox_elastic_net, prox_group_l2, prox_l1, prox_nuclear, prox_tv1d
 
 __all__ = [
+    "Ball",
     "BitEntropy",
+    "Box",
     "CappedEntropy",
+    "Domain",
     "Entropy",
     "Euclidean",
     "EuclideanBall",
@@ -50,14 +54,18 @@ __all__ = [
     "EuclideanL1Ball",
     "EuclideanSimplex",
     "Hypentropy",
+    "L1Ball",
     "LogBarrier",
     "LogDet",
     "MirrorMap",
+    "NuclearBall",
     "PNorm",
     "Quadratic",
     "QuadraticBall",
     "QuadraticBox",
     "QuadraticSimplex",
+    "Simplex",
+    "Spectrahedron",
     "Spectral",
     "Tsallis",
     "UnnormalizedEntropy",
