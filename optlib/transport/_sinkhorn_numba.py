@@ -20,7 +20,9 @@ METHODS = {"plain": 0, "overrelaxation": 1, "anderson": 2, "lbfgs": 3}
 PLAIN, OVERRELAXATION, ANDERSON, LBFGS = range(4)
 ERROR, PAIRS, STEP, FAILURES, OMEGA, AGE, MARK = range(7)
 PERIOD, ARMIJO = 10, 1e-4
-LIMIT = 200.0  # largest |g - beta| / eps before the potentials must be absorbed into the stored kernel (float32: 20)
+# Largest |g - beta| / eps before the potentials must be absorbed into the stored kernel (a tenth in float32). No step
+# goes beyond 1.5 times that, so that scalings and row sums stay within exp(300).
+LIMIT = 200.0
 
 
 # -- vectors --
@@ -52,6 +54,12 @@ def _add(u, factor, v):
 def _copy(u, v):
     for j in range(u.size):
         u[j] = v[j]
+
+
+@njit(**INNER)
+def _clip(u, centre, radius):
+    for j in range(u.size):
+        u[j] = min(max(u[j], centre[j] - radius), centre[j] + radius)
 
 
 @njit(**INNER)
@@ -263,6 +271,13 @@ def _iterate(
         omega = info[OMEGA] if method == OVERRELAXATION else 1.0
         _copy(g1, g)
         _add(g1, eps * omega * info[STEP], direction)
+        if stored is not None and _largest_gap(g1, beta) * inv > 1.5 * limit:
+            if plain:
+                _clip(g1, beta, 1.5 * limit * eps)
+            else:
+                info[STEP] *= 0.5 * limit / (_largest_gap(g1, g) * inv)
+                _copy(g1, g)
+                _add(g1, eps * info[STEP], direction)
 
         # 2. the pass, and the best translation
         _exponents(g1, beta, log_b, inv, gt[:m])

@@ -22,7 +22,6 @@ from optlib.transport.result import TransportResult
 PATH_START, PATH_RATIO = 0.1, 0.35  # first regularisation of the path in units of the cost range, and the next ratios
 PATH_BELOW = 2e-3  # regularisation in the same units below which the path is taken
 LEVEL_ITERATIONS, LEVEL_TOL = 10, 1e-2  # of each level but the last
-LIMIT = {64: 200.0, 32: 20.0}  # drift of the potentials, in units of reg, that the stored kernel bears
 RANGE = {64: 300.0, 32: 40.0}  # range of the cost, in units of reg, that portable code stores as a kernel
 
 
@@ -208,7 +207,7 @@ def sinkhorn(
         disp=disp,
         checkpoint=checkpoint,
         problem=(problem.cost, problem.a, problem.b, problem.rho, reg, form, name, levels, tol),
-        patience=max(5, math.ceil(200 / check_every)),
+        patience=max(5, math.ceil(1000 / check_every)),
         result_class=TransportResult,
         message=f"{form} form ({why}), {name} iterations{path}",
     )
