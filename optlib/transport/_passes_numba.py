@@ -339,7 +339,7 @@ def scaled(cost, x, y, scale, eps, like):
     """The form that the compiled code reads: points scaled by ``2 / eps`` and by columns, and the rest as offsets.
 
     Yields rows, their cost, points and offset, and the points and offset of the columns: all rows at once, or blocks of
-    copies if the rows of a matrix are not contiguous.
+    copies if the rows of a matrix are not contiguous. Matrices always come read-only, which is a type of its own.
     """
     dtype = like.dtype
     if cost is None:
@@ -354,14 +354,20 @@ def scaled(cost, x, y, scale, eps, like):
     zeros = np.zeros(max(n, m), dtype)
     for i in range(0, n, step):
         rows = slice(i, min(i + step, n))
-        yield rows, np.ascontiguousarray(cost[rows]), None, None, zeros[rows], zeros[:m]
+        yield rows, _read_only(np.ascontiguousarray(cost[rows])), None, None, zeros[rows], zeros[:m]
+
+
+def _read_only(matrix):
+    view = matrix.view()
+    view.flags.writeable = False
+    return view
 
 
 def sweep(cost, x, y, scale, f, g, a, b, eps, inv_rho, omega):
     n, m, dtype = f.size, g.size, g.dtype
     low, high = trusted_sums(dtype)
     new, r, c = np.empty(n, dtype), np.empty(n, dtype), np.zeros(m, dtype)
-    f, a, log_b, lam = np.ascontiguousarray(f), np.ascontiguousarray(a), log_weights(b), 1.0 / (1.0 + eps * inv_rho)
+    f, a, log_b, lam = np.array(f), np.array(a), log_weights(b), 1.0 / (1.0 + eps * inv_rho)
     for s, block, xs, ys, xo, yo in scaled(cost, x, y, scale, eps, g):
         gt = (g - yo) / dtype.type(eps) + log_b
         chunks = chunks_of(xo.size, m)
@@ -376,7 +382,7 @@ def sweep(cost, x, y, scale, f, g, a, b, eps, inv_rho, omega):
 def apply(cost, x, y, scale, f, h, v, eps, moments):
     dtype = h.dtype
     out = np.empty((f.size, (2 if moments else 1) * v.shape[1]), dtype)
-    v = np.ascontiguousarray(v.T)
+    v = np.array(v.T, order="C")
     for s, block, xs, ys, xo, yo in scaled(cost, x, y, scale, eps, h):
         gt, shift = (h - yo) / dtype.type(eps), (f[s] - xo) / dtype.type(eps)
         chunks = chunks_of(shift.size, gt.size)
@@ -390,7 +396,7 @@ def apply(cost, x, y, scale, f, h, v, eps, moments):
 def smallest(cost, x, y, scale, g):
     if cost is not None and cost.flags.f_contiguous and not cost.flags.c_contiguous:
         out = np.empty(cost.shape[0], g.dtype)
-        _min_columns(cost.T, np.ascontiguousarray(g), out)
+        _min_columns(_read_only(cost.T), np.array(g), out)
         return out
     out = np.empty((cost if x is None else x).shape[0], g.dtype)
     for s, block, xs, ys, xo, yo in scaled(cost, x, y, scale, 1.0, g):
@@ -401,7 +407,7 @@ def smallest(cost, x, y, scale, g):
 def absorb(cost, x, y, scale, f, g, b, eps):
     dtype = g.dtype
     low, high = trusted_sums(dtype)
-    f, m = np.array(f), g.size
+    f, b, m = np.array(f), np.array(b), g.size
     matrix = aligned(f.size, m, dtype)
     for s, block, xs, ys, xo, yo in scaled(cost, x, y, scale, eps, g):
         gt = (g - yo) / dtype.type(eps)

@@ -360,7 +360,7 @@ def iterate(
     work, small = np.zeros((7, width), dtype), np.zeros((steps.shape[0] + 1, steps.shape[0] + 1), dtype)
     f, r, g, c, head, done = _iterate(
         None if threads > 1 else True, True if threads > 1 else None, stored, cost, xs, ys, chunks,
-        np.ascontiguousarray(alpha), np.ascontiguousarray(beta), np.ascontiguousarray(a), np.ascontiguousarray(b),
+        np.array(alpha), np.array(beta), np.array(a), np.array(b),
         log_weights(b), eps, *inv_rho, METHODS[method], todo, tol, low, high, LIMIT if double else 0.1 * LIMIT,
         1e-300 if double else 1e-37, 4.0 * np.finfo(dtype).eps, e, partial, f, r, g, c, steps, changes, info,
         np.empty_like(f), np.empty_like(r), np.empty_like(g), np.empty_like(c), work, small,

@@ -79,7 +79,7 @@ def sinkhorn(
     method: str = "auto",
     acceleration: str | None = "auto",
     init: Any = None,
-    tol: float | None = None,
+    tol: float | str | None = "auto",
     maxiter: int = 10_000,
     check_every: int | None = None,
     callback: Callable[..., Any] | None = None,
@@ -114,10 +114,10 @@ def sinkhorn(
     init : array (m,), (array, array), TransportResult or state, optional
         Column potentials ``g``, or the ``potentials`` of another problem, to start from; or a result of the same
         problem to continue.
-    tol : float, optional
+    tol : float, "auto" or None
         Stop when the l1 error of the marginals, relative to the mass, is at most this; with penalties, when the
-        largest change of a potential in a plain iteration is at most ``tol * reg``. By default 1e-6, and 1e-4 for
-        float32.
+        largest change of a potential in a plain iteration is at most ``tol * reg``. ``"auto"`` is 1e-6, and 1e-4 for
+        float32; None runs ``maxiter`` iterations.
     maxiter : int
         Largest number of iterations: passes over the cost, rejected trial steps included.
     check_every : int, optional
@@ -169,7 +169,7 @@ def sinkhorn(
     check.option("method", method, ("auto", "scaling", "log"))
     check.option("acceleration", acceleration, ("auto", "lbfgs", "anderson", "overrelaxation", None))
     name = {"auto": "lbfgs", None: "plain"}.get(acceleration, acceleration)
-    if tol is None:
+    if tol == "auto":
         tol = 1e-6 if problem.xp.finfo(problem.dtype).bits == 64 else 1e-4
     support = _Support(problem)
     inner = support.problem
@@ -185,7 +185,7 @@ def sinkhorn(
         levels = _levels(reg, inner.range) if state.levels > 1 else [reg]
     if check_every is None:
         check_every = 50 if inner.cost.shape[0] * inner.cost.shape[1] <= 4_000_000 and _compiled(problem.xp) else 10
-    solver = _Sinkhorn(inner, form == "scaling", levels, name, tol, support.extend)
+    solver = _Sinkhorn(inner, form == "scaling", levels, name, -1.0 if tol is None else tol, support.extend)
     path = f", reg lowered in {len(levels)} levels" if len(levels) > 1 else ""
 
     def finish(step: Step) -> dict[str, Any]:
@@ -354,7 +354,7 @@ class _Support:
             if problem.has_zeros[side]:
                 self.index[side] = np.flatnonzero(to_numpy(weights[side]) > 0)
                 weights[side] = self.xp.take(weights[side], self._device_index(side, weights[side]), axis=0)
-        cost = _by_rows(wide.cost if self.index == [None, None] else wide.cost.take(*self.index))
+        cost = _by_rows(wide.cost.take(*self.index) if any(problem.has_zeros) else wide.cost)
         cost._bounds = wide.cost.bounds()
         self.sizes = problem.cost.shape
         self.problem = wide._replace(cost=cost, a=weights[0], b=weights[1], has_zeros=(False, False))

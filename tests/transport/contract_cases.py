@@ -1,0 +1,16 @@
+"""A call of every solver of `optlib.transport` that takes more than a few iterations."""
+
+import numpy as np
+
+from optlib.datasets import make_transport
+
+
+def sinkhorn(backend):
+    problem = make_transport("cloud2d", 12, 9, rng=0)
+    a = problem.a.copy()
+    a[0], a[1] = 0.0, a[0] + a[1]
+    cost, a, b = (backend.asarray(np.asarray(u)) for u in (problem.cost, a, problem.b))
+    return (cost, a, b), {"reg": 0.01}
+
+
+CASES = {"transport.sinkhorn": sinkhorn}

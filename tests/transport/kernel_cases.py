@@ -1,0 +1,92 @@
+"""Arguments for the equivalence test of every kernel of `optlib.transport`."""
+
+import numpy as np
+from hypothesis import strategies as st
+
+from optlib.transport import acceleration, passes
+
+
+@st.composite
+def problems(draw, iterated=False):
+    """A generator, the four arguments of a cost, weights, potentials and a regularisation.
+
+    For iterations, only problems that are neither solved to rounding after a few nor extreme: there the variants would
+    go different ways.
+    """
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    n, m = draw(st.integers(4 if iterated else 1, 9)), draw(st.sampled_from([7, 8, 9, 600] + [1, 2] * (not iterated)))
+    form, size = draw(st.sampled_from(["dense", "transposed", "points"])), 0.2 if iterated else 1.0
+    if form == "points":
+        d = draw(st.integers(1, 4))
+        x, y = size * rng.normal(size=(n, d)), size * rng.normal(size=(m, d))
+        entries = (None, x, y, draw(st.sampled_from([1.0, 0.5])))
+    else:
+        cost = rng.uniform(0.0, 2.0, (m, n)).T if form == "transposed" else rng.uniform(0.0, 2.0, (n, m))
+        entries = (cost, None, None, 1.0)
+    a, b = (rng.dirichlet(np.full(k, 2.0)) for k in (n, m))
+    if not iterated and m > 1 and draw(st.booleans()):
+        b[rng.integers(m)] = 0.0
+        b /= b.sum()
+    eps = draw(st.sampled_from([0.1, 0.3] if iterated else [0.1, 1.0, 20.0]))
+    return rng, entries, a, b, size * rng.normal(size=n), size * rng.normal(size=m), eps
+
+
+@st.composite
+def sweeps(draw):
+    _, entries, a, b, f, g, eps = draw(problems())
+    return *entries, f, g, a, b, eps, draw(st.sampled_from([0.0, 0.5])), draw(st.sampled_from([1.0, 1.5]))
+
+
+@st.composite
+def products(draw):
+    rng, entries, _, b, _, g, eps = draw(problems())
+    v = rng.normal(size=(g.size, draw(st.integers(1, 3))))
+    h = np.maximum(g + eps * passes.log_weights(b, xp=np), -1e20)  # also without mass in float32
+    f = passes._min.generic(*entries, h, xp=np)
+    return *entries, f, h, v, eps, draw(st.booleans())
+
+
+@st.composite
+def absorbed(draw):
+    _, entries, _, b, f, g, eps = draw(problems())
+    return *entries, f, g, b, eps
+
+
+@st.composite
+def minima(draw):
+    _, entries, _, _, _, g, _ = draw(problems())
+    return *entries, g
+
+
+@st.composite
+def stored(draw):
+    rng, entries, _, _, f, g, eps = draw(problems())
+    return rng.uniform(0.0, 2.0, (f.size, g.size)) if entries[0] is None else entries[0], f, g, eps
+
+
+@st.composite
+def iterations(draw):
+    _, entries, a, b, _, g, eps = draw(problems(iterated=True))
+    if entries[0] is not None:
+        entries = (np.ascontiguousarray(entries[0]), *entries[1:])
+    inv_rho = draw(st.sampled_from([(0.0, 0.0), (0.5, 0.5), (0.0, 2.0), (1.0, 0.0)]))
+    method = draw(st.sampled_from(sorted(acceleration.MEMORY)))
+    kernel, f = passes._absorb.generic(*entries, a, g, b, eps, xp=np)
+    alpha, beta = f, g
+
+    def evaluate(f, g, omega):
+        return passes._sweep.generic(*entries, f, g, a, b, eps, inv_rho[0], omega, xp=np)
+
+    point = acceleration.start(evaluate, acceleration.Problem(a, b, eps, inv_rho), f, g, method, xp=np)
+    form = (kernel, alpha, beta, None, None, None, 1.0) if draw(st.booleans()) else (None, alpha, beta, *entries)
+    return *form, a, b, eps, inv_rho, method, draw(st.integers(1, 3)), -1.0, *point
+
+
+CASES = {
+    "transport.passes._sweep": sweeps(),
+    "transport.passes._apply": products(),
+    "transport.passes._absorb": absorbed(),
+    "transport.passes._min": minima(),
+    "transport.passes._gibbs": stored(),
+    "transport.acceleration.iterate": iterations(),
+}
