@@ -1,9 +1,11 @@
 """Optimal transport: costs, solvers, lazy plans, and proven bounds with every answer."""
 
+from optlib.transport._front import solve
 from optlib.transport.cost import Cost, DenseCost, PointCloud
 from optlib.transport.plan import EntropicPlan, Plan
 from optlib.transport.result import TransportResult
 from optlib.transport.rounding import RoundedPlan, round_plan
+from optlib.transport.sinkhorn import sinkhorn
 
 __all__ = [
     "Cost",
@@ -14,4 +16,6 @@ __all__ = [
     "RoundedPlan",
     "TransportResult",
     "round_plan",
+    "sinkhorn",
+    "solve",
 ]
