@@ -51,14 +51,14 @@ class Domain:
 
         Parameters
         ----------
-        x : array, shape (..., *shape)
+        x : array, of shape (...) + shape
             Points.
         xp : module, optional
             Namespace of ``x``: the call then trusts its arguments.
 
         Returns
         -------
-        array, shape (..., *shape)
+        array, of shape (...) + shape
             The projections.
         """
         return self._project(*self._enter(x, xp))
@@ -68,7 +68,7 @@ class Domain:
 
         Parameters
         ----------
-        x : array, shape (..., *shape)
+        x : array, of shape (...) + shape
             Points.
         tol : float, optional
             Tolerance; by default the square root of the machine precision of ``x``.
@@ -90,14 +90,14 @@ class Domain:
 
         Parameters
         ----------
-        g : array, shape (..., *shape)
+        g : array, of shape (...) + shape
             Linear functions. Where one does not decide, any minimiser is returned; NaN gives NaN.
         xp : module, optional
             Namespace of ``g``: the call then trusts its arguments.
 
         Returns
         -------
-        array, shape (..., *shape)
+        array, of shape (...) + shape
             Minimisers; with infinite entries where the function is not bounded below.
         """
         g, xp = self._enter(g, xp)

@@ -122,7 +122,7 @@ def sinkhorn(
         Largest number of iterations: passes over the cost, rejected trial steps included.
     check_every : int, optional
         Iterations between two checks; by default 50 where an iteration takes less than some milliseconds, 10 else.
-    callback, record, max_time, disp, checkpoint
+    callback, record, max_time, disp, checkpoint : optional
         See `optlib._core.run`.
 
     Returns
@@ -138,9 +138,11 @@ def sinkhorn(
 
     Notes
     -----
-    One iteration evaluates the row potentials that are optimal for the column potentials, and the column sums of their
-    plan, in one pass over the cost: n m exponentials, or 2 n m multiplications in the scaling form. Memory O(n + m)
-    beside the cost in the log form.
+    Stopping: by ``tol``, see there. ``success`` asks for more: the duality gap of the returned plan within the tolerance.
+
+    Cost: one iteration evaluates the row potentials that are optimal for the column potentials, and the column sums of
+    their plan, in one pass over the cost: n m exponentials, or 2 n m multiplications in the scaling form. Memory
+    O(n + m) beside the cost in the log form.
 
     Below ``reg`` = 0.002 times the cost range the regularisation is lowered over a path of levels, at most 10
     iterations each, whose starts extrapolate the potentials of the last two levels linearly: they become affine in
