@@ -37,12 +37,14 @@ class TransportResult(Result):
     def summary(self) -> list[tuple[str, str]]:
         """Rows of the printed form: label and text."""
         rows = dict(super().summary())
-        rows.pop("fun", None)
-        effort = rows.pop("effort")
-        rows["plan"] = f"{self.plan}, marginal error {self.marginal_error:.1e}"
-        rows["value"] = f"{self.value:.8g}, gap {self.gap:.1e}, <C, plan> = {self.value_linear:.8g}"
-        if self.lp_bounds is not None:
-            low, high = self.lp_bounds
-            rows["unregularised"] = f"optimum in [{low:.8g}, {high:.8g}]"
-        rows["effort"] = effort
-        return list(rows.items())
+        why, _, words = self.message.rpartition("; ")
+        low, high = self.lp_bounds or (None, None)
+        rows |= {
+            "status": f"{'success' if self.success else 'NO SUCCESS'}: {words}",
+            "method": why,
+            "plan": f"{self.plan}, marginal error {self.marginal_error:.1e}",
+            "value": f"{self.value:.8g}, gap {self.gap:.1e}, <C, plan> = {self.value_linear:.8g}",
+            "unregularised": f"optimum in [{low:.8g}, {high:.8g}]" if self.lp_bounds else "",
+        }
+        order = ("status", "method", "plan", "value", "unregularised", "certificate", "effort")
+        return [(label, rows[label]) for label in order if rows[label]]
