@@ -48,6 +48,9 @@ sphinx_gallery_conf = {
     "show_signature": False,
     "min_reported_time": 60,
     "write_computation_times": False,
+    "capture_repr": (),
+    "download_all_examples": False,
+    "notebook_extensions": set(),
 }
 suppress_warnings = ["config.cache"]  # sphinx-gallery's settings are not picklable
 

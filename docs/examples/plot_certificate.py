@@ -27,11 +27,11 @@ regs = np.geomspace(1.0, 1e-3, 10) * cost.max()
 lower, upper = np.array([optlib.transport.solve(cost, reg=reg).lp_bounds for reg in regs]).T
 print(f"at the smallest reg: {lower[-1]:.5f} <= {exact:.5f} <= {upper[-1]:.5f}")
 
-figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.6), layout="constrained")
-left.fill_between(regs / cost.max(), lower, upper, alpha=0.3, label="certified interval")
-left.axhline(exact, color="k", linewidth=1, label="exact cost")
-left.set(xscale="log", xlabel="reg / largest cost", ylabel="cost of transport")
-left.legend()
+figure, axis = plt.subplots(figsize=(7, 3.4), layout="constrained")
+axis.fill_between(regs / cost.max(), lower, upper, alpha=0.3, label="certified interval")
+axis.axhline(exact, color="k", linewidth=1, label="exact cost")
+axis.set(xscale="log", xlabel="reg / largest cost", ylabel="cost of transport")
+axis.legend()
 
 # %%
 # The duality gap is the certificate of the regularised problem itself. It falls with the iterations; a run that is cut
@@ -39,5 +39,6 @@ left.legend()
 
 cuts = [1, 2, 5, 10, 20, 50, 100]
 gaps = [optlib.transport.solve(cost, reg=0.005 * cost.max(), tol=None, maxiter=k).certificate.value for k in cuts]
-right.loglog(cuts, gaps, "o-")
-right.set(xlabel="iterations", ylabel="duality gap")
+figure, axis = plt.subplots(figsize=(7, 3.4), layout="constrained")
+axis.loglog(cuts, gaps, "o-")
+axis.set(xlabel="iterations", ylabel="duality gap")
