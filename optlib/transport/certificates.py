@@ -94,14 +94,16 @@ def certify(problem: Problem, reg: float, g: Array, *, tol: float | None) -> dic
     if problem.dtype != wide.dtype:
         change = xp.sum(wide.a * xp.abs(xp.expm1((xp.astype(u, wide.dtype) - f) / reg)))
         moved = 2.0 * float(change + xp.sum(wide.b * xp.abs(xp.expm1((xp.astype(v, wide.dtype) - g) / reg))))
-    mass, constrained = min(problem.mass), math.inf in problem.rho
-    gap = found["gap"]
+    mass = min(problem.mass)
+    gap, residual = found["gap"], found.pop("residual") + moved / mass
+    narrow = moved / mass > 0.5 * residual
     certificate = Certificate(
         kind="duality_gap",
         value=gap,
         scale=found.pop("scale"),
         tol=tol,
-        residual=(found.pop("residual") + moved / mass) if constrained else 0.0,
+        residual=residual if math.inf in problem.rho else 0.0,
+        note=f"the potentials are rounded to {str(problem.dtype).rpartition('.')[2]}" if narrow else "",
     )
     found["marginal_error"] += moved
     value = found["dual_value"] + gap

@@ -37,7 +37,7 @@ class TransportResult(Result):
     def summary(self) -> list[tuple[str, str]]:
         """Rows of the printed form: label and text."""
         rows = dict(super().summary())
-        why, _, words = self.message.rpartition("; ")
+        why, _, words = self.message.partition("; ")
         low, high = self.lp_bounds or (None, None)
         rows |= {
             "status": f"{'success' if self.success else 'NO SUCCESS'}: {words}",
