@@ -23,7 +23,8 @@ def points(x: Any, axes: int = 1, **others: Any) -> tuple[Any, Array]:
 def amount(name: str, value: Any, x: Array, axes: int = 1, *, positive: bool = False, xp: Any) -> Any:
     """Return a nonnegative number as ``float``, or one per row of ``x`` as an array of its leading shape."""
     if isinstance(value, Real) or getattr(value, "shape", None) == ():
-        return check.scalar(name, value, low=0.0, low_open=positive)
+        high = float(xp.finfo(x.dtype).max) / (4.0 * x.shape[-1])  # sums over a row do not overflow
+        return check.scalar(name, value, low=0.0, high=high, low_open=positive)
     return broadcast(name, value, x, tuple(x.shape[:-axes]), positive=positive, nonnegative=True, xp=xp)
 
 

@@ -247,6 +247,7 @@ def tv1d(y: Array, reg: Any, *, xp: Any) -> Array:
     if 0 in shape:
         return y
     y = xp.reshape(y, (-1, shape[-1]))
+    y = xp.where(xp.all(xp.isfinite(y), axis=1, keepdims=True), y, xp.nan)
     reg = reg if isinstance(reg, float) else xp.reshape(reg, (-1, 1))
     zero = xp.zeros_like(y[:, :1])
     falls = xp.zeros_like(y[:, 1:])  # sign of x_i - x_{i+1} between pieces, 0 inside them

@@ -67,6 +67,7 @@ AMOUNTS = [
 CASES = [
     *POINTS,
     *AMOUNTS,
+    ("mass-overflow", lambda: geo.project_simplex(ONES.astype("f4"), 1e39), ValueError, r"`mass`.*1e\+39.*<= 2.8"),
     ("capped-room", lambda: geo.project_capped_simplex(ONES, 4.0), ValueError, "`mass`.*caps"),
     ("capped-negative", lambda: geo.project_capped_simplex(ONES, 1.0, [1.0, 1.0, -1.0]), ValueError, "`cap`.*-1"),
     ("weights-zero", lambda: geo.project_weighted_simplex(ONES, [1.0, 0.0, 1.0]), ValueError, "`weights`.*positive"),

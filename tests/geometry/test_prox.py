@@ -191,5 +191,7 @@ def test_special_values():
     np.testing.assert_allclose(geo.prox_group_l2([6e200, 8e200], 5e200, [0, 0]), [3e200, 4e200])
     np.testing.assert_array_equal(geo.prox_nuclear(np.zeros((2, 3)), 1.0), np.zeros((2, 3)))
     np.testing.assert_array_equal(geo.prox_l1([3, -1]), [2.0, 0.0])
-    with optlib.config(engine="generic"):
-        np.testing.assert_array_equal(geo.prox_tv1d([[1.0, 3.0], [0.0, 0.0]], 0.5), [[1.5, 2.5], [0, 0]])
+    for engine in ("auto", "generic"):
+        with optlib.config(engine=engine):
+            np.testing.assert_array_equal(geo.prox_tv1d([[1.0, 3.0], [0.0, 0.0]], 0.5), [[1.5, 2.5], [0, 0]])
+            assert np.isnan(geo.prox_tv1d([np.inf, 1.0, 2.0])).all()
