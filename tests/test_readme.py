@@ -54,9 +54,9 @@ def test_worked_example(monkeypatch, backend):
     del SOLVERS["transport.semi_relaxed"]
     monkeypatch.setattr(optlib.transport, "semi_relaxed", example["semi_relaxed"], raising=False)
 
-    cases = {"CASES": {}, "np": np}
+    cases = {"np": np}
     exec(case, cases)
-    args, options = cases["CASES"]["transport.semi_relaxed"](backend)
+    args, options = cases["semi_relaxed"](backend)
     check_solver_contract(optlib.transport.semi_relaxed, *args, like=args[0], **options)
 
     written = {}

@@ -138,7 +138,7 @@ def sinkhorn(
 
     Notes
     -----
-    Stopping: by ``tol``, see there. ``success`` asks for more: the duality gap of the returned plan within the tolerance.
+    Stopping: by ``tol``, see there. ``success`` asks for more: the duality gap of the plan within the tolerance.
 
     Cost: one iteration evaluates the row potentials that are optimal for the column potentials, and the column sums of
     their plan, in one pass over the cost: n m exponentials, or 2 n m multiplications in the scaling form. Memory
