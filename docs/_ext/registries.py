@@ -25,6 +25,7 @@ PAGES = {
 
 def write_api_pages(app, config):
     folder = Path(app.srcdir) / "api"
+    folder.mkdir(exist_ok=True)
     documented = {}  # object -> its page: what is exported twice has it where it comes first
     index = ["API reference", "=============", "", ".. toctree::", "   :maxdepth: 1", ""]
     for name, title in PAGES.items():
