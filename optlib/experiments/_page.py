@@ -40,7 +40,7 @@ section { background: var(--card); border: 1px solid var(--line); border-radius:
 figure { margin: 1.1rem 0; min-width: 0; }
 .gallery figure { margin: 0; }
 figure img { display: block; width: 100%; height: auto; border-radius: 8px; }
-figure.plot img { max-width: 46rem; border-radius: 0; }
+figure.plot img { border-radius: 0; }
 figcaption { color: var(--soft); font-size: .88rem; line-height: 1.4; margin-top: .4rem; }
 .facts { display: grid; gap: .75rem; grid-template-columns: repeat(auto-fit, minmax(min(100%, 14.5rem), 1fr));
   margin: 1.1rem 0; padding: 0; }

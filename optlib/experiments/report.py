@@ -61,19 +61,20 @@ def _experiment(module: Any, record: Record, verdicts: list[Verdict]) -> str:
     pieces = []
     if not record.finished:
         pieces.append(page.paragraph("This run is not finished: <code>optlib run --resume</code> goes on with it."))
+    pieces.append(
+        page.table(
+            [(v.claim.id, _measured(v), v.claim.criterion, v.status) for v in verdicts],
+            ("claim", "found", "expected", "verdict"),
+        )
+    )
     for verdict in verdicts:
         claim = verdict.claim
-        measured = "–" if verdict.measured is None else f"{verdict.measured:.4g}"
         pieces += [
             page.heading(claim.id),
             page.paragraph(f"{page.badge(verdict.status)} {escape(claim.statement)}"),
-            page.table(
-                [
-                    ("measured", claim.quantity),
-                    ("expected", claim.criterion),
-                    ("found", measured),
-                    ("source", claim.source),
-                ]
+            page.paragraph(
+                f"{escape(claim.quantity.capitalize())}: <strong>{_measured(verdict)}</strong>, expected "
+                f"{escape(str(claim.criterion))}. <small>Source: {escape(claim.source)}.</small>"
             ),
         ]
         if claim.id in plots:
@@ -83,3 +84,7 @@ def _experiment(module: Any, record: Record, verdicts: list[Verdict]) -> str:
     about["time"] = f"{sum(row['seconds'] for row in record.rows):.1f} s"
     pieces += [page.heading("How it was run"), page.table(about.items())]
     return page.section(module.TITLE, *pieces)
+
+
+def _measured(verdict: Verdict) -> str:
+    return "–" if verdict.measured is None else f"{verdict.measured:.4g}"

@@ -203,13 +203,15 @@ def _ratio(rate: float, other: float) -> float:
 
 
 def plot(rows: list[Row]) -> dict[str, Any]:
-    """Draw what the claims are about."""
-    return {
-        "sinkhorn.rate.birkhoff": _plot_rate(_part(rows, "rate")),
-        "sinkhorn.bias.bound": _plot_bias(_part(rows, "bias")),
-        "sinkhorn.bounds": _plot_bounds(_part(rows, "bias")),
-        "sinkhorn.anderson": _plot_acceleration(_part(rows, "acceleration")),
+    """Draw what the claims are about, as far as there are rows."""
+    drawings = {
+        "sinkhorn.rate.birkhoff": ("rate", _plot_rate),
+        "sinkhorn.bias.bound": ("bias", _plot_bias),
+        "sinkhorn.bounds": ("bias", _plot_bounds),
+        "sinkhorn.anderson": ("acceleration", _plot_acceleration),
     }
+    parts = {claim: sorted(_part(rows, part), key=lambda row: row["reg"]) for claim, (part, _) in drawings.items()}
+    return {claim: drawings[claim][1](part) for claim, part in parts.items() if part}
 
 
 def _axes(**labels: str) -> tuple[Any, Any]:
@@ -225,7 +227,6 @@ def _plot_rate(rows: list[Row]) -> Any:
     figure, axes = _axes(
         xlabel="reg (of the cost range)", ylabel="- log of the contraction per sweep", xscale="log", yscale="log"
     )
-    rows = sorted(rows, key=lambda row: row["reg"])
     regs = [row["reg"] for row in rows]
     for key, style, label in (
         ("rate", "o", "observed"),
@@ -242,7 +243,6 @@ def _plot_bias(rows: list[Row]) -> Any:
     figure, axes = _axes(
         xlabel="reg (of the cost range)", ylabel="cost of the plan above the optimum", xscale="log", yscale="log"
     )
-    rows = sorted(rows, key=lambda row: row["reg"])
     regs = [row["reg"] for row in rows]
     axes.plot(regs, [max(row["excess"], 1e-12) for row in rows], "o", label="observed")
     axes.plot(regs, [row["bound"] for row in rows], "--", label="reg min(H(a), H(b))")
@@ -252,7 +252,6 @@ def _plot_bias(rows: list[Row]) -> Any:
 
 def _plot_bounds(rows: list[Row]) -> Any:
     figure, axes = _axes(xlabel="reg (of the cost range)", ylabel="bound minus optimal cost", xscale="log")
-    rows = sorted(rows, key=lambda row: row["reg"])
     regs = [row["reg"] for row in rows]
     for key, style in (("upper", "v"), ("lower", "^")):
         axes.plot(regs, [row[key] - row["optimum"] for row in rows], style, label=f"{key} bound")

@@ -3,7 +3,7 @@
 import io
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -63,6 +63,12 @@ class Context:
     def progress(self, label: str) -> Callable[..., None] | None:
         """Return a progress bar to be passed to a solver as ``callback``."""
         return progress(label) if self.show else None
+
+    def track(self, work: Sequence[Any], label: str) -> Iterable[Any]:
+        """Return the pieces of work, with a progress bar."""
+        from rich.progress import track
+
+        return track(work, label) if self.show else work
 
     def save_image(self, name: str, levels: np.ndarray) -> bytes:
         """Write an (h, w, 3) array of levels in [0, 1] as PNG into the folder; return a smaller JPEG for the page."""
