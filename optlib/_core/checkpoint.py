@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import array_api_compat as compat
 import numpy as np
 
+from optlib._core.validation import error
 from optlib.backend.namespace import to_numpy
 
 VERSION = 1
@@ -77,6 +78,23 @@ def write_atomic(path: str | os.PathLike[str], content: bytes) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def check_path(path: str | os.PathLike[str]) -> None:
+    """Refuse a checkpoint that could not be written, before any work is done.
+
+    Raises
+    ------
+    TypeError
+        If it is not a path.
+    ValueError
+        If its directory does not exist or cannot be written, or it is a directory itself.
+    """
+    if not isinstance(path, (str, os.PathLike)):
+        raise error("checkpoint", type(path).__name__, "the path of a file", kind=TypeError)
+    folder = Path(path).absolute().parent
+    if Path(path).is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        raise error("checkpoint", repr(str(path)), "a file in an existing, writable directory", "create the directory")
 
 
 def flatten(state: Any, prefix: str = "") -> dict[str, Any]:

@@ -198,6 +198,7 @@ def run(
 
     history, elapsed, mark, start = History(), 0.0, "", None
     if checkpoint is not None:
+        checkpoints.check_path(checkpoint)
         mark = checkpoints.fingerprint((method, problem))
         if (saved := checkpoints.load(checkpoint, mark)) is not None:
             state = resume_state(saved, state, like)

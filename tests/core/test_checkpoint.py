@@ -93,6 +93,12 @@ def test_foreign_and_corrupt_files_are_refused(path):
         approach(TARGET, maxiter=3, checkpoint=path)
 
 
+def test_paths_are_checked_before_any_work(tmp_path):
+    for bad, kind in ((tmp_path / "missing" / "run.npz", ValueError), (tmp_path, ValueError), (3, TypeError)):
+        with pytest.raises(kind, match=r"`checkpoint`: got .*expected"):
+            approach(TARGET, checkpoint=bad, callback=lambda intermediate_result: pytest.fail("it ran"))
+
+
 def test_other_versions_are_refused(path, monkeypatch):
     monkeypatch.setattr(checkpoint, "VERSION", 99)
     approach(TARGET, maxiter=3, checkpoint=path)
