@@ -1,5 +1,4 @@
 """Numba kernels of the projections: passes over a row without branches, which LLVM turns into vector instructions."""
-# ruff: noqa: FURB136 - a select keeps NaN and vectorises, max() does not
 
 import numpy as np
 from numba import njit
