@@ -5,6 +5,8 @@ from functools import update_wrapper
 from importlib import import_module
 from typing import Any
 
+import numpy as np
+
 from optlib.backend._config import get_engine
 from optlib.backend.namespace import is_cupy, is_numpy
 
@@ -53,6 +55,9 @@ class Kernel:
             variant = self._variant(kind) if kind else None
             if variant is not None:
                 return variant(*args, **kwargs)
+        if is_numpy(xp):
+            with np.errstate(all="ignore"):  # as in the compiled variants: NaN and inf travel without warnings
+                return self.generic(*args, xp=xp, **kwargs)
         return self.generic(*args, xp=xp, **kwargs)
 
 
