@@ -14,11 +14,7 @@ from typer.testing import CliRunner
 
 from optlib import experiments
 from optlib.experiments import _records, cli, report
-
-sys.path.insert(0, str(Path(__file__).parent))
-import toy
-
-sys.path.pop(0)
+from tests.experiments import toy
 
 
 @pytest.fixture
@@ -106,13 +102,18 @@ def test_half_written_line_is_dropped_on_resume(tmp_path, cut):
     assert seen == [(k, 16) for k in range(6, 17)]
 
 
+KILLED = """
+import pathlib, sys
+sys.path.insert(0, {root!r})
+from optlib.experiments._records import run_experiment
+from tests.experiments import toy
+run_experiment(toy, pathlib.Path({out!r}), scale="paper")
+"""
+
+
 def test_killed_run_resumes_with_nothing_lost(tmp_path):
     path = tmp_path / "toy.jsonl"
-    code = (
-        f"import sys; sys.path[:0] = {[str(Path.cwd()), str(Path(__file__).parent)]}; import toy, pathlib; "
-        "from optlib.experiments._records import run_experiment; "
-        f"run_experiment(toy, pathlib.Path({str(tmp_path)!r}), scale='paper')"
-    )
+    code = KILLED.format(root=str(Path(__file__).parents[2]), out=str(tmp_path))
     process = subprocess.Popen([sys.executable, "-c", code], env=os.environ | {"TOY_SECONDS": "0.05"})
     deadline = time.monotonic() + 60
     while not (path.exists() and path.read_bytes().count(b"\n") > 4):

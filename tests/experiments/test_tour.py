@@ -130,7 +130,7 @@ take_tour({out!r}, pixels={pixels})
 @pytest.mark.parametrize("moment", ["solver", "pictures"])
 def test_killed_tour_resumes(whole, tmp_path, moment):
     code = KILLED.format(
-        root=str(Path.cwd()), out=str(tmp_path), pixels=PIXELS, pause=0.3 if moment == "solver" else 0.0
+        root=str(Path(__file__).parents[2]), out=str(tmp_path), pixels=PIXELS, pause=0.3 if moment == "solver" else 0.0
     )
     process = subprocess.Popen([sys.executable, "-c", code])
     awaited = "work/*.npz" if moment == "solver" else "china*.png"
