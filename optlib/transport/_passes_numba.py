@@ -1,7 +1,7 @@
 """Numba variants of the passes: four rows at a time, the exponential inlined, columns added up while rows are in cache.
 
 Entries come as exponents ``z = gt_j + shift_i - C_ij / eps``, either from a stored matrix ``cost`` (then ``x`` and
-``y`` are None) or from points of at most four dimensions (then ``cost`` is None): squared distances are
+``y`` are None) or from points of at most three dimensions (then ``cost`` is None): squared distances are
 ``-<x_i, y_j>``, with ``x`` scaled by ``2 / eps``, ``y`` by columns, and ``|x|^2`` and ``|y|^2`` inside ``shift`` and
 ``gt``. Numba compiles the case that is used.
 
@@ -13,10 +13,11 @@ import numpy as np
 from numba import get_num_threads, get_thread_id, njit, prange, set_num_threads
 
 from optlib.backend import get_threads
-from optlib.backend._math_numba import exp_
+from optlib.backend._math_numba import exp_, log_
 
 SERIAL_SIZE = 250_000  # entries below which a parallel region costs more than it saves
-TILE = 512  # entries of a row at a time: tiles stay in L1, and the memory streams of four rows run side by side
+# Entries of a row at a time: few of a matrix, so that the memory streams of four rows run side by side
+TILE, TILE_POINTS = 512, 4096
 
 JIT = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"reassoc", "contract", "nsz"}}
 INNER = JIT | {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}  # called from compiled code only
@@ -27,7 +28,7 @@ INNER = JIT | {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}  # called f
 
 @njit(**INNER)
 def _exp_dense(c, gt, shift, inv, e):
-    s = e[0] * 0
+    s = e.dtype.type(0)
     for j in range(e.size):
         t = exp_((gt[j] + shift) - c[j] * inv)
         e[j] = t
@@ -36,10 +37,10 @@ def _exp_dense(c, gt, shift, inv, e):
 
 
 @njit(**INNER)
-def _exp_products(x0, x1, x2, x3, y0, y1, y2, y3, gt, shift, e):
-    s = e[0] * 0
+def _exp_products(x0, x1, x2, y0, y1, y2, gt, shift, e):
+    s = e.dtype.type(0)
     for j in range(e.size):
-        t = exp_((gt[j] + shift) + ((x0 * y0[j] + x1 * y1[j]) + (x2 * y2[j] + x3 * y3[j])))
+        t = exp_((gt[j] + shift) + (x0 * y0[j] + (x1 * y1[j] + x2 * y2[j])))
         e[j] = t
         s += t
     return s
@@ -48,13 +49,12 @@ def _exp_products(x0, x1, x2, x3, y0, y1, y2, y3, gt, shift, e):
 @njit(**INNER)
 def exp_row(cost, x, y, i, gt, shift, inv, j0, e):
     """Fill a tile of ``e`` with the exponentials of row i from column j0 on and return their sum."""
-    s = e[0] * 0
+    number = e.dtype.type
+    s, shift, inv = number(0), number(shift), number(inv)
     if cost is not None:  # Numba drops a branch that asks this of an argument that is None
         s = _exp_dense(cost[i, j0:], gt[j0:], shift, inv, e)
     if x is not None:
-        s = _exp_products(
-            x[i, 0], x[i, 1], x[i, 2], x[i, 3], y[0, j0:], y[1, j0:], y[2, j0:], y[3, j0:], gt[j0:], shift, e
-        )
+        s = _exp_products(x[i, 0], x[i, 1], x[i, 2], y[0, j0:], y[1, j0:], y[2, j0:], gt[j0:], shift, e)
     return s
 
 
@@ -65,23 +65,23 @@ def _exponents_dense(c, gt, inv, z):
 
 
 @njit(**INNER)
-def _exponents_products(x0, x1, x2, x3, y0, y1, y2, y3, gt, z):
+def _exponents_products(x0, x1, x2, y0, y1, y2, gt, z):
     for j in range(z.size):
-        z[j] = gt[j] + ((x0 * y0[j] + x1 * y1[j]) + (x2 * y2[j] + x3 * y3[j]))
+        z[j] = gt[j] + (x0 * y0[j] + (x1 * y1[j] + x2 * y2[j]))
 
 
 @njit(**INNER)
 def exponents(cost, x, y, i, gt, inv, j0, z):
     """Fill a tile of ``z`` with the exponents of row i from column j0 on, without a shift."""
     if cost is not None:
-        _exponents_dense(cost[i, j0:], gt[j0:], inv, z)
+        _exponents_dense(cost[i, j0:], gt[j0:], z.dtype.type(inv), z)
     if x is not None:
-        _exponents_products(x[i, 0], x[i, 1], x[i, 2], x[i, 3], y[0, j0:], y[1, j0:], y[2, j0:], y[3, j0:], gt[j0:], z)
+        _exponents_products(x[i, 0], x[i, 1], x[i, 2], y[0, j0:], y[1, j0:], y[2, j0:], gt[j0:], z)
 
 
 @njit(**INNER)
 def _exp_shifted(e, shift):
-    s = e[0] * 0
+    s, shift = e.dtype.type(0), e.dtype.type(shift)
     for j in range(e.size):
         t = exp_(e[j] + shift)
         e[j] = t
@@ -101,13 +101,14 @@ def largest(z):
 @njit(**INNER)
 def add_rows(out, e0, e1, e2, e3, w0, w1, w2, w3):
     """Add four weighted rows."""
+    w0, w1, w2, w3 = out.dtype.type(w0), out.dtype.type(w1), out.dtype.type(w2), out.dtype.type(w3)
     for j in range(out.size):
         out[j] += (w0 * e0[j] + w1 * e1[j]) + (w2 * e2[j] + w3 * e3[j])
 
 
 @njit(**INNER)
 def _dot_rows(e0, e1, e2, e3, v):
-    s0, s1, s2, s3 = v[0] * 0, v[0] * 0, v[0] * 0, v[0] * 0
+    s0 = s1 = s2 = s3 = v.dtype.type(0)
     for j in range(v.size):
         s0 += e0[j] * v[j]
         s1 += e1[j] * v[j]
@@ -122,16 +123,16 @@ def _dot_rows(e0, e1, e2, e3, v):
 @njit(**INNER)
 def _row_weight(s, shift, f, offset, a, eps, lam, omega):
     """New potential of a row with the sum ``s`` at ``shift``, and the weight of its exponentials in the plan."""
-    exact = lam * (eps * (shift - np.log(s)) + offset)
+    exact = lam * (eps * (shift - log_(s)) + offset)
     new = exact if omega == 1.0 else f + omega * (exact - f)
-    weight = a / s if omega == 1.0 and lam == 1.0 else a * np.exp((new - offset) / eps - shift)
+    weight = a / s if omega == 1.0 and lam == 1.0 else a * exp_((new - offset) / eps - shift)
     return new, weight
 
 
 @njit(**INNER)
 def _sweep_chunk(cost, x, y, i0, i1, gt, f, offset, a, eps, lam, omega, low, high, e, new, r, out):
     """Rows i0 to i1: new potentials, row sums of the plan, and partial column sums (added up in ``out``)."""
-    m, inv = gt.size, 1.0 / eps
+    m, inv, tile = gt.size, 1.0 / eps, TILE if x is None else TILE_POINTS
     out[:] = 0.0
     sums, shifts, weights = np.zeros(4), np.zeros(4), np.zeros(4)
     for i in range(i0, i1, 4):
@@ -139,8 +140,8 @@ def _sweep_chunk(cost, x, y, i0, i1, gt, f, offset, a, eps, lam, omega, low, hig
         sums[:] = 0.0
         for k in range(last):
             shifts[k] = (f[i + k] - offset[i + k]) * inv
-        for j0 in range(0, m, TILE):
-            j1 = min(m, j0 + TILE)
+        for j0 in range(0, m, tile):
+            j1 = min(m, j0 + tile)
             for k in range(last):
                 sums[k] += exp_row(cost, x, y, i + k, gt, shifts[k], inv, j0, e[k, j0:j1])
         for k in range(last):
@@ -204,7 +205,7 @@ def sweep_parallel(kernel, cost, x, y, chunks, gt, f, offset, a, eps, lam, omega
 
 @njit(**INNER)
 def _weighted_sum(e, v):
-    s = e[0] * 0
+    s = e.dtype.type(0)
     for j in range(e.size):
         s += e[j] * v[j]
     return s
@@ -212,6 +213,7 @@ def _weighted_sum(e, v):
 
 @njit(**INNER)
 def _exp_and_product(z, shift, e):
+    shift = e.dtype.type(shift)
     for j in range(e.size):
         t = z[j] + shift
         e[j] = exp_(t)
@@ -296,14 +298,14 @@ def _absorb_rows(cost, x, y, gt, f, offset, b, eps, low, high, out):
             shift = -largest(e)
             _exp_shifted(e, shift)
             s = _weighted_sum(e, b)
-        _scale(e, 1.0 / s)
+        _scale(e, e.dtype.type(1.0 / s))
         f[i] = offset[i] + eps * (shift - np.log(s))
 
 
 @njit(**JIT)
 def _gibbs_rows(cost, ft, gt, inv, out):
     for i in range(ft.size):
-        _exp_dense(cost[i], gt, ft[i], inv, out[i])
+        _exp_dense(cost[i], gt, ft[i], out.dtype.type(inv), out[i])
 
 
 # -- wrappers: layouts, scales, buffers --
@@ -345,7 +347,7 @@ def scaled(cost, x, y, scale, eps, like):
     if cost is None:
         n, d = x.shape
         x, y = x.astype(dtype, copy=False), y.astype(dtype, copy=False)
-        xs, ys = np.zeros((n, 4), dtype), np.zeros((4, y.shape[0]), dtype)
+        xs, ys = np.zeros((n, 3), dtype), np.zeros((3, y.shape[0]), dtype)
         xs[:, :d], ys[:d] = x * dtype.type(2.0 * scale / eps), y.T
         yield slice(0, n), None, xs, ys, scale * np.sum(x * x, axis=1), scale * np.sum(y * y, axis=1)
         return
@@ -366,7 +368,7 @@ def _read_only(matrix):
 def sweep(cost, x, y, scale, f, g, a, b, eps, inv_rho, omega):
     n, m, dtype = f.size, g.size, g.dtype
     low, high = trusted_sums(dtype)
-    new, r, c = np.empty(n, dtype), np.empty(n, dtype), np.zeros(m, dtype)
+    new, r, c = np.empty(n, dtype), np.empty(n, dtype), np.zeros(m)
     f, a, log_b, lam = np.array(f), np.array(a), log_weights(b), 1.0 / (1.0 + eps * inv_rho)
     for s, block, xs, ys, xo, yo in scaled(cost, x, y, scale, eps, g):
         gt = (g - yo) / dtype.type(eps) + log_b
@@ -375,8 +377,8 @@ def sweep(cost, x, y, scale, f, g, a, b, eps, inv_rho, omega):
         e, partial = np.empty((threads, 4, m), dtype), np.empty((chunks, m), dtype)
         run = sweep_parallel if threads > 1 else sweep_serial
         run(None, block, xs, ys, chunks, gt, f[s], xo, a[s], eps, lam, omega, low, high, e, new[s], r[s], partial)
-        c += partial.sum(axis=0)
-    return new, c, r
+        c += partial.sum(axis=0, dtype=np.float64)
+    return new, c.astype(dtype, copy=False), r
 
 
 def apply(cost, x, y, scale, f, h, v, eps, moments):

@@ -144,7 +144,7 @@ def entries(cost: Cost) -> Iterator[tuple[int, int, Entries]]:
 
 def one_piece(cost: Cost) -> bool:
     """Whether the kernels know how to get at all entries: matrices, and squared distances in few dimensions."""
-    return cost.kind == "dense" or (cost.kind == "sqeuclidean" and cost.x.shape[1] <= 4)
+    return cost.kind == "dense" or (cost.kind == "sqeuclidean" and cost.x.shape[1] <= 3)
 
 
 def log_weights(b: Array, *, xp: Any) -> Array:

@@ -17,7 +17,7 @@ def problems(draw, iterated=False):
     n, m = draw(st.integers(4 if iterated else 1, 9)), draw(st.sampled_from([7, 8, 9, 600] + [1, 2] * (not iterated)))
     form, size = draw(st.sampled_from(["dense", "transposed", "points"])), 0.2 if iterated else 1.0
     if form == "points":
-        d = draw(st.integers(1, 4))
+        d = draw(st.integers(1, 3))
         x, y = size * rng.normal(size=(n, d)), size * rng.normal(size=(m, d))
         entries = (None, x, y, draw(st.sampled_from([1.0, 0.5])))
     else:

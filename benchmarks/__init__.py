@@ -1,0 +1,1 @@
+"""Benchmarks: our solvers beside their peers, alternately in one process; ``python -m benchmarks``."""

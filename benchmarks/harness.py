@@ -1,0 +1,180 @@
+"""Contests: entrants take turns in one process, and the medians of the ratios of each round count."""
+
+import gc
+import json
+import os
+import platform
+import statistics
+import time
+import tracemalloc
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+
+@dataclass
+class Contest:
+    """One comparison.
+
+    Attributes
+    ----------
+    name : str
+    entrants : dict of callables
+        Each does its work once and returns what it took (seconds, or seconds per unit). The first is ours.
+    target : float, optional
+        Wanted ratio of the best peer to us.
+    verify : callable, optional
+        Returns what must be equal before times may be compared (accuracies by entrant); raises if it is not.
+    work : dict of callables
+        What is run once under the memory tracer, by entrant.
+    unit : float
+        Factor from what the entrants return to what is printed.
+    label : str
+        Name of that unit.
+    """
+
+    name: str
+    entrants: dict[str, Callable[[], float]]
+    target: float | None = None
+    verify: Callable[[], dict[str, float]] | None = None
+    work: dict[str, Callable[[], Any]] = field(default_factory=dict)
+    unit: float = 1e3
+    label: str = "ms"
+
+
+@dataclass
+class Row:
+    """Result of a contest: times, ratios to us (median, least, largest), accuracies, memory in MB."""
+
+    name: str
+    label: str
+    times: dict[str, float]
+    ratios: dict[str, tuple[float, float, float]]
+    target: float | None
+    reached: bool | None
+    accuracy: dict[str, float]
+    memory: dict[str, float]
+
+
+def timed(function: Callable[[], Any]) -> Callable[[], float]:
+    """Make a function return the seconds it takes."""
+
+    def run() -> float:
+        start = time.perf_counter()
+        function()
+        return time.perf_counter() - start
+
+    return run
+
+
+def per_unit(function: Callable[[int], Any], low: int, high: int) -> Callable[[], float]:
+    """Seconds per unit of a function of the number of units: the slope between two numbers."""
+
+    def run() -> float:
+        start = time.perf_counter()
+        function(low)
+        middle = time.perf_counter()
+        function(high)
+        return max(time.perf_counter() - middle - (middle - start), 1e-12) / (high - low)
+
+    return run
+
+
+def measure(contest: Contest, rounds: int) -> Row:
+    """Verify, warm up, let the entrants take turns, and trace the memory of one more run."""
+    accuracy = contest.verify() if contest.verify else {}
+    for entrant in contest.entrants.values():
+        entrant()
+    times: dict[str, list[float]] = {name: [] for name in contest.entrants}
+    for k in range(rounds):
+        order = list(contest.entrants.items())
+        for name, entrant in order[k % len(order) :] + order[: k % len(order)]:
+            gc.collect()
+            times[name].append(entrant())
+    ours, *peers = contest.entrants
+    ratios = {}
+    for peer in peers:
+        quotients = sorted(p / q for p, q in zip(times[peer], times[ours], strict=True))
+        ratios[peer] = (statistics.median(quotients), quotients[0], quotients[-1])
+    best = min((r[0] for r in ratios.values()), default=None)
+    reached = None if contest.target is None or best is None else best >= contest.target
+    return Row(
+        name=contest.name,
+        label=contest.label,
+        times={name: contest.unit * statistics.median(t) for name, t in times.items()},
+        ratios=ratios,
+        target=contest.target,
+        reached=reached,
+        accuracy=accuracy,
+        memory={name: _peak(run) for name, run in contest.work.items()},
+    )
+
+
+def _peak(run: Callable[[], Any]) -> float:
+    """Largest memory in MB that Python and NumPy held more than before."""
+    gc.collect()
+    tracemalloc.start()
+    try:
+        run()
+        return tracemalloc.get_traced_memory()[1] / 2**20
+    finally:
+        tracemalloc.stop()
+
+
+def print_table(rows: list[Row], header: bool) -> None:
+    """Print rows of the ratio table."""
+    if header:
+        print(
+            f"{'contest':44} {'ours':>12} {'peer':>30} {'ratio':>7} {'(min-max)':>15} {'target':>7}  accuracy; memory"
+        )
+    for row in rows:
+        ours = next(iter(row.times))
+        notes = ", ".join(f"{name} {value:.1e}" for name, value in row.accuracy.items())
+        if row.memory:
+            notes += "; " + ", ".join(f"{name} {value:.1f} MB" for name, value in row.memory.items())
+        for k, (peer, (middle, low, high)) in enumerate(row.ratios.items()):
+            name = row.name if k == 0 else ""
+            own = f"{row.times[ours]:.4g} {row.label}" if k == 0 else ""
+            other = f"{peer} {row.times[peer]:.4g}"
+            goal = f"{row.target:g}" if row.target is not None else ""
+            mark = {True: "+", False: "MISSED", None: ""}[row.reached]
+            print(
+                f"{name:44} {own:>12} {other:>30} {middle:6.2f}x ({low:5.2f}-{high:6.2f}) {goal:>7} {mark} "
+                + (notes if k == 0 else ""),
+                flush=True,
+            )
+
+
+def machine(threads: int) -> dict[str, str]:
+    """Where this runs."""
+    found = {
+        "cpu": _processor(),
+        "cores": str(os.cpu_count()),
+        "threads": str(threads),
+        "python": platform.python_version(),
+    }
+    for package in ("optlib", "numpy", "numba", "scipy", "POT", "ott-jax", "regot"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def write(path: str, about: dict[str, str], rows: list[Row]) -> None:
+    """Write all rows as JSON, whole at every moment."""
+    temporary = Path(f"{path}.tmp")
+    temporary.write_text(json.dumps({"machine": about, "rows": [asdict(row) for row in rows]}, indent=1))
+    temporary.replace(path)

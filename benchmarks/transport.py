@@ -1,0 +1,210 @@
+"""Entropic transport beside POT (and OTT, RegOT where they are installed)."""
+
+import math
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from benchmarks.harness import Contest, per_unit, timed
+from optlib.backend._math_numba import exp_
+from optlib.datasets import make_transport
+from optlib.transport import PointCloud, sinkhorn, solve
+
+warnings.filterwarnings("ignore")
+TOL = 1e-6
+
+
+def contests(quick: bool) -> Iterator[Contest]:
+    """All contests of the family."""
+    for n in (500, 1000) if quick else (500, 1000, 2000, 4000):
+        yield iteration(n, "scaling", "float64", target=2.0)
+    for n in (500, 1000) if quick else (500, 1000, 2000, 4000):
+        yield iteration(n, "scaling", "float32", target=4.0)
+    yield iteration(1000, "log", "float64", target=20.0)
+    for reg, target in ((1e-1, 3.0), (1e-2, 3.0), (1e-3, 5.0)):
+        for kind in ("cloud2d", "uniform") if quick else ("cloud2d", "shifted", "clustered", "uniform", "grid"):
+            yield whole(kind, 300 if quick else 1000, reg, target)
+    yield cloud(4000 if quick else 20_000, 3)
+    yield cloud(4000 if quick else 20_000, 2)
+    yield start_up()
+
+
+# -- per iteration --
+
+
+def iteration(n: int, form: str, dtype: str, target: float) -> Contest:
+    """Time of one plain iteration."""
+    cost = np.random.default_rng(0).random((n, n))
+    weights, reg = np.full(n, 1.0 / n), 0.05
+    mine = [u.astype(dtype) for u in (cost, weights)]
+
+    def ours(k: int) -> Any:
+        return sinkhorn(mine[0], mine[1], mine[1], reg=reg, method=form, acceleration=None, tol=None, maxiter=k,
+                        check_every=max(k, 1), record=False)  # fmt: skip
+
+    low, high = (5, 5 + max(20, 20_000_000 // n**2)) if form == "scaling" else (2, 6)
+    entrants = {
+        "optlib": per_unit(ours, low, high),
+        "POT": per_unit(_pot(cost, weights, weights, reg, form), low, high),
+    }
+    if form == "log" and find_spec("ott"):
+        entrants["OTT"] = per_unit(_ott(cost, weights, weights, reg), low, high)
+
+    def verify() -> dict[str, float]:  # the same iterate after the same number of iterations
+        u, v = ours(10).plan.toarray(), _pot(cost, weights, weights, reg, form)(11)
+        difference = float(np.sum(np.abs(u - v)))
+        assert difference < (1e-9 if dtype == "float64" else 1e-4), difference
+        return {"difference of plans": difference}
+
+    return Contest(f"iteration {form} {dtype} n={n}", entrants, target, verify, unit=1e6, label="us")
+
+
+def _pot(cost: np.ndarray, a: np.ndarray, b: np.ndarray, reg: float, form: str) -> Callable[[int], np.ndarray]:
+    import ot
+
+    name = {"scaling": "sinkhorn", "log": "sinkhorn_log", "stabilised": "sinkhorn_stabilized"}[form]
+    return lambda k: ot.bregman.sinkhorn(a, b, cost, reg, method=name, numItermax=k, stopThr=0.0, warn=False)
+
+
+def _ott(cost: np.ndarray, a: np.ndarray, b: np.ndarray, reg: float) -> Callable[[int], Any]:
+    import jax
+
+    jax.config.update("jax_enable_x64", True)
+    from ott.geometry import geometry
+    from ott.problems.linear import linear_problem
+    from ott.solvers.linear import sinkhorn as ott_sinkhorn
+
+    problem = linear_problem.LinearProblem(geometry.Geometry(cost, epsilon=reg), a, b)
+
+    def run(k: int) -> Any:
+        solver = ott_sinkhorn.Sinkhorn(lse_mode=True, threshold=0.0, min_iterations=k, max_iterations=k)
+        return solver(problem).f.block_until_ready()
+
+    return run
+
+
+# -- whole calls --
+
+
+def whole(kind: str, n: int, reg: float, target: float) -> Contest:
+    """Time to an l1 error of the marginals of 1e-6, with everything that a call returns."""
+    problem = make_transport(kind, n, rng=0)
+    cost, a, b = problem.cost, problem.a, problem.b
+
+    def ours() -> Any:
+        return solve(cost, a, b, reg=reg, tol=TOL)
+
+    entrants, accuracy = {"optlib": timed(ours)}, {"optlib": _l1(ours().plan.toarray(), a, b)}
+    for form in ("scaling", "stabilised"):  # the log form iterates like the scaling form, 30 times slower
+        run = _pot(cost, a, b, reg, form)
+        found = _iterations(run, a, b, limit=20_000)
+        if found is not None:
+            iterations, error = found
+            name = f"POT {form} ({iterations} it)"
+            entrants[name], accuracy[name] = timed(lambda run=run, k=iterations: run(k)), error
+            break
+
+    def verify() -> dict[str, float]:
+        assert max(accuracy.values()) <= 1.01 * TOL, accuracy
+        return accuracy
+
+    return Contest(f"whole {kind} n={n} reg={reg:g}", entrants, target, verify, work={"optlib": ours})
+
+
+def _iterations(run: Callable[[int], np.ndarray], a: np.ndarray, b: np.ndarray, limit: int) -> tuple[int, float] | None:
+    """The fewest iterations (to 5 %) with which a peer reaches the accuracy, and its error; None if it does not."""
+    low, high, error = 0, 10, math.inf
+    while True:
+        error = _l1(run(high), a, b)
+        if error <= TOL:
+            break
+        if high >= limit or not math.isfinite(error):
+            return None
+        low, high = high, 2 * high
+    while high - low > max(1, high // 20):
+        middle = (low + high) // 2
+        found = _l1(run(middle), a, b)
+        if found <= TOL:
+            high, error = middle, found
+        else:
+            low = middle
+    return high, error
+
+
+def _l1(plan: np.ndarray, a: np.ndarray, b: np.ndarray) -> float:
+    return float(np.sum(np.abs(plan.sum(axis=1) - a)) + np.sum(np.abs(plan.sum(axis=0) - b)))
+
+
+# -- clouds that are not stored --
+
+
+@njit(nogil=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz"})
+def _exponentials(x: np.ndarray, out: np.ndarray, rounds: int) -> float:
+    total = 0.0
+    for _ in range(rounds):
+        for j in range(x.size):
+            out[j] = exp_(x[j])
+            total += out[j]
+    return total
+
+
+def cloud(n: int, d: int) -> Contest:
+    """Time per entry of an iteration beside that of a bare exponential, and memory."""
+    rng = np.random.default_rng(0)
+    x, y = rng.random((n, d)), rng.random((n, d))
+    z, e = -30.0 * rng.random(1024), np.empty(1024)
+
+    def ours(k: int) -> Any:
+        return sinkhorn(
+            PointCloud(x, y), reg=0.01, method="log", tol=None, maxiter=k, check_every=max(k, 1), record=False
+        )
+
+    slope = per_unit(ours, 1, 3)
+    entrants = {
+        "optlib": lambda: slope() / n**2,
+        "bare exp": lambda: timed(lambda: _exponentials(z, e, 20_000))() / (20_000 * 1024),
+    }
+    return Contest(
+        f"cloud {n} x {n}, {d}-D, per entry", entrants, 1 / 1.5, work={"optlib": lambda: ours(3)}, unit=1e9, label="ns"
+    )
+
+
+# -- start-up --
+
+
+def start_up() -> Contest:
+    """Seconds of the first call in a new process: after installation, and with the cache of compiled code."""
+    call = "t = time.perf_counter(); transport.solve(numpy.ones((50, 40)), reg=0.1); print(time.perf_counter() - t)"
+    code = f"import time, numpy\nfrom optlib import transport\n{call}"
+
+    def seconds(cache: str) -> float:
+        environment = {**os.environ, "NUMBA_CACHE_DIR": cache}
+        done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+        return float(done.stdout)
+
+    def imported(modules: str) -> float:
+        start = time.perf_counter()
+        subprocess.run([sys.executable, "-c", f"import {modules}"], check=True)
+        return time.perf_counter() - start
+
+    def first() -> float:
+        with tempfile.TemporaryDirectory() as cache:
+            return seconds(cache)
+
+    kept = tempfile.mkdtemp()
+    seconds(kept)
+    entrants = {
+        "warm cache": lambda: seconds(kept),
+        "after installation": first,
+        "import optlib beyond numpy": lambda: imported("numpy, optlib") - imported("numpy"),
+    }
+    return Contest("first transport.solve", entrants, unit=1.0, label="s")
