@@ -14,11 +14,11 @@ import optlib
 from optlib.backend import array_namespace, kernels
 from optlib.backend.namespace import asarray_on
 
-settings.register_profile("dev", max_examples=15, deadline=None, derandomize=True)
-settings.register_profile(
-    "ci", max_examples=40, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
-)
-settings.register_profile("nightly", max_examples=1000, deadline=None)
+# The fixtures that depend on the test (the engine) are the same for all of its examples.
+_CALM = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+settings.register_profile("dev", max_examples=15, deadline=None, derandomize=True, suppress_health_check=_CALM)
+settings.register_profile("ci", max_examples=40, deadline=None, derandomize=True, suppress_health_check=_CALM)
+settings.register_profile("nightly", max_examples=1000, deadline=None, suppress_health_check=_CALM)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "dev"))
 
 
@@ -71,6 +71,12 @@ def _backends() -> dict[str, Any]:
         import torch
 
         found["torch"] = Backend("torch", array_api_compat.array_namespace(torch.empty(0)), "cpu", torch.float64)
+    if find_spec("jax"):
+        import jax
+
+        jax.config.update("jax_enable_x64", True)
+        zero = jax.numpy.zeros(())
+        found["jax"] = Backend("jax", array_api_compat.array_namespace(zero), zero.device, jax.numpy.dtype("float64"))
     return found
 
 
@@ -94,7 +100,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("backend", list(found.values()), ids=list(found), scope="session")
 
 
-@pytest.fixture(scope="session", params=["auto", "generic"])
+@pytest.fixture(params=["auto", "generic"])
 def engine(request: pytest.FixtureRequest) -> Any:
     """Run a test under both engines."""
     with optlib.config(engine=request.param):

@@ -85,6 +85,8 @@ def test_backends_have_one_stream(backend, engine, kernel):
         assert found.shape == (count,)
         assert found.dtype == (backend.xp.uint32 if kernel is philox.philox_words else like.dtype)
         tolerance = 16 * backend.eps if kernel is philox.philox_normal else backend.eps * (not backend.is_double)
+        if backend.name == "jax":  # the logarithm of XLA errs by some tens of ulp near 1
+            tolerance *= 8
         np.testing.assert_allclose(to_numpy(found).astype(float), expected, rtol=tolerance, atol=tolerance)
 
 
