@@ -10,7 +10,7 @@ import numpy as np
 from optlib._core import Status, Step, prepare_init, run
 from optlib._core import validation as check
 from optlib._core.driver import Steps
-from optlib.backend import Array, device_of, get_engine, is_numpy, supports, to_numpy
+from optlib.backend import Array, default_float, device_of, get_engine, is_numpy, supports, to_numpy
 from optlib.transport import acceleration as accelerated
 from optlib.transport import passes
 from optlib.transport._problem import Problem, check_reg, prepare
@@ -22,6 +22,7 @@ from optlib.transport.result import TransportResult
 PATH_START, PATH_RATIO = 0.1, 0.35  # first regularisation of the path in units of the cost range, and the next ratios
 PATH_BELOW = 2e-3  # regularisation in the same units below which the path is taken
 LEVEL_ITERATIONS, LEVEL_TOL = 10, 1e-2  # of each level but the last
+SINGLE_RANGE, SINGLE_TOL = 100.0, 2e-5  # cost range in units of reg, and tolerance, that float32 potentials bear
 RANGE = {64: 300.0, 32: 40.0}  # range of the cost, in units of reg, that portable code stores as a kernel
 
 
@@ -173,7 +174,10 @@ def sinkhorn(
     name = {"auto": "lbfgs", None: "plain"}.get(acceleration, acceleration)
     if tol == "auto":
         tol = 1e-6 if problem.xp.finfo(problem.dtype).bits == 64 else 1e-4
-    support = _Support(problem)
+    tight = None if tol is None else check.scalar("tol", tol, low=0.0)
+    if tight and problem.dtype != default_float(problem.xp, problem.cost.device):
+        tight *= 0.5  # the rest is for the rounding of the potentials to float32
+    support = _Support(problem, single=problem.range <= SINGLE_RANGE * reg and (tol is None or tol >= SINGLE_TOL))
     inner = support.problem
     form, why = _form(method, inner, reg)
     start, state = prepare_init(init, SinkhornState)
@@ -187,7 +191,7 @@ def sinkhorn(
         levels = _levels(reg, inner.range) if state.levels > 1 else [reg]
     if check_every is None:
         check_every = 50 if inner.cost.shape[0] * inner.cost.shape[1] <= 4_000_000 and _compiled(problem.xp) else 10
-    solver = _Sinkhorn(inner, form == "scaling", levels, name, -1.0 if tol is None else tol, support.extend)
+    solver = _Sinkhorn(inner, form == "scaling", levels, name, -1.0 if tight is None else tight, support.extend)
     path = f", reg lowered in {len(levels)} levels" if len(levels) > 1 else ""
 
     def finish(step: Step) -> dict[str, Any]:
@@ -200,7 +204,7 @@ def sinkhorn(
         xp=problem.xp,
         method="sinkhorn",
         finish=finish,
-        tol=tol,
+        tol=tight,
         maxiter=maxiter,
         check_every=check_every,
         callback=callback,
@@ -346,10 +350,10 @@ def _levels(reg: float, spread: float) -> list[float]:
 
 
 class _Support:
-    """The problem without sources and targets that have no mass, in the widest precision of the device."""
+    """The problem without sources and targets that have no mass, in double precision unless float32 will do."""
 
-    def __init__(self, problem: Problem) -> None:
-        wide = problem.double()
+    def __init__(self, problem: Problem, single: bool) -> None:
+        wide = problem if single else problem.double()
         self.xp, self.index = problem.xp, [None, None]
         weights = [wide.a, wide.b]
         for side in (0, 1):
