@@ -163,12 +163,13 @@ def _balanced(problem: Problem, eps: float, g: Array, tol: float | None) -> tupl
     size = mass * (size + max(map(abs, cost.bounds())) + eps * max(1.0, mass))
     rounding = 8.0 * _spacing(problem) * size
     slack = rounding + unit * row_error
+    least = mass * cost.bounds()[0]  # the bound by the smallest cost, better at large eps
     shift = 0.5 * (f_mass - g_mass) / mass
     found = {
         "value_linear": linear,
         "dual_value": f_mass + g_mass - eps * (mass - mass * mass),
         "gap": max(gap, 0.0) + slack,
-        "lp_bounds": (lower - rounding, upper + slack),
+        "lp_bounds": (max(lower, least) - rounding, upper + slack),
         "marginal_error": row_error + column_error,
         "residual": (row_error + column_error) / mass,
         "scale": mass * unit,
