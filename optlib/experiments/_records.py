@@ -19,6 +19,10 @@ from optlib.experiments.claims import Row
 _IDENTITY = ("experiment", "scale", "backend", "seed", "optlib")
 
 
+class UsageError(ValueError):
+    """Raised for a wrong wish of the user, as opposed to a failure of what is run."""
+
+
 class Record(NamedTuple):
     """What a file of rows holds.
 
@@ -42,13 +46,13 @@ def environment(backend: str) -> dict[str, str]:
 
     Raises
     ------
-    RuntimeError
+    UsageError
         If the backend cannot be used on this machine.
     """
     try:
         probe = to_device(np.ones(1), backend)
     except Exception as error:  # CuPy has errors of its own
-        raise RuntimeError(f"`backend`: {backend} cannot be used here ({error}).") from error
+        raise UsageError(f"`backend`: {backend} cannot be used here ({error}).") from error
     packages = ("numpy", "scipy", "numba", *((backend,) if backend != "numpy" else ()))
     device = device_name(probe)
     return {
@@ -75,7 +79,7 @@ def read(path: Path) -> Record:
 
     Raises
     ------
-    ValueError
+    UsageError
         If the file is not one that `append` and `start` wrote.
     """
     lines = path.read_bytes().split(b"\n")[:-1]
@@ -83,7 +87,7 @@ def read(path: Path) -> Record:
         header, *rows = (json.loads(line) for line in lines)
         header["experiment"], header["environment"]
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is not a file of rows written by `optlib run`. Fix: move it away.") from error
+        raise UsageError(f"{path} is not a file of rows written by `optlib run`. Fix: move it away.") from error
     finished = bool(rows) and "finished" in rows[-1]
     return Record(header, rows[:-1] if finished else rows, finished)
 
@@ -93,10 +97,8 @@ def start(path: Path, header: Row, *, resume: bool) -> Record:
 
     Raises
     ------
-    FileExistsError
-        If there is a file and ``resume`` is False.
-    ValueError
-        If the file to resume belongs to another run.
+    UsageError
+        If there is a file and ``resume`` is False, or if the file to resume belongs to another run.
     """
     if not path.exists() or not path.read_bytes().count(b"\n"):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -104,11 +106,11 @@ def start(path: Path, header: Row, *, resume: bool) -> Record:
         append(path, header)
         return Record(header, [], finished=False)
     if not resume:
-        raise FileExistsError(f"{path} exists. Fix: go on with --resume, or choose another folder with --out.")
+        raise UsageError(f"{path} exists. Fix: go on with --resume, or choose another folder with --out.")
     record = read(path)
     for key in _IDENTITY:
         if record.header.get(key) != header[key]:
-            raise ValueError(
+            raise UsageError(
                 f"{path} has {key} {record.header.get(key)!r}; this run has {header[key]!r}. "
                 "Fix: resume with the same options, or choose another folder with --out."
             )

@@ -58,7 +58,7 @@ def app() -> Any:
 
     from optlib import __version__
     from optlib.experiments import experiments
-    from optlib.experiments._records import run_experiment
+    from optlib.experiments._records import UsageError, run_experiment
     from optlib.experiments.report import write_report
     from optlib.experiments.tour import take_tour
 
@@ -116,7 +116,7 @@ def app() -> Any:
         }
         for given in ids:
             if given not in known:
-                raise stop(ValueError(f"`ID`: got {given!r}; expected one of {', '.join(known)}."))
+                raise stop(UsageError(f"`ID`: got {given!r}; expected one of {', '.join(known)}."))
         failed = False
         for name in dict.fromkeys(known[given] for given in ids):
             columns = (TextColumn(name), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
@@ -127,7 +127,7 @@ def app() -> Any:
                         modules[name], out, scale=scale.value, backend=backend.value, seed=seed, resume=resume,
                         on_row=lambda done, total, bar=bar, task=task: bar.update(task, completed=done, total=total),
                     )  # fmt: skip
-                except (ValueError, RuntimeError, FileExistsError) as error:
+                except UsageError as error:
                     raise stop(error) from error
             table = Table("claim", "measured", "expected", "verdict")
             for verdict in modules[name].check(record.rows):
@@ -147,7 +147,7 @@ def app() -> Any:
         """Write one self-contained HTML page from the rows in a folder."""
         try:
             path = write_report(folder)
-        except (ValueError, FileNotFoundError) as error:
+        except UsageError as error:
             raise stop(error) from error
         console.print(f"{path}", highlight=False, soft_wrap=True)
 
@@ -163,7 +163,7 @@ def app() -> Any:
         """Solve real problems and write one page with pictures, certificates and timings."""
         try:
             path = take_tour(out, backend=backend.value, pixels=pixels, fresh=not resume, show=True)
-        except (ValueError, RuntimeError) as error:
+        except UsageError as error:
             raise stop(error) from error
         console.print(f"The page: {path}", highlight=False, soft_wrap=True)
 

@@ -7,7 +7,7 @@ from typing import Any
 from optlib._core.checkpoint import write_atomic
 from optlib.experiments import _page as page
 from optlib.experiments import experiments
-from optlib.experiments._records import Record, read
+from optlib.experiments._records import Record, UsageError, read
 from optlib.experiments.claims import Verdict
 
 
@@ -26,10 +26,8 @@ def write_report(folder: str | Path) -> Path:
 
     Raises
     ------
-    FileNotFoundError
-        If the folder holds no rows.
     ValueError
-        If a file of rows is damaged, or of an experiment that does not exist.
+        If the folder holds no rows, or a file of rows is damaged or of an experiment that does not exist.
     """
     folder = Path(folder)
     modules = experiments()
@@ -38,12 +36,12 @@ def write_report(folder: str | Path) -> Path:
         record = read(path)
         name = record.header["experiment"]
         if name not in modules:
-            raise ValueError(f"{path} holds rows of {name!r}; experiments are {', '.join(modules)}.")
+            raise UsageError(f"{path} holds rows of {name!r}; experiments are {', '.join(modules)}.")
         verdicts = modules[name].check(record.rows)
         summary += verdicts
         sections.append(_experiment(modules[name], record, verdicts))
     if not sections:
-        raise FileNotFoundError(f"{folder} holds no rows. Fix: run `optlib run ID --out {folder}` first.")
+        raise UsageError(f"{folder} holds no rows. Fix: run `optlib run ID --out {folder}` first.")
     counts = {status: sum(v.status == status for v in summary) for status in ("pass", "fail", "not reproduced")}
     lead = (
         f"{len(summary)} claims: {counts['pass']} pass, {counts['fail']} fail, {counts['not reproduced']} not "

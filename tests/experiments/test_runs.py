@@ -85,7 +85,7 @@ def test_unknown_file_is_refused(tmp_path):
 
 
 def test_unusable_backend_is_named(tmp_path):
-    with pytest.raises(RuntimeError, match="`backend`: fortran"):
+    with pytest.raises(ValueError, match="`backend`: fortran"):
         _records.run_experiment(toy, tmp_path, backend="fortran")
 
 

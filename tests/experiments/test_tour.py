@@ -159,7 +159,7 @@ def test_snippet_runs():
 
 
 def test_unusable_backend_is_named(tmp_path):
-    with pytest.raises(RuntimeError, match="`backend`: fortran"):
+    with pytest.raises(ValueError, match="`backend`: fortran"):
         take_tour(tmp_path, backend="fortran")
 
 

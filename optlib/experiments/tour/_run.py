@@ -110,7 +110,7 @@ def take_tour(
 
     Raises
     ------
-    RuntimeError
+    ValueError
         If the backend cannot be used on this machine.
     """
     out = Path(out)
