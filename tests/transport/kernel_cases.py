@@ -4,6 +4,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from optlib.transport import acceleration, passes
+from tests.transport import emd_cases
 
 
 @st.composite
@@ -89,4 +90,5 @@ CASES = {
     "transport.passes._min": minima(),
     "transport.passes._gibbs": stored(),
     "transport.acceleration.iterate": iterations(),
+    **emd_cases.KERNELS,
 }
