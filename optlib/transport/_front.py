@@ -5,10 +5,11 @@ from typing import Any
 
 from optlib._core import validation as check
 from optlib.transport._problem import check_reg
+from optlib.transport.emd import emd
 from optlib.transport.result import TransportResult
 from optlib.transport.sinkhorn import sinkhorn
 
-METHODS: dict[str, Callable[..., TransportResult]] = {"sinkhorn": sinkhorn}
+METHODS: dict[str, Callable[..., TransportResult]] = {"emd": emd, "sinkhorn": sinkhorn}
 
 
 def solve(
@@ -35,15 +36,15 @@ def solve(
         Weights >= 0 of the sources and targets, of the same total mass; None means uniform. Zeros are legal.
     reg : float
         Strength of the regularisation, in the units of the cost: 0.01 times the largest cost blurs visibly, 0.001
-        little. The bounds ``lp_bounds`` tell how far the unregularised optimum can be.
+        little. The bounds ``lp_bounds`` tell how far the unregularised optimum can be. 0 asks for that optimum.
     reg_type : {"entropy"}
         The regulariser: the relative entropy above.
     unbalanced : float or (float, float), optional
         Replaces the constraints on the marginals by penalties ``rho KL(P 1 | a)`` and ``rho KL(P' 1 | b)`` of this
         strength (one for both sides, or a pair; infinity keeps a constraint).
-    method : {"auto", "sinkhorn"} or solver function
-        ``"auto"`` takes the first rule that applies: entropy, ``"sinkhorn"``. The message of the result says which and
-        why.
+    method : {"auto", "emd", "sinkhorn"} or solver function
+        ``"auto"`` takes the first rule that applies: ``reg=0``, ``"emd"``; entropy, ``"sinkhorn"``. The message of the
+        result says which and why.
     **options : object
         Passed on to the method, among them everything that all solvers take: ``init``, ``tol``, ``maxiter``,
         ``check_every``, ``callback``, ``record``, ``max_time``, ``disp``, ``checkpoint``.
@@ -59,10 +60,12 @@ def solve(
     TypeError
         For mixed libraries or devices, and entries that are not real numbers.
     ValueError
-        For wrong shapes, costs that are not finite, negative or all-zero weights, masses that differ, and ``reg <= 0``.
+        For wrong shapes, costs that are not finite, negative or all-zero weights, masses that differ, ``reg < 0``, and
+        ``reg = 0`` with penalties.
 
     See Also
     --------
+    optlib.transport.emd : The method for ``reg=0``.
     optlib.transport.sinkhorn : The method for entropic problems, with its own options.
 
     Examples
@@ -79,18 +82,21 @@ def solve(
     True
     """
     check.option("reg_type", reg_type, ("entropy",))
-    if isinstance(reg, (int, float)) and not isinstance(reg, bool) and reg == 0:
-        fix = "pass a small reg, for example 1e-3 times the largest cost; lp_bounds encloses the unregularised optimum"
-        raise check.error("reg", reg, "a finite number > 0", fix)
-    reg = check_reg(reg)
+    exact = isinstance(reg, (int, float)) and not isinstance(reg, bool) and reg == 0
+    if exact and unbalanced is not None:
+        raise check.error("reg", reg, "a finite number > 0 if marginals are penalised", "pass a small reg")
     if method == "auto":
-        method, why = "sinkhorn", f"for the entropy with reg={reg:g}"
+        method, why = ("emd", "for reg=0") if exact else ("sinkhorn", f"for the entropy with reg={check_reg(reg):g}")
     else:
         why = "as asked"
     if not callable(method):
         method = METHODS[check.option("method", method, tuple(METHODS))]
+    if method is not emd:
+        options["reg"] = check_reg(reg)
+    elif not exact:
+        raise check.error("reg", reg, '0 for method="emd"', 'pass method="auto", or no reg')
     if unbalanced is not None:
         options["unbalanced"] = unbalanced
-    result = method(cost, a, b, reg=reg, **options)
+    result = method(cost, a, b, **options)
     result.message = f"{result.method} {why}: {result.message}"
     return result

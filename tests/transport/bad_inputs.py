@@ -53,7 +53,9 @@ CASES = [
     ("object-weights", call(a=A.astype(object)), TypeError, "`a`.*object"),
     ("text-weights", call(a=["half", "half"]), TypeError, "`a`.*real numbers"),
     # reg and options
-    ("no-reg", call(reg=0.0), ValueError, "`reg`.*got 0.*> 0.*lp_bounds"),
+    ("no-reg-with-penalties", call(reg=0.0, unbalanced=1.0), ValueError, "`reg`.*got 0.*> 0.*penalised"),
+    ("no-reg-for-sinkhorn", call(reg=0.0, method="sinkhorn"), ValueError, "`reg`.*got 0.*> 0"),
+    ("reg-for-emd", call(method="emd"), ValueError, "`reg`.*got 0.1.*0 for method"),
     ("negative-reg", call(reg=-1.0), ValueError, "`reg`.*-1.*> 0"),
     ("nan-reg", call(reg=np.nan), ValueError, "`reg`.*nan"),
     ("inf-reg", call(reg=np.inf), ValueError, "`reg`.*inf"),

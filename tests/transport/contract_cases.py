@@ -3,6 +3,7 @@
 import numpy as np
 
 from optlib.datasets import make_transport
+from tests.transport import emd_cases
 
 
 def sinkhorn(backend):
@@ -13,4 +14,4 @@ def sinkhorn(backend):
     return (cost, a, b), {"reg": 0.01}
 
 
-CASES = {"transport.sinkhorn": sinkhorn}
+CASES = {"transport.sinkhorn": sinkhorn, "transport.emd": emd_cases.emd}

@@ -164,9 +164,13 @@ def test_weights_given_once_or_not_at_all():
     assert got.plan.toarray().dtype == np.float32
 
 
-def test_reg_zero_says_what_to_do():
-    with pytest.raises(ValueError, match=r"`reg`: got 0\.0; .* Fix: pass a small reg"):
-        solve([[0.0, 1.0]])
+def test_without_regularisation_the_answer_is_exact():
+    got = solve([[0, 1, 4], [1, 0, 1]], [2, 2], [2, 1, 1])
+    assert got.method == "emd"
+    assert got.message.startswith("emd for reg=0: ")
+    assert got.value == 1.0
+    assert np.array_equal(got.plan.toarray(), [[2, 0, 0], [0, 1, 1]])
+    assert solve([[0.0, 1.0]], method="emd").success
 
 
 def test_method_is_a_name_or_a_function():

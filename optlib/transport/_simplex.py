@@ -1,0 +1,461 @@
+"""The network simplex method for transport, priced on short lists of arcs.
+
+Nodes are rows 0..n-1, columns n..n+m-1 and an artificial root n+m. A basis is a spanning tree, given by the parent of
+every node; ``flow[w]`` is the flow on the arc between node w and its parent, and 0 at the root. Potentials ``pi`` are
+``f`` on rows and ``-g`` on columns: the reduced cost of the arc (i, j) is ``C_ij - pi[i] + pi[n + j]``, and a subtree
+shifts by one constant. Arcs at the root cost nothing and carry nothing but rounding errors: it only holds together the
+components of a degenerate flow.
+
+The tree is *strongly feasible*: an arc without flow leads from a row up to its parent. Together with the rule for the
+leaving arc in `pivots` this excludes cycling (Cunningham 1976), although most pivots move no flow at all.
+
+Pricing is by column generation: pivots look at a list of about 24 arcs per row, those of small reduced cost under a
+good guess of the dual solution; when the list has no arc left of negative reduced cost, one pass over the cost adds
+the violators of all rows or proves that there are none.
+"""
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from optlib.backend import kernel
+from optlib.transport._host_cost import HostCost
+
+_NUMBA = "optlib.transport._emd_numba"
+
+LANES = 16  # rows and columns are searched in classes modulo this
+PRICE = 1e-13  # reduced costs above minus this times the largest cost count as nonnegative
+SAMPLE_FROM = 150  # rows and columns from which a quarter of both is solved first, for its potentials
+LANDMARKS = 4  # rows and columns are alike if their costs to this many columns and rows are
+ROUNDS = 4  # of serving what is left over by listed arcs, when the first flow is built
+
+
+class State(NamedTuple):
+    """State of `optlib.transport.emd`, on the n sources and m targets that have mass.
+
+    Attributes
+    ----------
+    parent : array or None, shape (n + m + 1,)
+        The spanning tree; None before the first one.
+    flow, pi : array, shape (n + m + 1,)
+        Flow to the parents, and potentials.
+    rows, cols, costs : array
+        The listed arcs.
+    at : int
+        Where pricing goes on in the list.
+    dual : array, shape (m,)
+        Column potentials of the best dual solution so far, or those to start from.
+    bound : float
+        Dual objective of that solution.
+    supply : array, shape (n + m + 1,)
+        Weights of rows and columns, and 0.
+    nit, passes : int
+        Pivots, and passes over the cost.
+    """
+
+    parent: np.ndarray | None
+    flow: np.ndarray | None
+    pi: np.ndarray | None
+    rows: np.ndarray | None
+    cols: np.ndarray | None
+    costs: np.ndarray | None
+    at: int
+    dual: np.ndarray | None
+    bound: float
+    supply: np.ndarray
+    nit: int
+    passes: int
+
+
+# -- the method --
+
+
+def start(cost: HostCost, state: State, *, staircase: bool = False, alike: bool = False) -> State:
+    """Find a list of arcs and a first tree.
+
+    Parameters
+    ----------
+    cost : HostCost
+    state : State
+        Its supply is read, and its dual solution if there is one.
+    staircase : bool
+        Whether the coupling that goes through rows and columns in their order is optimal.
+    alike : bool
+        Whether successive rows are alike, and successive columns.
+
+    Returns
+    -------
+    State
+    """
+    n, m = cost.shape
+    supply, v, passes = state.supply, state.dual, 1
+    root, nothing = np.uint32(n + m), np.empty(0, np.uint32)
+    forest = supply[:-1], np.full(n + m + 1, root), np.zeros(n + m + 1)
+    pi = np.zeros(n + m + 1)
+    if staircase:
+        forest = grow(n, nothing, nothing, *(np.arange(k, dtype=np.uint32) for k in (n, m)), *forest, xp=np)
+        pi, _ = settle(n, forest[1], tree_costs(cost, forest[1]), pi, supply, xp=np)
+        v = -pi[n:-1]
+    elif v is None:
+        v, passes = np.min(lanes_by_column(cost, np.zeros(n))[0], axis=0), 2
+    best, arg = lanes_by_row(cost, v)
+    if not staircase and state.dual is None and min(n, m) >= SAMPLE_FROM:
+        w = dual_from_sample(cost, supply, alike)
+        others = lanes_by_row(cost, w)
+        passes += 1
+        if dual_value(others[0], w, supply) > dual_value(best, v, supply):
+            v, (best, arg) = w, others
+    u = np.min(best, axis=1)
+    column_best, column_arg = lanes_by_column(cost, u)
+    i, lane = np.nonzero(np.isfinite(best))
+    column_lane, j = np.nonzero(np.isfinite(column_best))
+    rows, cols, costs = listed(
+        cost,
+        np.concatenate([i, column_arg[column_lane, j].astype(np.int64)]),
+        np.concatenate([arg[i, lane].astype(np.int64), j]),
+    )
+    if not staircase:
+        forest = first_tree(cost, u, v, rows, cols, costs, forest)
+        pi[:n], pi[n:-1] = u, -v
+    left, parent, flow = forest
+    flow[n:-1] = np.where(left[n:] > 0, left[n:], flow[n:-1])  # rounding errors come from the root
+    pi, _ = settle(n, parent, tree_costs(cost, parent), pi, supply, xp=np)
+    bound = float(u @ supply[:n] + v @ supply[n:-1])
+    return State(parent, flow, pi, rows, cols, costs, 0, v, bound, supply, 0, passes + 1)
+
+
+def advance(cost: HostCost, state: State, budget: int) -> tuple[State, bool]:
+    """Pivot at most ``budget`` times; tell whether the tree is optimal."""
+    done = 0
+    while True:
+        parent, flow, pi, at, more = pivots(
+            cost.shape[0], *state[:6], state.at, price_tolerance(cost), budget - done, xp=np
+        )
+        done += more
+        state = state._replace(parent=parent, flow=flow, pi=pi, at=at, nit=state.nit + more)
+        if done == budget:
+            return state, False
+        state, optimal = price(cost, state)
+        if optimal:
+            return state, True
+
+
+def price(cost: HostCost, state: State) -> tuple[State, bool]:
+    """Add to the list the arcs of negative reduced cost, the best one per row and lane; tell whether there are none."""
+    n, pi = cost.shape[0], state.pi
+    v = -pi[n:-1]
+    best, arg = lanes_by_row(cost, v)
+    bound = dual_value(best, v, state.supply)
+    state = state._replace(passes=state.passes + 1)
+    if bound > state.bound:
+        state = state._replace(dual=v, bound=bound)
+    i, lane = np.nonzero(best - pi[:n, None] < -price_tolerance(cost))
+    if i.size:
+        arcs = listed(
+            cost, np.concatenate([state.rows, i]), np.concatenate([state.cols, arg[i, lane].astype(np.int64)])
+        )
+        if arcs[0].size > state.rows.size:  # else they differ from the listed ones by rounding errors
+            return state._replace(rows=arcs[0], cols=arcs[1], costs=arcs[2]), False
+    exact, _ = settle(n, state.parent, tree_costs(cost, state.parent), pi, state.supply, xp=np)
+    if np.max(np.abs(exact - pi)[:-1]) > price_tolerance(cost):
+        return state._replace(pi=exact), False
+    return state._replace(pi=exact, dual=-exact[n:-1]), True
+
+
+def dual_from_sample(cost: HostCost, supply: np.ndarray, alike: bool) -> np.ndarray:
+    """Column potentials that extend those of a coarser problem, which is solved exactly.
+
+    It has one of every four successive rows with the weights of all four, and so for columns.
+    """
+    (n, m), rng = cost.shape, np.random.default_rng(0)
+    orders = (np.arange(n), np.arange(m)) if alike else neighbours(cost, rng)
+    rows, cols = (order[4 * np.arange(order.size // 4) + rng.integers(0, 4, order.size // 4)] for order in orders)
+    a, b = (
+        np.add.reduceat(w[order], 4 * np.arange(order.size // 4))
+        for w, order in zip((supply[:n], supply[n:-1]), orders, strict=True)
+    )
+    inner = cost.take(rows, cols)
+    state, optimal = start(inner, new_state(a, b), alike=True), False
+    while not optimal:
+        state, optimal = advance(inner, state, 10**9)
+    return np.min(lanes_by_column(cost.take(rows, None), state.pi[: rows.size])[0], axis=0)
+
+
+def neighbours(cost: HostCost, rng: np.random.Generator) -> list[np.ndarray]:
+    """Orders of rows and of columns in which successive ones have similar costs to a few landmarks."""
+    orders = []
+    for axis in (0, 1):
+        marks = rng.choice(cost.shape[1 - axis], LANDMARKS, replace=False)
+        part = cost.take(None, marks) if axis == 0 else cost.take(marks, None)
+        features = np.concatenate([block for _, block in part.blocks()])
+        orders.append(z_order(features if axis == 0 else features.T))
+    return orders
+
+
+def z_order(features: np.ndarray) -> np.ndarray:
+    """Order of points (rows) along a curve that interleaves the bits of the ranks of their coordinates."""
+    n, d = features.shape
+    ranks = np.argsort(np.argsort(features, axis=0, kind="stable"), axis=0)
+    key, bits = np.zeros(n, np.int64), (n - 1).bit_length()
+    for bit in range(bits - 1, max(-1, bits - 1 - 62 // d), -1):
+        for k in range(d):
+            key = 2 * key + ((ranks[:, k] >> bit) & 1)
+    return np.argsort(key, kind="stable")
+
+
+def first_tree(
+    cost: HostCost, u: np.ndarray, v: np.ndarray, rows: np.ndarray, cols: np.ndarray, costs: np.ndarray, forest: Any
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Send along arcs of small reduced cost what there is: listed ones, then those of what is left over."""
+    n, nothing = cost.shape[0], np.empty(0, np.uint32)
+    reduced = costs - u[rows] - v[cols]
+    for _ in range(ROUNDS):
+        order = np.argsort(reduced)
+        forest = grow(n, rows[order], cols[order], nothing, nothing, *forest, xp=np)
+        i, j = (np.flatnonzero(left > 0).astype(np.uint32) for left in np.split(forest[0], [n]))
+        if i.size == 0 or j.size == 0:
+            return forest
+        best, arg = lanes_by_row(cost.take(i, j), v[j])
+        k, lane = np.nonzero(np.isfinite(best))
+        rows, cols, reduced = i[k], j[arg[k, lane]], best[k, lane] - u[i[k]]
+    order = np.argsort(reduced)
+    return grow(n, rows[order], cols[order], i, j, *forest, xp=np)
+
+
+def fits(cost: HostCost, state: State, supply: np.ndarray) -> bool:
+    """Whether a state belongs to these weights and to a cost that agrees with its tree and its listed arcs."""
+    if not np.array_equal(state.supply, supply):
+        return False
+    tol, n = 10 * price_tolerance(cost), cost.shape[0]
+    i, j, _ = tree_arcs(n, state.parent)
+    pi, costs = state.pi, cost.pairs(np.concatenate([i, state.rows]), np.concatenate([j, state.cols]))
+    expected = np.concatenate([pi[i] - pi[n + j], state.costs])
+    return bool(np.all(np.abs(costs - expected) <= tol))
+
+
+def new_state(a: np.ndarray, b: np.ndarray, dual: np.ndarray | None = None) -> State:
+    """The state before the first tree."""
+    return State(*6 * [None], 0, dual, -math.inf, np.concatenate([a, b, [0.0]]), 0, 0)
+
+
+def price_tolerance(cost: HostCost) -> float:
+    """Reduced costs above minus this count as nonnegative."""
+    return PRICE * cost.size
+
+
+def tree_arcs(n: int, parent: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rows and columns of the arcs of a tree that do not end in the root, and the lower nodes of these arcs."""
+    w = np.flatnonzero(parent < parent.size - 1)
+    p = parent[w].astype(np.int64)
+    return np.where(w < n, w, p), np.where(w < n, p, w) - n, w
+
+
+def tree_costs(cost: HostCost, parent: np.ndarray) -> np.ndarray:
+    """Costs of the arcs to the parents (0 at the root)."""
+    i, j, w = tree_arcs(cost.shape[0], parent)
+    out = np.zeros(parent.size)
+    out[w] = cost.pairs(i, j)
+    return out
+
+
+def primal_value(n: int, state: State) -> float:
+    """Cost of the flow, from the potentials: arcs of the tree have the reduced cost zero."""
+    rise = state.pi - state.pi[state.parent]
+    rise[n:] *= -1.0
+    return float(np.sum(np.where(state.parent < state.parent.size - 1, state.flow * rise, 0.0)))
+
+
+def dual_value(best: np.ndarray, v: np.ndarray, supply: np.ndarray) -> float:
+    """Dual objective of column potentials and their row minima."""
+    return float(np.min(best, axis=1) @ supply[: best.shape[0]] + v @ supply[best.shape[0] : -1])
+
+
+def listed(cost: HostCost, i: np.ndarray, j: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Sort arcs by rows without repetition, and look up their costs."""
+    m = cost.shape[1]
+    keys = np.sort(i.astype(np.int64) * m + j)
+    keys = keys[np.concatenate([[True], keys[1:] != keys[:-1]])]
+    i, j = np.divmod(keys, m)
+    return i.astype(np.uint32), j.astype(np.uint32), cost.pairs(i, j)
+
+
+def lanes_by_row(cost: HostCost, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """`row_lanes` of all rows."""
+    parts = [row_lanes(block, v, xp=np) for _, block in cost.blocks()]
+    best, arg = zip(*parts, strict=True)
+    return (best[0], arg[0]) if len(parts) == 1 else (np.concatenate(best), np.concatenate(arg))
+
+
+def lanes_by_column(cost: HostCost, u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """`column_lanes` of all rows."""
+    best, arg = None, None
+    for first, block in cost.blocks():
+        other, where = column_lanes(block, u[first : first + block.shape[0]], first, xp=np)
+        if best is None:
+            best, arg = other, where
+        else:
+            less = other < best
+            best, arg = np.where(less, other, best), np.where(less, where, arg)
+    return best, arg
+
+
+# -- kernels: the references are the definitions --
+
+
+@kernel(numba=f"{_NUMBA}:row_lanes", match="exact")
+def row_lanes(c: np.ndarray, v: np.ndarray, *, xp: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Find the smallest ``c_ij - v_j`` of every row among the columns j = l mod 16, and the first column with it.
+
+    Shape (n, 16); infinity and 0 where no column is in the class.
+    """
+    (n, m), width = c.shape, -(-c.shape[1] // LANES)
+    d = xp.full((n, width * LANES), xp.inf, dtype=v.dtype)
+    d[:, :m] = c - v
+    d = xp.reshape(d, (n, width, LANES))
+    best = xp.min(d, axis=1)
+    arg = xp.argmin(d, axis=1) * LANES + xp.arange(LANES)
+    return best, xp.astype(xp.where(xp.isfinite(best), arg, 0), xp.uint32)
+
+
+@kernel(numba=f"{_NUMBA}:column_lanes", match="exact")
+def column_lanes(c: np.ndarray, u: np.ndarray, first: int, *, xp: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Find the smallest ``c_ij - u_i`` of every column among the rows i = l mod 16, and the first row with it.
+
+    Shape (16, m). The rows given are numbered from ``first`` on.
+    """
+    best, arg = row_lanes.generic(xp.concat([xp.full((first % LANES, c.shape[1]), xp.inf, dtype=c.dtype), c]).T,
+                                  xp.concat([xp.zeros(first % LANES, dtype=u.dtype), u]), xp=xp)  # fmt: skip
+    arg = xp.astype(arg, xp.int64) + (first - first % LANES)
+    return best.T, xp.astype(xp.where(xp.isfinite(best), arg, 0), xp.uint32).T
+
+
+@kernel(numba=f"{_NUMBA}:grow", match="exact")
+def grow(
+    n: int, rows: np.ndarray, cols: np.ndarray, row_order: np.ndarray, col_order: np.ndarray,
+    left: np.ndarray, parent: np.ndarray, flow: np.ndarray, *, xp: Any,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # fmt: skip
+    """Add arcs to a forest: those given, in their order, then a staircase through some rows and columns.
+
+    An arc is used if it joins two components by their roots, a row that has not been exhausted (although nothing may be
+    left of it) and a column of which something is left. It takes what both have; the node that is exhausted, the column
+    if both are, hangs below the other one. So the flow is a forest, and arcs without flow lead up from rows.
+
+    Returns what is left of every row and column, parents and flows.
+    """
+    left, parent, flow = (xp.asarray(u, copy=True) for u in (left, parent, flow))
+    root = parent.size - 1
+
+    def give(s: int, t: int) -> None:
+        low, high = (s, t) if left[s] < left[t] else (t, s)
+        parent[low], flow[low] = high, left[low]
+        left[high] -= left[low]
+        left[low] = 0.0
+
+    for s, t in zip(rows.tolist(), (cols + n).tolist(), strict=True):
+        if left[t] > 0 and parent[s] == root:
+            give(s, t)
+    r, k = 0, 0
+    while r < row_order.size and k < col_order.size:
+        s, t = int(row_order[r]), n + int(col_order[k])
+        if left[t] <= 0:
+            k += 1
+        elif parent[s] != root:
+            r += 1
+        else:
+            give(s, t)
+    return left, parent, flow
+
+
+@kernel(numba=f"{_NUMBA}:settle", match="sum")
+def settle(
+    n: int, parent: np.ndarray, costs: np.ndarray, top: np.ndarray, supply: np.ndarray, *, xp: Any
+) -> tuple[np.ndarray, np.ndarray]:
+    """Potentials and flows that belong to a tree, free of what rounding errors pivots have accumulated.
+
+    The children of the root keep the potentials ``top``, and the root gets 0; ``costs`` are those of the arcs to the
+    parents. The flow to the parent is the supply of a node minus the flow from its children.
+    """
+    root = parent.size - 1
+    children: list[list[int]] = [[] for _ in range(root + 1)]
+    for w, p in enumerate(parent[:-1].tolist()):
+        children[p].append(w)
+    order = [root]
+    for w in order:
+        order.extend(children[w])
+    pi, flow = xp.zeros_like(top), xp.asarray(supply, copy=True)
+    for w in order[1:]:
+        p = int(parent[w])
+        pi[w] = top[w] if p == root else pi[p] + (costs[w] if w < n else -costs[w])
+    for w in reversed(order[1:]):
+        flow[parent[w]] -= flow[w]
+    flow[root] = 0.0
+    return pi, flow
+
+
+@kernel(numba=f"{_NUMBA}:pivots", match="exact")
+def pivots(
+    n: int, parent: np.ndarray, flow: np.ndarray, pi: np.ndarray, rows: np.ndarray, cols: np.ndarray,
+    costs: np.ndarray, at: int, tol: float, limit: int, *, xp: Any,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, int, int]:  # fmt: skip
+    """Pivot until no listed arc has a reduced cost below ``-tol``, or ``limit`` times.
+
+    The list is priced from arc ``at`` on, in blocks, cyclically; the best arc of a block enters. In the cycle that it
+    closes, the flow goes along the arc and back through the tree; of the arcs on which it falls to zero the last one
+    leaves, counted from the apex of the cycle in the direction of the flow.
+
+    Returns the new tree, flows and potentials, where pricing stopped, and the number of pivots.
+    """
+    parent, flow, pi = (xp.asarray(u, copy=True) for u in (parent, flow, pi))
+    arcs, root = rows.size, parent.size - 1
+    block = max(10, int(0.7 * math.sqrt(arcs)))
+    done = scanned = 0
+    while scanned < arcs and done < limit:
+        stop = min(at + block, arcs)
+        i, j = rows[at:stop], cols[at:stop] + xp.uint32(n)
+        reduced = costs[at:stop] - pi[i] + pi[j]
+        enter = int(xp.argmin(reduced))
+        best, i, j = reduced[enter], int(i[enter]), int(j[enter])
+        scanned += stop - at
+        at = stop if stop < arcs else 0
+        if not best < -tol:
+            continue
+        scanned, done = 0, done + 1
+        up, down = path(parent, i, root), path(parent, j, root)
+        while up and down and up[-1] == down[-1]:
+            up.pop()
+            down.pop()
+        delta, q, below_row = math.inf, root, True
+        for w in up:
+            if w < n and flow[w] < delta:
+                delta, q = flow[w], w
+        for w in down:
+            if w >= n and flow[w] <= delta:
+                delta, q, below_row = flow[w], w, False
+        for w in up:
+            flow[w] += -delta if w < n else delta
+        for w in down:
+            flow[w] += -delta if w >= n else delta
+        below = xp.asarray([q in path(parent, w, root) for w in range(root + 1)])
+        shift = best if below_row else -best
+        if 2 * int(xp.sum(below)) <= pi.size:
+            pi[below] += shift
+        else:
+            pi[~below] -= shift
+        w, above, carried = (i, j, delta) if below_row else (j, i, delta)
+        while True:  # the nodes from the entering arc up to q turn around
+            parent[w], above, up_next = above, w, int(parent[w])
+            flow[w], carried = carried, flow[w]
+            if w == q:
+                break
+            w = up_next
+    return parent, flow, pi, at, done
+
+
+def path(parent: np.ndarray, w: int, root: int) -> list[int]:
+    """Nodes from ``w`` up to the root, which is left out."""
+    nodes = []
+    while w != root:
+        nodes.append(w)
+        w = int(parent[w])
+    return nodes
