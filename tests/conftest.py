@@ -1,6 +1,11 @@
 """Fixtures: backends, engines, and the hypothesis profiles."""
 
+# ruff: noqa: E402 - the environment is set before NumPy is imported
 import os
+
+for _name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):  # before NumPy: threads on tiny arrays only cost time
+    os.environ.setdefault(_name, "1")
+
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
@@ -71,17 +76,11 @@ def _backends() -> dict[str, Any]:
         import torch
 
         found["torch"] = Backend("torch", array_api_compat.array_namespace(torch.empty(0)), "cpu", torch.float64)
-    if find_spec("jax"):
-        import jax
-
-        jax.config.update("jax_enable_x64", True)
-        zero = jax.numpy.zeros(())
-        found["jax"] = Backend("jax", array_api_compat.array_namespace(zero), zero.device, jax.numpy.dtype("float64"))
     return found
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--backend", default=None, help="run the tests of backends on this one only, for example cupy")
+    parser.addoption("--backend", help="run the tests of backends on this one only: numpy, torch, cupy, jax, ...")
 
 
 def _selected(config: pytest.Config) -> dict[str, Any]:
@@ -91,6 +90,12 @@ def _selected(config: pytest.Config) -> dict[str, Any]:
         import cupy
 
         return {"cupy": Backend("cupy", array_namespace(cupy.empty(0)), cupy.cuda.Device(), np.dtype("float64"))}
+    if name == "jax":  # eager JAX compiles every operation: slow, so on request only
+        import jax
+
+        jax.config.update("jax_enable_x64", True)
+        zero = jax.numpy.zeros(())
+        return {"jax": Backend("jax", array_namespace(zero), zero.device, jax.numpy.dtype("float64"))}
     return {name: found[name]} if name else found
 
 
