@@ -280,8 +280,8 @@ def _apply_step(kernel, x, g, eta, scale):
     if not isinstance(eta, float):
         g, eta = eta * g, 1.0
     if x.shape != g.shape or x.dtype != g.dtype:
-        dtype = np.result_type(x, g)
-        x, g = np.broadcast_arrays(x.astype(dtype, copy=False), g.astype(dtype, copy=False))
+        dtype, shape = np.result_type(x, g), np.broadcast_shapes(x.shape, g.shape)
+        x, g = (np.broadcast_to(v.astype(dtype, copy=False), shape) for v in (x, g))
     out = np.array(x, order="C")
     g = g if g.flags.carray else np.array(g, order="C")
     shape, kind = (-1, x.shape[-1]), out.dtype.type

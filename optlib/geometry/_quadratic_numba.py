@@ -113,6 +113,9 @@ def _active_set(b, a, lower, upper, total, x):
     free, count, known = np.empty(n, np.int64), 0, 0
     factor, z, response, held = np.empty((n, n)), np.empty(n), np.empty(n), np.empty(n)
     summed = not np.isnan(total)
+    if summed:  # as in the reference
+        reach, top = 4.0 * total * np.max(np.abs(a)), np.max(b)
+        b = np.maximum(b, top - reach) - (top if abs(top) > 1e8 * reach else 0.0)
     _start(b, a, lower, upper, total, x, side)
     if np.isnan(np.sum(b)):
         x[:] = np.nan

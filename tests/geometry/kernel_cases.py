@@ -4,6 +4,8 @@ import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from tests.geometry.kernel_cases_mirror import CASES as MIRROR_CASES
+
 
 def rows(size=100.0, batch=((), (1,), (3,), (2, 2), (0,))):
     """Arrays with short rows, with ties among the entries, and a longer one now and then."""
@@ -51,4 +53,5 @@ CASES = {
     "geometry._thresholds.l1_ball": with_amount,
     "geometry._thresholds.clipped_sum": clipped_sums(),
     "geometry.prox.tv1d": with_amount,
+    **MIRROR_CASES,
 }

@@ -279,8 +279,8 @@ class UnnormalizedEntropy(MirrorMap):
 
     def _dual(self, theta: Array, xp: Any) -> Array:
         if self.mass < math.inf:
-            excess = special.logsumexp(theta, keepdims=True, xp=xp) - math.log(self.mass)
-            return theta - xp.maximum(excess, xp.zeros_like(excess))
+            exceeds = special.logsumexp(theta, keepdims=True, xp=xp) > math.log(self.mass)
+            return xp.where(exceeds, math.log(self.mass) + log_softmax(theta, xp=xp), theta)
         return theta if self.upper == math.inf else xp.minimum(theta, xp.full_like(theta, math.log(self.upper)))
 
     def _bregman(self, x: Array, y: Array, xp: Any) -> Array:
