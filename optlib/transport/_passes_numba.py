@@ -9,18 +9,31 @@ The rows are cut into chunks that depend on the shape alone, and the partial col
 chunks: any number of threads gives the same bits.
 """
 
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from itertools import pairwise
+
 import numpy as np
-from numba import get_num_threads, get_thread_id, njit, prange, set_num_threads
+from numba import njit
 
 from optlib.backend import get_threads
 from optlib.backend._math_numba import exp_, log_
 
-SERIAL_SIZE = 250_000  # entries below which a parallel region costs more than it saves
+SERIAL_SIZE = 250_000  # entries below which a pass is one chunk
+THREADED_SIZE = 2_000_000  # entries below which threads cost more than they save
 # Entries of a row at a time: few of a matrix, so that the memory streams of four rows run side by side
 TILE, TILE_POINTS = 512, 4096
 
-JIT = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"reassoc", "contract", "nsz"}}
-INNER = JIT | {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}  # called from compiled code only
+JIT = {
+    "cache": True,
+    "nogil": True,
+    "error_model": "numpy",
+    "fastmath": {"reassoc", "contract", "nsz"},
+    "no_cfunc_wrapper": True,
+}
+# Called from compiled code only; what is not a loop is inlined before it is compiled, which saves compile time
+INNER = JIT | {"no_cpython_wrapper": True}
+INLINE = INNER | {"inline": "always"}
 
 
 # -- tiles of one row --
@@ -46,7 +59,7 @@ def _exp_products(x0, x1, x2, y0, y1, y2, gt, shift, e):
     return s
 
 
-@njit(**INNER)
+@njit(**INLINE)
 def exp_row(cost, x, y, i, gt, shift, inv, j0, e):
     """Fill a tile of ``e`` with the exponentials of row i from column j0 on and return their sum."""
     number = e.dtype.type
@@ -70,23 +83,13 @@ def _exponents_products(x0, x1, x2, y0, y1, y2, gt, z):
         z[j] = gt[j] + (x0 * y0[j] + (x1 * y1[j] + x2 * y2[j]))
 
 
-@njit(**INNER)
+@njit(**INLINE)
 def exponents(cost, x, y, i, gt, inv, j0, z):
     """Fill a tile of ``z`` with the exponents of row i from column j0 on, without a shift."""
     if cost is not None:
         _exponents_dense(cost[i, j0:], gt[j0:], z.dtype.type(inv), z)
     if x is not None:
         _exponents_products(x[i, 0], x[i, 1], x[i, 2], y[0, j0:], y[1, j0:], y[2, j0:], gt[j0:], z)
-
-
-@njit(**INNER)
-def _exp_shifted(e, shift):
-    s, shift = e.dtype.type(0), e.dtype.type(shift)
-    for j in range(e.size):
-        t = exp_(e[j] + shift)
-        e[j] = t
-        s += t
-    return s
 
 
 @njit(**INNER)
@@ -99,9 +102,22 @@ def largest(z):
 
 
 @njit(**INNER)
-def add_rows(out, e0, e1, e2, e3, w0, w1, w2, w3):
+def exp_row_again(cost, x, y, i, gt, inv, e):
+    """All exponentials of a row, shifted by the largest exponent: minus that, and their sum."""
+    exponents(cost, x, y, i, gt, inv, 0, e)
+    shift, s = -largest(e), e.dtype.type(0)
+    for j in range(e.size):
+        t = exp_(e[j] + shift)
+        e[j] = t
+        s += t
+    return shift, s
+
+
+@njit(**INNER)
+def add_rows(out, e0, e1, e2, e3, weights):
     """Add four weighted rows."""
-    w0, w1, w2, w3 = out.dtype.type(w0), out.dtype.type(w1), out.dtype.type(w2), out.dtype.type(w3)
+    number = out.dtype.type
+    w0, w1, w2, w3 = number(weights[0]), number(weights[1]), number(weights[2]), number(weights[3])
     for j in range(out.size):
         out[j] += (w0 * e0[j] + w1 * e1[j]) + (w2 * e2[j] + w3 * e3[j])
 
@@ -120,7 +136,7 @@ def _dot_rows(e0, e1, e2, e3, v):
 # -- the fused sweep --
 
 
-@njit(**INNER)
+@njit(**INLINE)
 def _row_weight(s, shift, f, offset, a, eps, lam, omega):
     """New potential of a row with the sum ``s`` at ``shift``, and the weight of its exponentials in the plan."""
     exact = lam * (eps * (shift - log_(s)) + offset)
@@ -129,75 +145,60 @@ def _row_weight(s, shift, f, offset, a, eps, lam, omega):
     return new, weight
 
 
-@njit(**INNER)
-def _sweep_chunk(cost, x, y, i0, i1, gt, f, offset, a, eps, lam, omega, low, high, e, new, r, out):
-    """Rows i0 to i1: new potentials, row sums of the plan, and partial column sums (added up in ``out``)."""
-    m, inv, tile = gt.size, 1.0 / eps, TILE if x is None else TILE_POINTS
-    out[:] = 0.0
-    sums, shifts, weights = np.zeros(4), np.zeros(4), np.zeros(4)
-    for i in range(i0, i1, 4):
-        last = min(4, i1 - i)
-        sums[:] = 0.0
-        for k in range(last):
-            shifts[k] = (f[i + k] - offset[i + k]) * inv
-        for j0 in range(0, m, tile):
-            j1 = min(m, j0 + tile)
+@njit(**JIT)
+def sweep_chunks(k0, k1, chunks, small, e, cost, x, y, gt, f, offset, a, eps, lam, omega, new, r, partial):
+    """Chunks k0 to k1: new potentials, row sums of the plan, and a row of ``partial`` column sums per chunk.
+
+    ``small`` (3, 4) and ``e`` (4, m) are scratch: allocating in compiled code costs a third of a second to compile.
+    """
+    n, m, inv, tile = a.size, gt.size, 1.0 / eps, TILE if x is None else TILE_POINTS
+    low, high = (1e-200, 1e200) if gt.itemsize == 8 else (1e-25, 1e25)
+    sums, shifts, weights = small[0], small[1], small[2]
+    for chunk in range(k0, k1):
+        i1, out = (chunk + 1) * n // chunks, partial[chunk]
+        for j in range(m):
+            out[j] = 0.0
+        for i in range(chunk * n // chunks, i1, 4):
+            last = min(4, i1 - i)
+            for k in range(4):
+                sums[k] = weights[k] = 0.0  # rows beyond the last count nothing
+            for j0 in range(0, m, tile):
+                j1 = min(m, j0 + tile)
+                for k in range(last):
+                    shifts[k] = (f[i + k] - offset[i + k]) * inv
+                    sums[k] += exp_row(cost, x, y, i + k, gt, shifts[k], inv, j0, e[k, j0:j1])
             for k in range(last):
-                sums[k] += exp_row(cost, x, y, i + k, gt, shifts[k], inv, j0, e[k, j0:j1])
-        for k in range(last):
-            if not (sums[k] > low and sums[k] < high):  # the old potential is a bad shift: take the largest exponent
-                exponents(cost, x, y, i + k, gt, inv, 0, e[k])
-                shifts[k] = -largest(e[k])
-                sums[k] = _exp_shifted(e[k], shifts[k])
-            new[i + k], weights[k] = _row_weight(sums[k], shifts[k], f[i + k], offset[i + k], a[i + k], eps, lam, omega)
-            r[i + k] = weights[k] * sums[k]
-        for k in range(last, 4):  # rows beyond the end count nothing
-            weights[k] = 0.0
-            e[k] = 0.0
-        add_rows(out, e[0], e[1], e[2], e[3], weights[0], weights[1], weights[2], weights[3])
-
-
-@njit(**INNER)
-def _stored_chunk(kernel, i0, i1, v, f, offset, a, eps, lam, omega, new, r, out):
-    """The same with a stored kernel and scalings ``v``; ``offset`` are the potentials in the kernel."""
-    out[:] = 0.0
-    weights = np.zeros(4)
-    for i in range(i0, i1, 4):
-        i3 = min(i + 3, i1 - 1)
-        i2, k1 = min(i + 2, i3), min(i + 1, i3)
-        sums = _dot_rows(kernel[i], kernel[k1], kernel[i2], kernel[i3], v)
-        for k in range(min(4, i1 - i)):
-            new[i + k], weights[k] = _row_weight(sums[k], 0.0, f[i + k], offset[i + k], a[i + k], eps, lam, omega)
-            r[i + k] = weights[k] * sums[k]
-        for k in range(i1 - i, 4):
-            weights[k] = 0.0
-        add_rows(out, kernel[i], kernel[k1], kernel[i2], kernel[i3], weights[0], weights[1], weights[2], weights[3])
-
-
-@njit(**INNER)
-def _chunk(kernel, cost, x, y, k, chunks, gt, f, offset, a, eps, lam, omega, low, high, e, new, r, partial):
-    i0, i1 = k * a.size // chunks, (k + 1) * a.size // chunks
-    if kernel is not None:
-        _stored_chunk(kernel, i0, i1, gt, f, offset, a, eps, lam, omega, new, r, partial[k])
-    if cost is not None:
-        _sweep_chunk(cost, x, y, i0, i1, gt, f, offset, a, eps, lam, omega, low, high, e, new, r, partial[k])
-    if x is not None:
-        _sweep_chunk(cost, x, y, i0, i1, gt, f, offset, a, eps, lam, omega, low, high, e, new, r, partial[k])
+                if not (sums[k] > low and sums[k] < high):  # a bad shift: take the largest exponent
+                    shifts[k], sums[k] = exp_row_again(cost, x, y, i + k, gt, inv, e[k])
+                new[i + k], weights[k] = _row_weight(
+                    sums[k], shifts[k], f[i + k], offset[i + k], a[i + k], eps, lam, omega
+                )
+                r[i + k] = weights[k] * sums[k]
+            add_rows(out, e[0], e[min(1, last - 1)], e[min(2, last - 1)], e[last - 1], weights)
 
 
 @njit(**JIT)
-def sweep_serial(kernel, cost, x, y, chunks, gt, f, offset, a, eps, lam, omega, low, high, e, new, r, partial):
-    """All rows, chunk by chunk."""
-    for k in range(chunks):
-        _chunk(kernel, cost, x, y, k, chunks, gt, f, offset, a, eps, lam, omega, low, high, e[0], new, r, partial)
-
-
-@njit(parallel=True, **JIT)
-def sweep_parallel(kernel, cost, x, y, chunks, gt, f, offset, a, eps, lam, omega, low, high, e, new, r, partial):
-    """All rows, the chunks in parallel."""
-    for k in prange(chunks):
-        t = get_thread_id()
-        _chunk(kernel, cost, x, y, k, chunks, gt, f, offset, a, eps, lam, omega, low, high, e[t], new, r, partial)
+def stored_chunks(k0, k1, chunks, small, e, kernel, v, f, alpha, a, eps, lam, omega, new, r, partial):
+    """The same from a stored kernel and scalings ``v``; ``alpha`` are the row potentials in the kernel."""
+    n, weights = a.size, small[0]
+    for chunk in range(k0, k1):
+        i1, out = (chunk + 1) * n // chunks, partial[chunk]
+        for j in range(v.size):
+            out[j] = 0.0
+        for i in range(chunk * n // chunks, i1, 4):
+            e0, e1, e2, e3 = (
+                kernel[i],
+                kernel[min(i + 1, i1 - 1)],
+                kernel[min(i + 2, i1 - 1)],
+                kernel[min(i + 3, i1 - 1)],
+            )
+            sums = _dot_rows(e0, e1, e2, e3, v)
+            for k in range(4):
+                weights[k] = 0.0
+            for k in range(min(4, i1 - i)):
+                new[i + k], weights[k] = _row_weight(sums[k], 0.0, f[i + k], alpha[i + k], a[i + k], eps, lam, omega)
+                r[i + k] = weights[k] * sums[k]
+            add_rows(out, e0, e1, e2, e3, weights)
 
 
 # -- products with the plan --
@@ -220,11 +221,12 @@ def _exp_and_product(z, shift, e):
         z[j] = e[j] * t
 
 
-@njit(**INNER)
-def _apply_chunk(cost, x, y, k, chunks, gt, shift, v, inv, moments, z, e, out):
+@njit(**JIT)
+def _apply_chunks(k0, k1, chunks, small, scratch, cost, x, y, gt, shift, v, inv, moments, out):
     """Rows of ``e v`` and, if asked for, of ``(e z) v``; ``v`` by columns."""
     m, columns = gt.size, v.shape[0]
-    for i in range(k * shift.size // chunks, (k + 1) * shift.size // chunks):
+    z, e = scratch[0], scratch[1]
+    for i in range(k0 * shift.size // chunks, k1 * shift.size // chunks):
         out[i] = 0.0
         for j0 in range(0, m, TILE):
             j1 = min(m, j0 + TILE)
@@ -233,35 +235,21 @@ def _apply_chunk(cost, x, y, k, chunks, gt, shift, v, inv, moments, z, e, out):
             _exp_and_product(zt, shift[i], et)
             for c in range(columns):
                 out[i, c] += _weighted_sum(et, v[c, j0:j1])
-            if moments:
-                for c in range(columns):
+                if moments:
                     out[i, columns + c] += _weighted_sum(zt, v[c, j0:j1])
-
-
-@njit(**JIT)
-def _apply_serial(cost, x, y, chunks, gt, shift, v, inv, moments, buffer, out):
-    for k in range(chunks):
-        _apply_chunk(cost, x, y, k, chunks, gt, shift, v, inv, moments, buffer[0, 0], buffer[0, 1], out)
-
-
-@njit(parallel=True, **JIT)
-def _apply_parallel(cost, x, y, chunks, gt, shift, v, inv, moments, buffer, out):
-    for k in prange(chunks):
-        t = get_thread_id()
-        _apply_chunk(cost, x, y, k, chunks, gt, shift, v, inv, moments, buffer[t, 0], buffer[t, 1], out)
 
 
 # -- hard minima, stored kernel --
 
 
 @njit(**JIT)
-def _min_rows(cost, x, y, g, offset, buffer, out):
-    for i in range(out.size):
+def _min_rows(k0, k1, chunks, small, scratch, cost, x, y, g, offset, out):
+    for i in range(k0 * out.size // chunks, k1 * out.size // chunks):
         top = -np.inf
         for j0 in range(0, g.size, TILE):
-            z = buffer[: min(TILE, g.size - j0)]
-            exponents(cost, x, y, i, g, 1.0, j0, z)
-            top = max(top, largest(z))
+            zt = scratch[0, : min(TILE, g.size - j0)]
+            exponents(cost, x, y, i, g, 1.0, j0, zt)
+            top = max(top, largest(zt))
         out[i] = offset[i] - top
 
 
@@ -285,18 +273,17 @@ def _scale(row, factor):
 
 
 @njit(**JIT)
-def _absorb_rows(cost, x, y, gt, f, offset, b, eps, low, high, out):
+def _absorb_rows(k0, k1, chunks, small, scratch, cost, x, y, gt, f, offset, b, eps, out):
     """Rows of the kernel, scaled so that their products with ``b`` are 1; ``f`` becomes their potential."""
     inv, m = 1.0 / eps, gt.size
-    for i in range(f.size):
+    low, high = (1e-200, 1e200) if gt.itemsize == 8 else (1e-25, 1e25)
+    for i in range(k0 * f.size // chunks, k1 * f.size // chunks):
         e = out[i, :m]
         shift = (f[i] - offset[i]) * inv
         exp_row(cost, x, y, i, gt, shift, inv, 0, e)
         s = _weighted_sum(e, b)
         if not (s > low and s < high):
-            exponents(cost, x, y, i, gt, inv, 0, e)
-            shift = -largest(e)
-            _exp_shifted(e, shift)
+            shift, _ = exp_row_again(cost, x, y, i, gt, inv, e)
             s = _weighted_sum(e, b)
         _scale(e, e.dtype.type(1.0 / s))
         f[i] = offset[i] + eps * (shift - np.log(s))
@@ -316,17 +303,28 @@ def chunks_of(n: int, m: int) -> int:
     return 1 if n * m <= SERIAL_SIZE else min(64, -(-n // 64))
 
 
-def threads_for(chunks: int) -> int:
-    """Threads to use now, and make Numba use them."""
-    threads = min(get_threads(), chunks)
-    if threads > 1 and get_num_threads() != threads:
-        set_num_threads(threads)
-    return threads
+@cache
+def _pool(threads):
+    return ThreadPoolExecutor(threads, thread_name_prefix="optlib")
 
 
-def trusted_sums(dtype):
-    """Range of a row sum in which the shift of its exponentials was good enough."""
-    return (1e-200, 1e200) if dtype == np.float64 else (1e-25, 1e25)
+def run_chunks(function, n, m, *args):
+    """Call ``function(k0, k1, chunks, small, scratch, *args)`` for n rows, on threads if the work is large enough.
+
+    ``small`` (3, 4) and ``scratch`` (4, m) belong to the thread; the latter has the dtype of the last argument.
+    """
+    chunks = chunks_of(n, m)
+    threads = min(get_threads(), chunks) if n * m >= THREADED_SIZE else 1
+
+    def work(k0, k1):
+        function(k0, k1, chunks, np.empty((3, 4)), np.empty((4, m), args[-1].dtype), *args)
+
+    if threads == 1:
+        work(0, chunks)
+        return
+    cuts = [t * chunks // threads for t in range(threads + 1)]
+    for job in [_pool(threads).submit(work, *cut) for cut in pairwise(cuts)]:
+        job.result()
 
 
 def log_weights(b):
@@ -367,16 +365,12 @@ def _read_only(matrix):
 
 def sweep(cost, x, y, scale, f, g, a, b, eps, inv_rho, omega):
     n, m, dtype = f.size, g.size, g.dtype
-    low, high = trusted_sums(dtype)
     new, r, c = np.empty(n, dtype), np.empty(n, dtype), np.zeros(m)
     f, a, log_b, lam = np.array(f), np.array(a), log_weights(b), 1.0 / (1.0 + eps * inv_rho)
     for s, block, xs, ys, xo, yo in scaled(cost, x, y, scale, eps, g):
         gt = (g - yo) / dtype.type(eps) + log_b
-        chunks = chunks_of(xo.size, m)
-        threads = threads_for(chunks)
-        e, partial = np.empty((threads, 4, m), dtype), np.empty((chunks, m), dtype)
-        run = sweep_parallel if threads > 1 else sweep_serial
-        run(None, block, xs, ys, chunks, gt, f[s], xo, a[s], eps, lam, omega, low, high, e, new[s], r[s], partial)
+        partial = np.empty((chunks_of(xo.size, m), m), dtype)
+        run_chunks(sweep_chunks, xo.size, m, block, xs, ys, gt, f[s], xo, a[s], eps, lam, omega, new[s], r[s], partial)
         c += partial.sum(axis=0, dtype=np.float64)
     return new, c.astype(dtype, copy=False), r
 
@@ -387,11 +381,7 @@ def apply(cost, x, y, scale, f, h, v, eps, moments):
     v = np.array(v.T, order="C")
     for s, block, xs, ys, xo, yo in scaled(cost, x, y, scale, eps, h):
         gt, shift = (h - yo) / dtype.type(eps), (f[s] - xo) / dtype.type(eps)
-        chunks = chunks_of(shift.size, gt.size)
-        threads = threads_for(chunks)
-        buffer = np.empty((threads, 2, TILE), dtype)
-        run = _apply_parallel if threads > 1 else _apply_serial
-        run(block, xs, ys, chunks, gt, shift, v, 1.0 / eps, moments, buffer, out[s])
+        run_chunks(_apply_chunks, shift.size, gt.size, block, xs, ys, gt, shift, v, 1.0 / eps, moments, out[s])
     return out
 
 
@@ -402,18 +392,17 @@ def smallest(cost, x, y, scale, g):
         return out
     out = np.empty((cost if x is None else x).shape[0], g.dtype)
     for s, block, xs, ys, xo, yo in scaled(cost, x, y, scale, 1.0, g):
-        _min_rows(block, xs, ys, g - yo, xo, np.empty(TILE, g.dtype), out[s])
+        run_chunks(_min_rows, xo.size, g.size, block, xs, ys, g - yo, xo, out[s])
     return out
 
 
 def absorb(cost, x, y, scale, f, g, b, eps):
     dtype = g.dtype
-    low, high = trusted_sums(dtype)
     f, b, m = np.array(f), np.array(b), g.size
     matrix = aligned(f.size, m, dtype)
     for s, block, xs, ys, xo, yo in scaled(cost, x, y, scale, eps, g):
         gt = (g - yo) / dtype.type(eps)
-        _absorb_rows(block, xs, ys, gt, f[s], xo, b, eps, low, high, matrix[s])
+        run_chunks(_absorb_rows, xo.size, m, block, xs, ys, gt, f[s], xo, b, eps, matrix[s])
     return matrix[:, :m], f
 
 

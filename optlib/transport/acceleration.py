@@ -92,12 +92,13 @@ def iterate(
         The entries of the cost as in `optlib.transport.passes`.
     a, b, eps, inv_rho
         The fields of `Problem`.
-    method : str
-        A key of `MEMORY`.
+    method : {"plain", "overrelaxation", "lbfgs"}
+        The acceleration (Anderson's runs in portable code only).
     todo : int
         Iterations to run.
     tol : float
-        The compiled variant stops early, as soon as the error is at most this.
+        The compiled variant stops early: as soon as the error is at most this, or when ``g`` has moved so far from
+        ``beta`` that it must be absorbed into the stored kernel.
     f, r, g, c, steps, changes, info
         The fields of the `Point` to start from.
 
@@ -168,7 +169,8 @@ def _iteration(evaluate: Evaluate, point: Point, problem: Problem, method: str, 
     keep = accept & (inner > 1e-10 * xp.sqrt(sizes))
     steps = xp.where(keep, xp.concat([move[None, :], steps[:-1, :]], axis=0), steps)
     changes = xp.where(keep, xp.concat([change[None, :], changes[:-1, :]], axis=0), changes)
-    pairs = xp.where(keep, xp.minimum(pairs + 1.0, one * steps.shape[0]), pairs)
+    most = one * steps.shape[0]
+    pairs = xp.where(keep, xp.minimum(pairs + 1.0, most), xp.where(accept, xp.minimum(pairs, most - 1.0), pairs))
 
     failures = xp.where(accept, zero, failures + 1.0)
     pairs = xp.where(failures >= 3.0, zero, pairs)

@@ -57,7 +57,9 @@ from optlib.transport._problem import Problem
 from optlib.transport.plan import EntropicPlan
 
 
-def certify(problem: Problem, reg: float, g: Array, *, tol: float | None) -> dict[str, Any]:
+def certify(
+    problem: Problem, reg: float, g: Array, *, tol: float | None, swept: tuple[Array, Array] | None = None
+) -> dict[str, Any]:
     """Turn a column potential into an answer with its certificate.
 
     Parameters
@@ -68,6 +70,9 @@ def certify(problem: Problem, reg: float, g: Array, *, tol: float | None) -> dic
         Any finite numbers are legal; good ones give a small gap. Entries of targets without mass are ignored.
     tol : float or None
         Tolerance of the run, for the certificate.
+    swept : (array, array), optional
+        What `passes.sweep` returns at ``g``, in the widest precision of the device, if the solver has it (used for
+        balanced problems in which all weights are positive).
 
     Returns
     -------
@@ -77,12 +82,13 @@ def certify(problem: Problem, reg: float, g: Array, *, tol: float | None) -> dic
 
     Notes
     -----
-    Balanced: two passes over the cost with an exponential per entry and three without. Penalised: two with one.
+    Balanced: two passes over the cost with an exponential per entry (one if ``swept``) and three without. Penalised:
+    two with one.
     """
     xp, wide = problem.xp, problem.double()
     g = xp.astype(g, wide.dtype)
     if problem.balanced:
-        f, g, found = _balanced(wide, reg, g, tol)
+        f, g, found = _balanced(wide, reg, g, tol, None if any(problem.has_zeros) else swept)
     elif math.isinf(problem.rho[1]):  # the marginal that is a constraint must be that of the rows
         f, _ = passes.sweep(wide.cost, g, wide.a, wide.b, reg, rho=wide.rho[0])
         g, f, found = _penalised(wide.T, reg, f)
@@ -119,9 +125,11 @@ def certify(problem: Problem, reg: float, g: Array, *, tol: float | None) -> dic
     }
 
 
-def _balanced(problem: Problem, eps: float, g: Array, tol: float | None) -> tuple[Array, Array, dict[str, Any]]:
+def _balanced(
+    problem: Problem, eps: float, g: Array, tol: float | None, swept: tuple[Array, Array] | None
+) -> tuple[Array, Array, dict[str, Any]]:
     cost, a, b, xp, mass = problem.cost, problem.a, problem.b, problem.xp, problem.mass[0]
-    f, c = passes.sweep(cost, g, a, b, eps)
+    f, c = swept or passes.sweep(cost, g, a, b, eps)
     if problem.has_zeros[1]:
         g = xp.where(b > 0, g, passes.soft_transform(cost.T, f, a, eps))
     heavy = c > b

@@ -108,8 +108,9 @@ def sinkhorn(
     method : {"auto", "scaling", "log"}
         ``"scaling"`` stores the kernel ``exp((f_i + g_j - C_ij) / reg)`` and multiplies it by vectors; potentials that
         have moved far are absorbed into it. ``"log"`` evaluates exponentials in every pass and stores nothing.
-        ``"auto"`` is the scaling form for dense costs, and for clouds whose kernel takes at most 32 MiB; without
-        compiled kernels (other arrays than NumPy's) only up to a cost range of 300 reg (40 reg in float32).
+        ``"auto"`` is the scaling form for dense costs, and for clouds whose kernel takes at most 32 MiB. Where the
+        iterations are not compiled (other arrays than NumPy's, and Anderson) nothing is absorbed, and the scaling form
+        serves up to a cost range of 300 reg (40 reg in float32).
     acceleration : {"auto", "lbfgs", "anderson", "overrelaxation", None}
         See `optlib.transport.acceleration`; ``"auto"`` is ``"lbfgs"``, None the plain algorithm.
     init : array (m,), (array, array), TransportResult or state, optional
@@ -179,7 +180,8 @@ def sinkhorn(
         tight *= 0.5  # the rest is for the rounding of the potentials to float32
     support = _Support(problem, single=problem.range <= SINGLE_RANGE * reg and (tol is None or tol >= SINGLE_TOL))
     inner = support.problem
-    form, why = _form(method, inner, reg)
+    compiled = _compiled(problem.xp) and name != "anderson"
+    form, why = _form(method, inner, reg, compiled)
     start, state = prepare_init(init, SinkhornState)
     if state is not None and (state.reg != reg or state.g.shape != inner.b.shape):
         start, state = support.extend(state.f, state.g), None  # the result of another problem: its potentials
@@ -190,12 +192,17 @@ def sinkhorn(
     else:
         levels = _levels(reg, inner.range) if state.levels > 1 else [reg]
     if check_every is None:
-        check_every = 50 if inner.cost.shape[0] * inner.cost.shape[1] <= 4_000_000 and _compiled(problem.xp) else 10
-    solver = _Sinkhorn(inner, form == "scaling", levels, name, -1.0 if tight is None else tight, support.extend)
+        check_every = 50 if compiled and inner.cost.shape[0] * inner.cost.shape[1] <= 4_000_000 else 10
+    solver = _Sinkhorn(
+        inner, compiled, form == "scaling", levels, name, -1.0 if tight is None else tight, support.extend
+    )
     path = f", reg lowered in {len(levels)} levels" if len(levels) > 1 else ""
 
     def finish(step: Step) -> dict[str, Any]:
-        return certify(problem, reg, step.x[1], tol=tol)
+        # the sums of the last pass, unless it was at another level, in float32, or with rows that are not exact
+        state, wide = step.state, default_float(problem.xp, problem.cost.device)
+        exact = state.level == len(levels) - 1 and problem.dtype == wide and name != "overrelaxation"
+        return certify(problem, reg, step.x[1], tol=tol, swept=(state.f, state.c) if exact else None)
 
     return run(
         solver.steps,
@@ -225,6 +232,7 @@ class _Sinkhorn:
     def __init__(
         self,
         problem: Problem,
+        compiled: bool,
         stored: bool,
         levels: list[float],
         method: str,
@@ -233,6 +241,7 @@ class _Sinkhorn:
     ) -> None:
         self.cost, self.a, self.b, self.xp = problem.cost, problem.a, problem.b, problem.xp
         self.inv_rho = (1.0 / problem.rho[0], 1.0 / problem.rho[1])
+        self.compiled = compiled and (stored or passes.one_piece(problem.cost))
         self.stored, self.levels, self.method, self.tol, self.extend = stored, levels, method, tol, extend
         self.kernel: tuple[Array, Array, Array] | None = None  # and the potentials in it
 
@@ -298,7 +307,7 @@ class _Sinkhorn:
     def iterate(self, state: SinkhornState, todo: int, tol: float) -> tuple[Point, int]:
         """Iterations at one level; compiled code stops early at ``tol`` and when the potentials have drifted."""
         eps = self.levels[state.level]
-        if not _compiled(self.xp) or (self.kernel is None and not passes.one_piece(self.cost)):
+        if not self.compiled:
             return accelerated.run(
                 self.evaluate(eps), state.point, self.given(eps), self.method, todo, xp=self.xp
             ), todo
@@ -327,17 +336,21 @@ def _compiled(xp: Any) -> bool:
     return is_numpy(xp) and get_engine() == "auto"
 
 
-def _form(method: str, problem: Problem, reg: float) -> tuple[str, str]:
+def _form(method: str, problem: Problem, reg: float, compiled: bool) -> tuple[str, str]:
     """The form of the iterations, and why."""
+    limit, (n, m) = RANGE[problem.xp.finfo(problem.a.dtype).bits], problem.cost.shape
+    wide = not compiled and problem.range > limit * reg
+    if method == "scaling" and wide:
+        got, expected = (
+            f"'scaling' with a cost range of {problem.range / reg:.3g} reg",
+            f"a range of at most {limit:g} reg",
+        )
+        raise check.error("method", got, expected, "use 'auto' or 'log'")
     if method != "auto":
         return method, "as asked"
-    n, m = problem.cost.shape
     if problem.cost.kind != "dense" and 8 * n * m > BLOCK_BYTES:
         return "log", "the kernel of the clouds would be large"
-    limit = RANGE[problem.xp.finfo(problem.a.dtype).bits]
-    if not _compiled(problem.xp) and problem.range > limit * reg:
-        return "log", f"the cost range is above {limit:g} reg"
-    return "scaling", "the kernel is stored"
+    return ("log", f"the cost range is above {limit:g} reg") if wide else ("scaling", "the kernel is stored")
 
 
 def _levels(reg: float, spread: float) -> list[float]:
