@@ -1,4 +1,4 @@
-"""Mirror maps for the tests: how to make each, its function written down naively, and its domain for a general solver."""
+"""Mirror maps for the tests: how to make each, its function written naively, its domain for a general solver."""
 
 import math
 from dataclasses import dataclass
@@ -44,7 +44,7 @@ def p_norm(p):
 
 @dataclass(frozen=True)
 class Case:
-    """One map: ``make(asarray, n)``, psi by its definition, bounds and constraints of X for SciPy, signs of the domain."""
+    """One map: ``make(asarray, n)``, psi by its definition, bounds and constraints of X for SciPy."""
 
     make: Any
     psi: Any  # psi(n) -> function

@@ -1,4 +1,4 @@
-"""What every mirror map satisfies, on every backend: conjugacy, the identities of the divergence, steps, strong convexity."""
+"""What every mirror map satisfies, on every backend: conjugacy, steps, identities of the divergence, convexity."""
 
 import math
 
@@ -199,6 +199,16 @@ def test_lists_and_moving(name):
     assert repr(m).startswith(type(m).__name__ + "(")
 
 
+def test_parameters_and_points_of_two_libraries():
+    torch = pytest.importorskip("torch")
+    m = geo.QuadraticBox(np.eye(2), np.zeros(2), 1.0)
+    with pytest.raises(TypeError, match=r"optlib\.to_device"):
+        m.project(torch.ones(2))
+    moved = optlib.to_device(m, "torch")
+    assert moved.project([2.0, -1.0]).tolist() == [1.0, 0.0]
+    assert moved.project(torch.ones(2, dtype=torch.float64)).tolist() == [1.0, 1.0]
+
+
 def test_readable():
     assert repr(geo.CappedEntropy(floor=0.1)) == "CappedEntropy(scale=1.0, floor=0.1, cap=inf)"
     assert repr(geo.Spectral(geo.PNorm(1.5), symmetric=False)) == (
@@ -250,6 +260,13 @@ def test_readable():
         ("Entropy().value([])", "x"),
         ("VonNeumann().value([1.0])", "x"),
         ("Entropy().range(0)", "n"),
+        ("Entropy().step([0.5, 0.5], [1.0, 2.0, 3.0], 0.1)", "g"),
+        ("Entropy().step([0.5, 0.5], [1.0, 2.0], None)", "eta"),
+        ("Entropy().step([0.5, 0.5], [1.0, 2.0], ['a'])", "eta"),
+        ("Quadratic([[1.0]]).value([1.0, 2.0])", "x"),
+        ("EuclideanBall(1.0, [0.0, 0.0]).value([1.0, 2.0, 3.0])", "x"),
+        ("VonNeumann().value([[1.0, 2.0]])", "x"),
+        ("Spectral(PNorm(1.5), symmetric=False).bregman([[1.0, 2.0]], [[1.0], [2.0]])", "y"),
     ],
 )
 def test_bad_arguments_are_named(expression, argument):

@@ -7,8 +7,10 @@ from inspect import signature
 from numbers import Real
 from typing import Any
 
+from array_api_compat import is_array_api_obj
+
 from optlib._core import validation as check
-from optlib.backend import Array, linalg
+from optlib.backend import Array, device_of, linalg
 
 
 class MirrorMap:
@@ -178,7 +180,7 @@ class MirrorMap:
         """
         if xp is None:
             xp, x, g = self._arrays(x=x, g=g)
-        return self._step(x, g, eta if type(eta) is float else self._rate(eta), xp)
+        return self._step(x, g, eta if type(eta) is float else self._rate(eta, x, xp), xp)
 
     def step_dual(self, theta: Any, g: Any, eta: Any, *, xp: Any = None) -> Array:
         """Do the same step on dual points: nothing underflows, however small the entries of the point are.
@@ -201,7 +203,7 @@ class MirrorMap:
         """
         if xp is None:
             xp, theta, g = self._arrays(theta=theta, g=g)
-        return self._dual(theta - (eta if type(eta) is float else self._rate(eta)) * g, xp)
+        return self._dual(theta - (eta if type(eta) is float else self._rate(eta, g, xp)) * g, xp)
 
     def center(self, like: Any, *, xp: Any = None) -> Array:
         """Return the minimiser of ``psi`` over ``X``.
@@ -364,18 +366,34 @@ class MirrorMap:
     # --- arguments ---
 
     def _arrays(self, **named: Any) -> tuple[Any, ...]:
-        """Return the namespace and the arguments as floating arrays of one library, device and dtype."""
-        xp, device, dtype = check.common(**named)
+        """Return the namespace and the arguments as floating arrays: of one library and device, which are the map's."""
+        own = {name.lstrip("_"): value for name, value in vars(self).items() if is_array_api_obj(value)}
+        xp, device, dtype = check.common(**named, **own)
+        if any(is_array_api_obj(value) for value in named.values()):
+            dtype = check.common(**named)[2]
         arrays = [check.array(k, v, xp=xp, finite=False, dtype=dtype, device=device) for k, v in named.items()]
+        shape = None
         for name, x in zip(named, arrays, strict=True):
-            if x.ndim < self.point_ndim or 0 in x.shape[x.ndim - self.point_ndim :]:
+            point = tuple(x.shape[x.ndim - self.point_ndim :]) if x.ndim >= self.point_ndim else ()
+            if not point or 0 in point:
                 expected = "a vector" if self.point_ndim == 1 else "a matrix"
                 raise check.error(name, f"shape {tuple(x.shape)}", f"at least {expected} with at least one entry")
+            shape = self._point_shape(point) if shape is None else shape
+            if point != shape:
+                raise check.error(name, f"shape {tuple(x.shape)}", f"last axes {shape}")
         return xp, *arrays
 
-    def _rate(self, eta: Any) -> Any:
+    def _point_shape(self, point: tuple[int, ...]) -> tuple[int, ...]:
+        """Shape that points must have, given that of the first one."""
+        return point
+
+    def _rate(self, eta: Any, like: Array, xp: Any) -> Any:
         """Return a step size that multiplies gradients: a Python float, or an array with the axes of a point."""
-        return float(eta) if isinstance(eta, Real) else eta[(..., *(None,) * self.point_ndim)]
+        if isinstance(eta, Real):
+            return float(eta)
+        if not is_array_api_obj(eta):
+            eta = check.array("eta", eta, xp=xp, dtype=like.dtype, device=device_of(like))
+        return eta[(..., *(None,) * self.point_ndim)]
 
     def _map_arrays(self, move: Callable[[Any], Any]) -> "MirrorMap":
         moved = copy(self)

@@ -165,6 +165,9 @@ class EuclideanBall(Euclidean):
         if origin is not None:
             self._symmetry = None
 
+    def _point_shape(self, point: tuple[int, ...]) -> tuple[int, ...]:
+        return point if self.origin is None else tuple(self.origin.shape[-1:])
+
     def _range(self, n: int) -> float:
         return 0.5 * self.radius**2
 

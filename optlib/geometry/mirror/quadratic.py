@@ -176,7 +176,9 @@ def _interior_point(b: Array, a: Array, x: Array, lower: Array, upper: Array, to
         moved = x - _matvec(a, x) + b + level
         return xp.max(xp.abs(x - xp.minimum(xp.maximum(moved, lower), upper)), axis=-1, keepdims=True)
 
-    return xp.where(residual(polished, polished_level) <= residual(x, level), polished, x)
+    rounding = 8.0 * n * float(xp.finfo(b.dtype).eps) * xp.max(xp.abs(b) + xp.abs(x), axis=-1, keepdims=True)
+    better = residual(polished, polished_level) <= residual(x, level) + rounding
+    return xp.where(better, polished, x)
 
 
 def _matvec(a: Array, x: Array) -> Array:
@@ -257,6 +259,9 @@ class Quadratic(MirrorMap):
             raise check.error(
                 "a", f"an eigenvalue {least:g}", "a positive definite matrix", "add a multiple of the identity"
             )
+
+    def _point_shape(self, point: tuple[int, ...]) -> tuple[int, ...]:
+        return (self.a.shape[-1],)
 
     def _sigma(self, n: int) -> float:
         return 1.0

@@ -53,6 +53,9 @@ class Spectral(MirrorMap):
             raise check.error("map", map, f"a map of vectors that is invariant under {what}")
         self.order = map.order
 
+    def _point_shape(self, point: tuple[int, ...]) -> tuple[int, ...]:
+        return (point[0], point[0]) if self.symmetric else point
+
     def _spectrum(self, x: Array, xp: Any) -> tuple[Array, Array, Array]:
         """Return ``u, w, vt`` with ``x = u diag(w) vt``."""
         if not self.symmetric:
