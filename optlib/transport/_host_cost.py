@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from optlib.backend import kernel, to_device, to_numpy
-from optlib.transport.cost import BLOCK_BYTES, Cost, DenseCost, PointCloud, pairwise, row_blocks
+from optlib.transport.cost import STORED_BYTES, Cost, DenseCost, PointCloud, pairwise, row_blocks
 
 CLOUD_BLOCK = 2**17  # entries of clouds that are formed at a time: they stay in the cache
 CLOUD_DIMENSIONS = 8  # above, rows come from matrix products
@@ -98,7 +98,7 @@ class _Blocks(HostCost):
 def host_cost(cost: Cost) -> HostCost:
     """Bring a cost to the host.
 
-    Matrices, and others of at most `BLOCK_BYTES`, are stored; other clouds are evaluated when their rows are read.
+    Matrices, and others of at most `STORED_BYTES`, are stored; other clouds are evaluated when their rows are read.
 
     Parameters
     ----------
@@ -109,7 +109,7 @@ def host_cost(cost: Cost) -> HostCost:
     HostCost
     """
     size = max(map(abs, cost.bounds()))
-    small = 8 * cost.shape[0] * cost.shape[1] <= BLOCK_BYTES
+    small = 8 * cost.shape[0] * cost.shape[1] <= STORED_BYTES
     if isinstance(cost, PointCloud) and cost.kind != "function":
         cost = to_device(cost, "numpy").astype(np.float64)
         if not small and cost.x.shape[1] <= CLOUD_DIMENSIONS:

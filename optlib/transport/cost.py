@@ -10,7 +10,7 @@ import array_api_compat as compat
 from optlib._core import validation as check
 from optlib.backend import Array, array_namespace, as_floating, device_of
 
-BLOCK_BYTES = 2**25  # of one block of rows in portable code
+STORED_BYTES = 2**25  # entries of a cloud, or of its kernel, that are stored rather than evaluated again and again
 
 POINT_COSTS = ("sqeuclidean", "euclidean", "lp", "cosine")
 
@@ -304,10 +304,16 @@ def pairwise(x: Array, y: Array, kind: str, scale: float = 1.0, p: float | None 
 
 
 def row_blocks(cost: Cost) -> Iterator[tuple[int, int]]:
-    """Ranges of rows whose blocks take at most `BLOCK_BYTES`."""
+    """Ranges of rows whose blocks portable code works on at a time."""
     n, m = cost.shape
-    step = max(1, BLOCK_BYTES // (cost.xp.finfo(cost.dtype).bits // 8 * m))
+    step = block_rows(m, cost.device)
     yield from ((i, min(i + step, n)) for i in range(0, n, step))
+
+
+def block_rows(m: int, device: Any) -> int:
+    """Rows of m numbers that make a block: what stays in a CPU's cache, much more on a GPU."""
+    size = 2**28 if "cuda" in str(device).lower() else 2**21
+    return max(1, size // (8 * m))
 
 
 class _swapped:  # noqa: N801 - a function that can be pickled

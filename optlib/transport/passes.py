@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from optlib.backend import Array, device_of, kernel
-from optlib.transport.cost import BLOCK_BYTES, Cost, pairwise, row_blocks
+from optlib.transport.cost import Cost, block_rows, pairwise, row_blocks
 
 _NUMBA = "optlib.transport._passes_numba"
 
@@ -175,7 +175,7 @@ def _blocks(
 ) -> Iterator[tuple[slice, Array]]:
     """Blocks of rows of bounded size in the dtype of ``like``."""
     n, m = cost.shape if cost is not None else (x.shape[0], y.shape[0])
-    step = max(1, BLOCK_BYTES // (8 * m))
+    step = block_rows(m, device_of(like))
     for i0 in range(0, n, step):
         rows = slice(i0, min(i0 + step, n))
         if cost is not None:

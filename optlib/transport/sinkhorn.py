@@ -16,7 +16,7 @@ from optlib.transport import passes
 from optlib.transport._problem import Problem, check_reg, prepare
 from optlib.transport.acceleration import Point
 from optlib.transport.certificates import certify
-from optlib.transport.cost import BLOCK_BYTES, Cost, DenseCost
+from optlib.transport.cost import STORED_BYTES, Cost, DenseCost
 from optlib.transport.result import TransportResult
 
 PATH_START, PATH_RATIO = 0.1, 0.35  # first regularisation of the path in units of the cost range, and the next ratios
@@ -270,7 +270,7 @@ class _Sinkhorn:
             )
             if done < todo and self.drifted(state):
                 state = self.absorb(state, state.f, state.g)
-            elif not last and (done < todo or state.level_nit == LEVEL_ITERATIONS):
+            elif not last and self.finished(state):
                 state = self.descend(state)
             elif last and done < todo:
                 status = Status.CONVERGED
@@ -292,6 +292,13 @@ class _Sinkhorn:
     def drifted(self, state: SinkhornState) -> bool:
         """Whether compiled iterations stopped because the kernel is too far from the potentials."""
         return self.stored and float(state.info[0]) > (self.tol if state.level == len(self.levels) - 1 else LEVEL_TOL)
+
+    def finished(self, state: SinkhornState) -> bool:
+        """Whether a level of the path is done: a question to the state alone, so that a run depends on no check.
+
+        Portable code always does all iterations of a level, because asking for the error would wait for the device.
+        """
+        return state.level_nit == LEVEL_ITERATIONS or (self.compiled and float(state.info[0]) <= LEVEL_TOL)
 
     def descend(self, state: SinkhornState) -> SinkhornState:
         """Go to the next level, from potentials that continue those of the last two levels linearly."""
@@ -348,7 +355,7 @@ def _form(method: str, problem: Problem, reg: float, compiled: bool) -> tuple[st
         raise check.error("method", got, expected, "use 'auto' or 'log'")
     if method != "auto":
         return method, "as asked"
-    if problem.cost.kind != "dense" and 8 * n * m > BLOCK_BYTES:
+    if problem.cost.kind != "dense" and 8 * n * m > STORED_BYTES:
         return "log", "the kernel of the clouds would be large"
     return ("log", f"the cost range is above {limit:g} reg") if wide else ("scaling", "the kernel is stored")
 
