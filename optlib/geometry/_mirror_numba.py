@@ -242,41 +242,46 @@ def _log_barrier_step_rows(x, g, eta, scale):
         log_barrier_step_row(x[i], g[i], eta, scale)
 
 
-# --- what `@kernel` calls: NumPy arrays of any shape in, a new array out ---
+# --- what `@kernel` calls: NumPy arrays of any shape and Python floats in, a new array out ---
 
 
-def _apply(kernel, z, *scalars):
+def _apply(row, rows, z, *scalars):
     out = np.array(z, order="C")
-    kernel(out.reshape(-1, z.shape[-1]), *(out.dtype.type(s) for s in scalars))
+    if out.itemsize == 4:
+        scalars = [np.float32(s) for s in scalars]
+    if z.ndim == 1:
+        row(out, *scalars)
+    else:
+        rows(out.reshape(-1, z.shape[-1]), *scalars)
     return out
 
 
 def softmax(theta, scale):
     """Variant of `optlib.geometry.mirror.entropy.softmax`."""
-    return _apply(_softmax_rows, theta, scale)
+    return _apply(softmax_row, _softmax_rows, theta, scale)
 
 
 def log_softmax(theta):
     """Variant of `optlib.geometry.mirror.entropy.log_softmax`."""
-    return _apply(_log_softmax_rows, theta)
+    return _apply(log_softmax_row, _log_softmax_rows, theta)
 
 
 def tsallis_simplex(theta, scale):
     """Variant of `optlib.geometry.mirror.roots.tsallis_simplex`."""
-    return _apply(_tsallis_rows, theta, scale)
+    return _apply(tsallis_row, _tsallis_rows, theta, scale)
 
 
 def log_barrier_simplex(theta, scale):
     """Variant of `optlib.geometry.mirror.roots.log_barrier_simplex`."""
-    return _apply(_log_barrier_rows, theta, scale)
+    return _apply(log_barrier_row, _log_barrier_rows, theta, scale)
 
 
 def shorten(x, radius):
     """Variant of `optlib.geometry.mirror.euclidean.shorten`."""
-    return _apply(_shorten_rows, x, radius)
+    return _apply(shorten_row, _shorten_rows, x, radius)
 
 
-def _apply_step(kernel, x, g, eta, scale):
+def _apply_step(row, rows, x, g, eta, scale):
     if not isinstance(eta, float):
         g, eta = eta * g, 1.0
     if x.shape != g.shape or x.dtype != g.dtype:
@@ -284,21 +289,25 @@ def _apply_step(kernel, x, g, eta, scale):
         x, g = (np.broadcast_to(v.astype(dtype, copy=False), shape) for v in (x, g))
     out = np.array(x, order="C")
     g = g if g.flags.carray else np.array(g, order="C")
-    shape, kind = (-1, x.shape[-1]), out.dtype.type
-    kernel(out.reshape(shape), g.reshape(shape), kind(eta), kind(scale))
+    if out.itemsize == 4:
+        eta, scale = np.float32(eta), np.float32(scale)
+    if x.ndim == 1:
+        row(out, g, eta, scale)
+    else:
+        rows(out.reshape(-1, x.shape[-1]), g.reshape(-1, x.shape[-1]), eta, scale)
     return out
 
 
 def entropy_step(x, g, eta, scale):
     """Variant of `optlib.geometry.mirror.entropy.entropy_step`."""
-    return _apply_step(_entropy_step_rows, x, g, eta, scale)
+    return _apply_step(entropy_step_row, _entropy_step_rows, x, g, eta, scale)
 
 
 def tsallis_step(x, g, eta, scale):
     """Variant of `optlib.geometry.mirror.roots.tsallis_step`."""
-    return _apply_step(_tsallis_step_rows, x, g, eta, scale)
+    return _apply_step(tsallis_step_row, _tsallis_step_rows, x, g, eta, scale)
 
 
 def log_barrier_step(x, g, eta, scale):
     """Variant of `optlib.geometry.mirror.roots.log_barrier_step`."""
-    return _apply_step(_log_barrier_step_rows, x, g, eta, scale)
+    return _apply_step(log_barrier_step_row, _log_barrier_step_rows, x, g, eta, scale)

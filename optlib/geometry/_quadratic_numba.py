@@ -29,6 +29,14 @@ def _solve(b, a, lower, upper, total):
     return out.astype(b.dtype, copy=False)
 
 
+def diagonal_on_ball(b, w, radius):
+    """Variant of `optlib.geometry.mirror.quadratic.diagonal_on_ball`."""
+    lead = b.shape[:-1] if w.ndim == 1 else np.broadcast_shapes(b.shape[:-1], w.shape[:-1])
+    out = np.empty((*lead, b.shape[-1]))
+    _ball_rows(_stack(b, lead, 1), _stack(w, lead, 1), radius, out.reshape(-1, b.shape[-1]))
+    return out.astype(b.dtype, copy=False)
+
+
 def _stack(x, lead, axes):
     """One array for all problems, or one per problem, along a single leading axis; contiguous, float64."""
     if x.ndim > axes:
@@ -173,3 +181,33 @@ def _active_set(b, a, lower, upper, total, x):
         side[enter] = 0
         free[count] = enter
         count += 1
+
+
+@njit(**_OPTIONS)
+def _ball_rows(b, w, radius, out):
+    for i in range(out.shape[0]):
+        _on_ball(b[i % b.shape[0]], w[i % w.shape[0]], radius, out[i])
+
+
+@njit(**_OPTIONS)
+def _on_ball(b, w, radius, x):
+    """``b / (w + mu)`` by Newton's method for the reciprocal of its norm, a concave function of ``mu``.
+
+    It starts where the largest single entry attains the radius, so it rises to the root.
+    """
+    mu = 0.0
+    for j in range(b.size):
+        mu = max(mu, abs(b[j]) / radius - w[j])
+    while True:
+        squares, slope = 0.0, 0.0
+        for j in range(b.size):
+            x[j] = b[j] / radius / (w[j] + mu)
+            squares += x[j] * x[j]
+            slope += x[j] * x[j] / (w[j] + mu)
+        size = np.sqrt(squares)
+        step = (size - 1.0) * squares / slope
+        if not step > 4.0 * _EPS * mu:
+            break
+        mu += step
+    for j in range(b.size):
+        x[j] *= radius / max(size, 1.0)

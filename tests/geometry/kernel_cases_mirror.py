@@ -53,7 +53,15 @@ def boxes(draw):
     return b, a, lower, upper
 
 
+@st.composite
+def balls(draw):
+    b, a = draw(quadratics())
+    w = np.linalg.eigvalsh(a)
+    return b, w, draw(st.sampled_from([1.0, 0.01, 30.0]))
+
+
 CASES = {
+    "geometry.mirror.quadratic.diagonal_on_ball": balls(),
     "geometry.mirror.entropy.softmax": st.tuples(duals(), SCALES),
     "geometry.mirror.entropy.log_softmax": st.tuples(duals()),
     "geometry.mirror.entropy.entropy_step": steps(),

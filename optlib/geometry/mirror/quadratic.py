@@ -214,9 +214,32 @@ def quadratic_on_ball(b: Array, a: Array, radius: float, *, xp: Any) -> Array:
 
 
 def _on_ball(b: Array, w: Array, v: Array, radius: float, xp: Any) -> Array:
-    c = _matvec(xp.matrix_transpose(v), b) / w
+    return _matvec(v, diagonal_on_ball(_matvec(xp.matrix_transpose(v), b), w, radius, xp=xp))
+
+
+@kernel(numba="optlib.geometry._quadratic_numba:diagonal_on_ball", match="iterate")
+def diagonal_on_ball(b: Array, w: Array, radius: float, *, xp: Any) -> Array:
+    """Minimise ``sum w x^2 / 2 - b x`` over the ball ``|x| <= radius``.
+
+    Parameters
+    ----------
+    b : array, shape (..., n)
+        Linear term.
+    w : array, shape (..., n)
+        Positive, ascending.
+    radius : float
+        Radius.
+    xp : module
+        Namespace.
+
+    Returns
+    -------
+    array, shape (..., n)
+        ``b / (w + mu)``, where ``mu`` is 0 or gives the norm ``radius``.
+    """
+    c = b / w
     bend = xp.broadcast_to(w[..., :1] / w, c.shape)
-    return _matvec(v, c * _thresholds.secular(c / radius, bend, xp=xp))
+    return c * _thresholds.secular(c / radius, bend, xp=xp)
 
 
 class Quadratic(MirrorMap):
