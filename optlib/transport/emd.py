@@ -56,10 +56,8 @@ def emd(
         Potentials, for instance of a similar problem, to start from; a result of another problem of the same shape
         stands for its potentials. A result of the same problem is continued.
     tol : float, "auto" or None
-        Tolerance of the gap between the costs of the plan and of the dual solution, relative to the mass times the
-        largest cost, and of the error of the marginals relative to the mass. ``"auto"`` is 1e-12, and 2e-6 for float32:
-        the optimum up to rounding errors. A larger one ends the run early; None runs ``maxiter`` pivots, or to the
-        optimum.
+        ``"auto"`` and None run to the optimum. A number ends the run early, when the gap between the costs of the plan
+        and of the dual solution, relative to the mass times the largest cost, is at most this.
     maxiter : int
         Largest number of pivots.
     check_every : int
@@ -99,10 +97,11 @@ def emd(
     proves that there are none. On the line, with a convex cost, it starts from the monotone coupling, which is optimal.
     The answer is a vertex: integer weights give an integer plan.
 
-    *Stopping.* The optimum is found after finitely many pivots: reduced costs above ``-1e-13 max|C|`` count as
-    nonnegative. The certificate is computed anew from the final tree: the flows from the leaves up, the potentials from
-    the root down, then ``f_i = min_j (C_ij - g_j)`` over every pair. It is the difference of the primal and the dual
-    objective plus a bound on their rounding errors.
+    *Stopping.* The optimum is found after finitely many pivots: reduced costs above -1e-13 times the spread of the
+    potentials count as nonnegative. Then the certificate has to hold with 1e-12 (float32: 2e-6), relative to the mass
+    times the largest cost for the gap, and to the mass for the error of the marginals. It is computed anew from the
+    final tree: the flows from the leaves up, the potentials from the root down, then ``f_i = min_j (C_ij - g_j)`` over
+    every pair; and it is the difference of the primal and the dual objective plus a bound on their rounding errors.
 
     *Cost.* About ten passes over the cost, and 10 to 30 pivots per point, each in time of the order of the square root
     of the number of points or less. Memory O(n + m) beside the cost. Costs and weights may have any scale; sources and
@@ -130,9 +129,10 @@ def emd(
     lp_gap True
     """
     problem = prepare(cost, a, b)
-    floor = 1e-12 if problem.xp.finfo(problem.dtype).bits == 64 else 2e-6
-    if tol == "auto":
-        tol = floor
+    if tol in ("auto", None):  # the method ends the run
+        tol, proven = None, 1e-12 if problem.xp.finfo(problem.dtype).bits == 64 else 2e-6
+    else:
+        proven = check.scalar("tol", tol, low=0.0)
     solver = _Simplex(problem)
     state, where = solver.first(init)
     place = "" if is_numpy(problem.xp) else " on the CPU in float64"
@@ -142,7 +142,7 @@ def emd(
         like=np.empty(0),
         xp=problem.xp,
         method="emd",
-        finish=partial(solver.finish, tol=floor if tol is None else tol),
+        finish=partial(solver.finish, tol=proven),
         tol=tol,
         maxiter=maxiter,
         check_every=check_every,
@@ -234,14 +234,13 @@ class _Simplex:
 
     def relative_gap(self, state: State) -> float:
         """Gap between the flow and the best dual solution so far, rounding errors included."""
-        n, scale = self.rows.size, self.mass * self.unit * self.cost.size
-        gap = max(simplex.primal_value(n, state) - state.bound, 0.0)
-        return gap / scale + self.rounding(state.pi[:n], state.pi[n:-1]) if scale else 0.0
+        n, mass = self.rows.size, self.mass * self.unit
+        gap = max(simplex.primal_value(n, state) - state.bound, 0.0) / mass + self.rounding(state.pi[:n], state.pi[n:])
+        return gap / self.cost.size if self.cost.size else 0.0
 
     def rounding(self, f: np.ndarray, g: np.ndarray) -> float:
-        """Bound on the rounding errors of primal minus dual objective, in units of mass times largest cost."""
-        sizes = [float(np.max(np.abs(u))) for u in (f, g)]
-        return 8 * EPS * (1.0 + sum(sizes) / self.cost.size) if self.cost.size else 0.0
+        """Bound on the rounding errors of primal minus dual objective, for unit mass: costs in use are sums f + g."""
+        return 8 * EPS * (float(np.max(np.abs(f))) + float(np.max(np.abs(g))))
 
     def potentials(self, state: State) -> tuple[Array, Array]:
         """The potentials of the tree, as the user sees them; 0 where there is no mass."""
@@ -272,7 +271,7 @@ class _Simplex:
 
         duals = [state.dual] if step.status is Status.CONVERGED else [state.dual, -pi[n:-1]]
         dual, f, g, columns, rows = max((self.dual(v) for v in duals), key=lambda found: found[0])
-        rounding = self.rounding(f, g) * self.mass * self.cost.size
+        rounding = self.rounding(f, g) * self.mass
         gap = max(value - dual, 0.0) + rounding
 
         plan, error = self.plan(self.rows[i], self.cols[j], flow[w] / self.unit, columns, rows)

@@ -105,7 +105,7 @@ def _sorted(x: Array, w: Array | None, lead: tuple[int, ...], xp: Any, device: A
     if w is None:
         levels = xp.arange(1, n + 1, dtype=wide, device=device) / n
         return xp.sort(x, axis=-1), xp.broadcast_to(levels, (*lead, n))
-    order = xp.argsort(x, axis=-1)
+    order = xp.argsort(x, axis=-1, stable=False)
     w = xp.take_along_axis(xp.broadcast_to(xp.astype(w, wide), (*lead, n)), order, axis=-1)
     return xp.take_along_axis(x, order, axis=-1), xp.cumulative_sum(w, axis=-1)
 

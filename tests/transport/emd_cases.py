@@ -1,10 +1,14 @@
-"""Arguments of the kernels and a contract case of the network simplex."""
+"""Arguments of the kernels, a contract case and refused calls of the network simplex, and of transport on the line."""
+
+from functools import partial
 
 import numpy as np
 from hypothesis import strategies as st
 
 from optlib.datasets import make_transport
 from optlib.transport import _simplex as simplex
+from optlib.transport import emd as exact
+from optlib.transport import wasserstein_1d
 
 
 @st.composite
@@ -78,3 +82,37 @@ def emd(backend):
     a = problem.a.copy()
     a[0], a[1] = 0.0, a[0] + a[1]
     return tuple(backend.asarray(np.asarray(u)) for u in (problem.cost, a, problem.b)), {}
+
+
+C, X, Y = np.asarray([[0.0, 1.0, 2.0], [1.0, 0.0, 1.0]]), np.asarray([0.0, 1.0]), np.asarray([1.0, 2.0, 4.0])
+other = exact(C.T)
+BAD_INPUTS = [
+    ("emd-nan", partial(exact, C * np.nan), ValueError, "`cost`.*NaN.*finite"),
+    ("emd-inf", partial(exact, C + np.inf), ValueError, "`cost`.*inf.*large finite cost"),
+    ("emd-huge", partial(exact, C * 1e305), ValueError, "`cost`.*2e.305.*at most 1e.300.*rescale"),
+    ("emd-huge-mass", partial(exact, C * 1e200, X + 1e200), ValueError, "`a`.*mass 2e.200.*finite.*rescale"),
+    ("emd-masses", partial(exact, C, [1.0, 1.0], [1.0, 1.0, 1.0]), ValueError, "`a, b`.*masses 2 and 3"),
+    (
+        "emd-init-shape",
+        partial(exact, C, init=(Y, X)),
+        ValueError,
+        "`init`.*shape \\(2,\\).*shape \\(3,\\).*potentials",
+    ),
+    ("emd-init-other", partial(exact, C, init=other), ValueError, "`init`.*shape \\(2,\\).*shape \\(3,\\)"),
+    ("emd-init-state", partial(exact, C, init=other.state), ValueError, "`init`.*state of another problem.*potentials"),
+    ("emd-init-nan", partial(exact, C, init=(X, Y * np.nan)), ValueError, "`init`.*NaN.*finite"),
+    ("emd-init-text", partial(exact, C, init="cold"), TypeError, "`init`.*real numbers"),
+    ("emd-tol", partial(exact, C, tol=-1.0), ValueError, "`tol`.*-1.*>= 0"),
+    ("emd-tol-text", partial(exact, C, tol="fine"), TypeError, "`tol`.*'fine'"),
+    ("emd-maxiter", partial(exact, C, maxiter=-1), ValueError, "`maxiter`.*-1"),
+    ("line-matrix", partial(wasserstein_1d, X, Y, X, 2 * Y), ValueError, "`a, b`.*masses.*equal masses"),
+    ("line-p", partial(wasserstein_1d, X, Y, p=0.5), ValueError, "`p`.*0.5.*>= 1.*emd"),
+    ("line-nan", partial(wasserstein_1d, X, Y * np.nan), ValueError, "`y`.*NaN"),
+    ("line-negative", partial(wasserstein_1d, X, Y, -X), ValueError, "`a`.*-1.*>= 0"),
+    ("line-massless", partial(wasserstein_1d, X, Y, 0 * X), ValueError, "`a`.*zero.*positive"),
+    ("line-weights", partial(wasserstein_1d, X, Y, Y), ValueError, "`a`.*shape \\(3,\\).*shape \\(..., 2\\)"),
+    ("line-number", partial(wasserstein_1d, 1.0, Y), ValueError, "`x`.*shape \\(\\).*at least one point"),
+    ("line-empty", partial(wasserstein_1d, X[:0], Y), ValueError, "`x`.*shape \\(0,\\).*at least one point"),
+    ("line-lead", partial(wasserstein_1d, C, np.ones((3, 2))), ValueError, "`x, y, a, b`.*shapes.*broadcast"),
+    ("line-complex", partial(wasserstein_1d, X + 0j, Y), TypeError, "`x`.*complex.*real"),
+]
