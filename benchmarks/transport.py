@@ -50,10 +50,11 @@ def iteration(n: int, form: str, dtype: str, target: float) -> Contest:
     mine = [u.astype(dtype) for u in (cost, weights)]
 
     def ours(k: int) -> Any:
-        return sinkhorn(mine[0], mine[1], mine[1], reg=reg, method=form, acceleration=None, tol=None, maxiter=k,
-                        check_every=max(k, 1), record=False)  # fmt: skip
+        return sinkhorn(
+            mine[0], mine[1], mine[1], reg=reg, method=form, acceleration=None, tol=None, maxiter=k, check_every=k
+        )
 
-    low, high = (5, 5 + max(20, 20_000_000 // n**2)) if form == "scaling" else (2, 6)
+    low, high = (5, 5 + max(40, 100_000_000 // n**2)) if form == "scaling" else (2, 6)
     entrants = {
         "optlib": per_unit(ours, low, high),
         "POT": per_unit(_pot(cost, weights, weights, reg, form), low, high),
@@ -151,7 +152,7 @@ def _l1(plan: np.ndarray, a: np.ndarray, b: np.ndarray) -> float:
 
 @njit(nogil=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz"})
 def _exponentials(x: np.ndarray, out: np.ndarray, rounds: int) -> float:
-    total = 0.0
+    total = x.dtype.type(0)
     for _ in range(rounds):
         for j in range(x.size):
             out[j] = exp_(x[j])

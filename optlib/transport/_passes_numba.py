@@ -34,6 +34,7 @@ JIT = {
 # Called from compiled code only; what is not a loop is inlined before it is compiled, which saves compile time
 INNER = JIT | {"no_cpython_wrapper": True}
 INLINE = INNER | {"inline": "always"}
+LARGEST = INNER | {"fastmath": {"nnan", "nsz"}}  # without NaN a largest entry is found by vector instructions
 
 
 # -- tiles of one row --
@@ -92,9 +93,9 @@ def exponents(cost, x, y, i, gt, inv, j0, z):
         _exponents_products(x[i, 0], x[i, 1], x[i, 2], y[0, j0:], y[1, j0:], y[2, j0:], gt[j0:], z)
 
 
-@njit(**INNER)
+@njit(**LARGEST)
 def largest(z):
-    """Largest entry (none of them NaN)."""
+    """Largest entry."""
     top = z[0]
     for j in range(z.size):
         top = max(top, z[j])
@@ -145,6 +146,12 @@ def _row_weight(s, shift, f, offset, a, eps, lam, omega):
     return new, weight
 
 
+@njit(**INNER)
+def _potentials(alpha, eps, new):
+    for i in range(new.size):
+        new[i] = alpha[i] - eps * log_(new[i])
+
+
 @njit(**JIT)
 def sweep_chunks(k0, k1, chunks, small, e, cost, x, y, gt, f, offset, a, eps, lam, omega, new, r, partial):
     """Chunks k0 to k1: new potentials, row sums of the plan, and a row of ``partial`` column sums per chunk.
@@ -180,25 +187,28 @@ def sweep_chunks(k0, k1, chunks, small, e, cost, x, y, gt, f, offset, a, eps, la
 @njit(**JIT)
 def stored_chunks(k0, k1, chunks, small, e, kernel, v, f, alpha, a, eps, lam, omega, new, r, partial):
     """The same from a stored kernel and scalings ``v``; ``alpha`` are the row potentials in the kernel."""
-    n, weights = a.size, small[0]
+    n, weights, exact = a.size, small[0], omega == 1.0 and lam == 1.0
     for chunk in range(k0, k1):
-        i1, out = (chunk + 1) * n // chunks, partial[chunk]
+        i0, i1, out = chunk * n // chunks, (chunk + 1) * n // chunks, partial[chunk]
         for j in range(v.size):
             out[j] = 0.0
-        for i in range(chunk * n // chunks, i1, 4):
-            e0, e1, e2, e3 = (
-                kernel[i],
-                kernel[min(i + 1, i1 - 1)],
-                kernel[min(i + 2, i1 - 1)],
-                kernel[min(i + 3, i1 - 1)],
-            )
+        for i in range(i0, i1, 4):
+            last = min(4, i1 - i)
+            e0, e1, e2, e3 = kernel[i], kernel[i + min(1, last - 1)], kernel[i + min(2, last - 1)], kernel[i + last - 1]
             sums = _dot_rows(e0, e1, e2, e3, v)
             for k in range(4):
                 weights[k] = 0.0
-            for k in range(min(4, i1 - i)):
-                new[i + k], weights[k] = _row_weight(sums[k], 0.0, f[i + k], alpha[i + k], a[i + k], eps, lam, omega)
-                r[i + k] = weights[k] * sums[k]
+            for k in range(last):
+                if exact:  # the logarithms come later, all at once
+                    new[i + k], weights[k], r[i + k] = sums[k], a[i + k] / sums[k], a[i + k]
+                else:
+                    new[i + k], weights[k] = _row_weight(
+                        sums[k], 0.0, f[i + k], alpha[i + k], a[i + k], eps, lam, omega
+                    )
+                    r[i + k] = weights[k] * sums[k]
             add_rows(out, e0, e1, e2, e3, weights)
+        if exact:
+            _potentials(alpha[i0:i1], eps, new[i0:i1])
 
 
 # -- products with the plan --

@@ -7,6 +7,7 @@ from optlib.backend._math_numba import exp_, log_
 from optlib.transport._passes_numba import (
     INNER,
     JIT,
+    LARGEST,
     THREADED_SIZE,
     chunks_of,
     log_weights,
@@ -25,7 +26,7 @@ LIMIT = 200.0
 
 # Few arguments compile fast: all columns, rows and numbers come as three arrays. G + now is the point, G + 1 - now the
 # trial, and so on.
-B, LOG_B, BETA, G, C, RESIDUAL, TARGET, METRIC, DIRECTION, SCRATCH = 0, 1, 2, 3, 5, 7, 9, 10, 11, 12
+B, LOG_B, BETA, G, C, RESIDUAL, TARGET, METRIC, DIRECTION, SCRATCH, ZERO = 0, 1, 2, 3, 5, 7, 9, 10, 11, 12, 13
 A, ALPHA, F, R = 0, 1, 2, 4
 ERROR, PAIRS, STEP, FAILURES, OMEGA, AGE, MARK = range(7)  # the fields of ``Point.info``
 HEAD, NOW, WANTED, EPS, P, Q, METHOD, STORED, TOL, FAR, TINY, UNIT = range(7, 19)
@@ -101,38 +102,35 @@ def _translate(f, r, g, c, b, p, q, lam):
         c[j] *= factor
 
 
+@njit(**LARGEST)
+def _largest_gap(u, v):
+    top = 0.0
+    for j in range(u.size):
+        top = max(top, abs(u[j] - v[j]))
+    return top
+
+
 @njit(**INNER)
-def _errors(r, a, residual, c, b):
-    """The l1 error of the marginals, the mass, and the largest residual."""
-    total = mass = top = 0.0
-    for i in range(a.size):
-        total += abs(r[i] - a[i])
-    for j in range(b.size):
-        total += abs(c[j] - b[j])
-        mass += b[j]
-        top = max(top, abs(residual[j]))
-    return total, mass, top
+def _distance(u, v):
+    """The l1 distance of two vectors, and the sum of the second."""
+    total = mass = 0.0
+    for j in range(v.size):
+        total += abs(u[j] - v[j])
+        mass += v[j]
+    return total, mass
 
 
 @njit(**INNER)
 def _move(new, old, step, direction, centre, radius):
-    """The trial point, within a radius of ``centre``; how far it would have been, and the length of the step."""
-    far = length = 0.0
+    """The trial point, within a radius of ``centre``."""
     for j in range(new.size):
-        t = old[j] + step * direction[j]
-        far = max(far, abs(t - centre[j]))
-        length = max(length, abs(t - old[j]))
-        new[j] = min(max(t, centre[j] - radius), centre[j] + radius)
-    return far, length
+        new[j] = min(max(old[j] + step * direction[j], centre[j] - radius), centre[j] + radius)
 
 
 @njit(**JIT)
-def learn(g1, g0, c1, b, log_b, beta, inv, q, lam, tiny, old, new, target, metric, step, change):
-    """Residual, target and metric of the new point, and the pair that it makes with the old.
-
-    Returns whether the pair is sound, and how far the point is from ``beta``.
-    """
-    inner = size = size1 = far = 0.0
+def learn(g1, g0, c1, b, log_b, inv, q, lam, tiny, old, new, target, metric, step, change):
+    """Residual, target and metric of the new point, and the pair that it makes with the old; whether it is sound."""
+    inner = size = size1 = 0.0
     for j in range(b.size):
         new[j] = lam * ((log_b[j] - q * g1[j]) - log_(max(c1[j], tiny)))
         s, y = (g1[j] - g0[j]) * inv, old[j] - new[j]
@@ -143,8 +141,7 @@ def learn(g1, g0, c1, b, log_b, beta, inv, q, lam, tiny, old, new, target, metri
     for j in range(b.size):
         target[j] = b[j] * exp_(-q * g1[j])
         metric[j] = target[j] / lam
-        far = max(far, abs(g1[j] - beta[j]))
-    return inner > 1e-10 * np.sqrt(size * size1), far
+    return inner > 1e-10 * np.sqrt(size * size1)
 
 
 @njit(**JIT)
@@ -163,13 +160,12 @@ def propose(v, memory, info, small, gt):
     if plain:
         info[PAIRS], info[STEP] = 0.0, 1.0
         _copy(direction, v[RESIDUAL + now])
-    radius = 1.5 * info[FAR] * eps
-    omega = info[OMEGA] if info[METHOD] == OVERRELAXATION else 1.0
-    for _ in range(2):
-        far, length = _move(new, old, eps * omega * info[STEP], direction, beta, radius)
-        if plain or far <= radius:
-            break
-        info[STEP] *= 0.5 * info[FAR] * eps / length
+    step, radius = eps * info[STEP] * (info[OMEGA] if info[METHOD] == OVERRELAXATION else 1.0), 1.5 * info[FAR] * eps
+    _move(new, old, step, direction, beta, np.inf)
+    if info[STORED] > 0.0 and _largest_gap(new, beta) > radius:
+        if not plain:
+            info[STEP] *= 0.5 * info[FAR] * eps / _largest_gap(new, old)
+        _move(new, old, eps * info[STEP], direction, beta, radius)
     for j in range(new.size):
         gt[j] = (new[j] - beta[j]) / eps + log_b[j]
     if info[STORED] > 0.0:
@@ -193,32 +189,36 @@ def accept(penalised, relaxed, v, u, memory, info, gt, partial):
     if penalised is not None:
         _translate(f1, r1, g1, c1, v[B], p, q, 1.0 / (1.0 + eps * p))
 
-    rows, noise = _gain(u[R + now], f1, u[F + now], p)
-    columns, noise1 = _gain(v[TARGET], g1, v[G + now], q)
-    gain = (1.0 + eps * p) * rows + columns + info[UNIT] * (noise + noise1)
-    if info[WANTED] > -np.inf and not gain >= eps * info[WANTED]:
-        info[FAILURES] += 1.0
-        info[STEP] *= 0.25
-        if info[FAILURES] >= 3.0:
-            info[PAIRS], info[STEP], info[FAILURES] = 0.0, 1.0, 0.0
-        return False
+    if info[WANTED] > -np.inf:  # not a plain step
+        rows, noise = _gain(u[R + now], f1, u[F + now], p)
+        columns, noise1 = _gain(v[TARGET], g1, v[G + now], q)
+        if not (1.0 + eps * p) * rows + columns + info[UNIT] * (noise + noise1) >= eps * info[WANTED]:
+            info[FAILURES] += 1.0
+            info[STEP] *= 0.25
+            if info[FAILURES] >= 3.0:
+                info[PAIRS], info[STEP], info[FAILURES] = 0.0, 1.0, 0.0
+            return False
 
     info[STEP], info[FAILURES], info[NOW] = 1.0, 0.0, new
     learning, oldest = info[METHOD] == LBFGS, (int(info[HEAD]) - 1) % memory.shape[1]
     step, change = (memory[0, oldest], memory[1, oldest]) if learning else (v[DIRECTION], v[SCRATCH])
-    sound, far = learn(
-        g1, v[G + now], c1, v[B], v[LOG_B], v[BETA], 1.0 / eps, q, 1.0 / (1.0 + eps * q), info[TINY], v[RESIDUAL + now],
+    sound = learn(
+        g1, v[G + now], c1, v[B], v[LOG_B], 1.0 / eps, q, 1.0 / (1.0 + eps * q), info[TINY], v[RESIDUAL + now],
         v[RESIDUAL + new], v[TARGET], v[METRIC], step, change,
     )  # fmt: skip
     if learning and sound:
         info[HEAD], info[PAIRS] = oldest, min(info[PAIRS] + 1.0, memory.shape[1])
     elif learning:  # the oldest pair is spoilt
         info[PAIRS] = min(info[PAIRS], memory.shape[1] - 1.0)
-    total, mass, top = _errors(r1, u[A], v[RESIDUAL + new], c1, v[B])
-    info[ERROR] = total / mass if p + q == 0.0 else top
+    if p + q > 0.0:
+        info[ERROR] = _largest_gap(v[RESIDUAL + new], v[ZERO])
+    else:
+        columns, mass = _distance(c1, v[B])
+        rows, _ = _distance(r1, u[A])
+        info[ERROR] = (rows + columns) / mass
     if relaxed is not None:
         _adapt(info)
-    return info[ERROR] <= info[TOL] or far > info[FAR] * eps
+    return info[ERROR] <= info[TOL] or (info[STORED] > 0.0 and _largest_gap(g1, v[BETA]) > info[FAR] * eps)
 
 
 @njit(**INNER)
@@ -278,7 +278,7 @@ def iterate(
     double = dtype == np.float64
     limit = (LIMIT if double else 0.1 * LIMIT) if stored is not None else np.inf
     none = np.zeros(m, dtype)
-    v = np.stack([b, log_weights(b), beta, g, g, c, c, none, none, none, none, none, none])
+    v = np.stack([b, log_weights(b), beta, g, g, c, c, none, none, none, none, none, none, none])
     u = np.stack([a, alpha, f, f, r, r])
     memory, small = np.stack([steps, changes]), np.zeros((2, len(steps)))
     gt, partial = np.zeros(width, dtype), np.empty((chunks, width), dtype)
@@ -286,24 +286,10 @@ def iterate(
     more += [1e-300 if double else 1e-37, 4.0 * float(np.finfo(dtype).eps)]
     info = np.concatenate([info.astype(np.float64), more])
     lam = 1.0 / (1.0 + eps * inv_rho[1])
-    pair = v[DIRECTION], v[SCRATCH]  # of no use here
     learn(
-        g,
-        g,
-        c,
-        v[B],
-        v[LOG_B],
-        v[BETA],
-        1.0,
-        inv_rho[1],
-        lam,
-        info[TINY],
-        none,
-        v[RESIDUAL],
-        v[TARGET],
-        v[METRIC],
-        *pair,
-    )
+        v[G], v[G], v[C], v[B], v[LOG_B], 1.0, inv_rho[1], lam, info[TINY], v[ZERO], v[RESIDUAL], v[TARGET], v[METRIC],
+        v[DIRECTION], v[SCRATCH],
+    )  # fmt: skip
     present = (True if any(inv_rho) else None, True if method == "overrelaxation" else None)  # None is compiled away
     if n * m < THREADED_SIZE:
         e = np.empty((4, width if kernel is None else 0), dtype)
@@ -321,6 +307,6 @@ def iterate(
                 run_chunks(stored_chunks, n, m, kernel, gt, *rows)
             stop = accept(*present, v, u, memory, info, gt, partial)
             done += 1
-    now, order = int(info[NOW]), np.roll(np.arange(len(steps)), -int(info[HEAD]))
+    now, order = int(info[NOW]), (np.arange(len(steps)) + int(info[HEAD])) % len(steps)
     steps, changes = memory[:, order]
     return u[F + now], u[R + now], v[G + now], v[C + now], steps, changes, info[:7].astype(dtype), done
