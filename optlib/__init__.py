@@ -10,7 +10,7 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-_SUBPACKAGES = ("datasets", "experiments", "geometry", "linop", "steps", "testing", "transport")
+_SUBPACKAGES = ("datasets", "experiments", "geometry", "linop", "online", "steps", "testing", "transport")
 _NAMES = {
     "Certificate": "optlib._core",
     "History": "optlib._core",

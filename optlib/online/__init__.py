@@ -1,0 +1,49 @@
+"""Online learning with proven regret: learners, environments, comparators, and the one driver `play`.
+
+A learner decides, is told what its environment reveals, and decides again; `Learner.regret_bound` is the bound of its
+theorem for the feedback as it was. `play` runs a learner (or many independent ones at once) on arrays, streams and
+environments, and accounts for the regret.
+"""
+
+from optlib.online.adagrad import AdaGrad, AdaGradFull
+from optlib.online.adahedge import AdaHedge
+from optlib.online.bandits import EXP3, TsallisINF
+from optlib.online.coin_betting import CoinBetting
+from optlib.online.comparators import Switching, best_fixed, best_switching
+from optlib.online.feedback import Feedback
+from optlib.online.fixed_share import FixedShare
+from optlib.online.ftrl import FTRL, FTRLProximal
+from optlib.online.hedge import Hedge
+from optlib.online.learner import Learner
+from optlib.online.ogd import OGD
+from optlib.online.omd import OMD, DualStabilizedOMD
+from optlib.online.ons import ONS, OptimisticONS
+from optlib.online.optimistic import OptimisticFTRL, OptimisticOMD
+from optlib.online.play import OnlineResult, play
+
+__all__ = [
+    "EXP3",
+    "FTRL",
+    "OGD",
+    "OMD",
+    "ONS",
+    "AdaGrad",
+    "AdaGradFull",
+    "AdaHedge",
+    "CoinBetting",
+    "DualStabilizedOMD",
+    "FTRLProximal",
+    "Feedback",
+    "FixedShare",
+    "Hedge",
+    "Learner",
+    "OnlineResult",
+    "OptimisticFTRL",
+    "OptimisticOMD",
+    "OptimisticONS",
+    "Switching",
+    "TsallisINF",
+    "best_fixed",
+    "best_switching",
+    "play",
+]

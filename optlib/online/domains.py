@@ -1,0 +1,112 @@
+"""The sets that learners decide in: those of mirror maps, and what is asked of a set."""
+
+import math
+from typing import Any
+
+from optlib._core import validation as check
+from optlib.backend import Array
+from optlib.geometry import (
+    Ball,
+    BitEntropy,
+    Box,
+    CappedEntropy,
+    Domain,
+    Entropy,
+    Euclidean,
+    EuclideanBall,
+    EuclideanBox,
+    EuclideanL1Ball,
+    EuclideanSimplex,
+    Hypentropy,
+    L1Ball,
+    LogBarrier,
+    MirrorMap,
+    PNorm,
+    Quadratic,
+    QuadraticBall,
+    QuadraticBox,
+    QuadraticSimplex,
+    Simplex,
+    Tsallis,
+    UnnormalizedEntropy,
+)
+from optlib.geometry.mirror.quadratic import quadratic_on_ball, quadratic_on_box, quadratic_on_simplex
+
+
+def vector_domain(domain: Any) -> Domain:
+    """Check that a domain is one of vectors."""
+    if not isinstance(domain, Domain) or len(domain.shape) != 1:
+        got = repr(domain) if isinstance(domain, Domain) else type(domain).__name__
+        raise check.error("domain", got, "a domain of vectors", "for example optlib.geometry.Ball(n)", TypeError)
+    return domain
+
+
+def require_bounded(size: float, fix: str) -> None:
+    """Refuse an unbounded domain where a bound is needed."""
+    if math.isinf(size):
+        raise check.error("domain", "an unbounded set", "a bounded set", fix)
+
+
+def metric_domain(domain: Any) -> Domain:
+    """Check that a domain is bounded and has exact projections in any metric."""
+    vector_domain(domain)
+    middle = getattr(domain, "middle", None)
+    if not isinstance(domain, (Ball, Box, Simplex)) or middle is not None:
+        got = type(domain).__name__ + (" with a middle" if middle is not None else "")
+        raise check.error("domain", got, "a bounded Box, a Simplex, or a Ball around 0", "use OGD", TypeError)
+    require_bounded(domain.diameter, "use CoinBetting, which needs no bound")
+    return domain
+
+
+def metric_step(domain: Domain, metric: Array, theta: Array, xp: Any) -> Array:
+    """Minimise ``x' metric x / 2 - theta' x`` over a ball, box or simplex."""
+    if isinstance(domain, Ball):
+        return quadratic_on_ball(theta, metric, domain.radius, xp=xp)
+    if isinstance(domain, Box):
+        lower, upper = (xp.broadcast_to(bound, theta.shape) for bound in domain._bounds(theta, xp))
+        return quadratic_on_box(theta, metric, lower, upper, xp=xp)
+    return quadratic_on_simplex(theta, metric, domain.mass, xp=xp)
+
+
+def vector_mirror(mirror: Any, n: int) -> MirrorMap:
+    """Check that a mirror map is one of vectors, strongly convex on its set."""
+    if not isinstance(mirror, MirrorMap) or mirror.point_ndim != 1:
+        got = repr(mirror) if isinstance(mirror, MirrorMap) else type(mirror).__name__
+        expected = "a mirror map of vectors"
+        raise check.error("mirror", got, expected, "for example optlib.geometry.Entropy()", TypeError)
+    if not mirror.sigma(n) > 0.0:
+        raise check.error("mirror", repr(mirror), "a strongly convex map", "bound its set, by `radius` or `mass`")
+    return mirror
+
+
+def mirror_domain(mirror: MirrorMap, n: int) -> Domain | None:
+    """Return the set of a mirror map in dimension n, None where there is no such domain."""
+    if isinstance(mirror, CappedEntropy):
+        return None
+    if isinstance(mirror, (Entropy, EuclideanSimplex, LogBarrier, Tsallis, QuadraticSimplex)):
+        return Simplex(n, mirror.scale)
+    if isinstance(mirror, EuclideanBall):
+        return Ball(n, mirror.radius, mirror.origin)
+    if isinstance(mirror, QuadraticBall):
+        return Ball(n, mirror.radius)
+    if isinstance(mirror, (EuclideanBox, QuadraticBox)):
+        return Box(mirror.lower, mirror.upper, n)
+    if isinstance(mirror, BitEntropy):
+        return Box(0.0, 1.0, n)
+    if isinstance(mirror, (EuclideanL1Ball, Hypentropy)) and mirror.radius < math.inf:
+        return L1Ball(n, mirror.radius)
+    if isinstance(mirror, UnnormalizedEntropy) and mirror.upper < math.inf:
+        return Box(0.0, mirror.upper, n)
+    return None
+
+
+def largest_divergence(mirror: MirrorMap, n: int) -> float:
+    """Bound on ``B(u; x)`` over two points of the set, the condition for mirror descent with decreasing rates."""
+    domain = mirror_domain(mirror, n)
+    if isinstance(mirror, Euclidean) and domain is not None:
+        return 0.5 * domain.diameter**2
+    if isinstance(mirror, Quadratic) and domain is not None:
+        return 0.5 * domain.diameter**2 * float(mirror._w[..., -1].max())
+    if isinstance(mirror, PNorm):
+        return 2.0 * mirror.radius**2  # psi(u) + psi*(grad psi(x)) - <grad psi(x), u>
+    return math.inf
