@@ -46,7 +46,7 @@ class Path:
         return self._points if self._points.ndim == 1 else self._points[t, ...]
 
     def add(self, reference: Array, block: Array, t: int, xp: Any, linear: bool = True) -> Array:
-        if not linear:
+        if not linear and self._value is not None:
             return reference + self._value(t, self._at(t))
         if self._points.ndim == 1:
             return reference + xp.sum(xp.sum(block, axis=0) * self._points, axis=-1)

@@ -262,7 +262,7 @@ def _bandit(block, x, arm, losses, rounds, k0, k1, method, incurred):
         if method == 0:
             factor = -math.sqrt(math.log(n) / (n * (k + 1)))
         else:
-            factor = -(half * (4.0 if method == 2 else 2.0) / math.sqrt(k + 1))
+            factor = -(2.0 if method == 2 else 1.0) / math.sqrt(k + 1)
         for b in range(learners):
             i = arm[b]
             value = block[t, b, i if block.shape[2] > 1 else 0]

@@ -65,8 +65,8 @@ class AdaGrad(Learner):
 
     Notes
     -----
-    Regret bound: :math:`\sqrt 2 \sum_i D_i \sqrt{\sum_t g_{t,i}^2}`. Coordinates that were never touched stay where they
-    are: nothing like an epsilon is needed. The method is invariant under a scaling of each coordinate.
+    Regret bound: :math:`\sqrt 2 \sum_i D_i \sqrt{\sum_t g_{t,i}^2}`. Coordinates that were never touched stay where
+    they are: nothing like an epsilon is needed. The method is invariant under a scaling of each coordinate.
 
     Cost: O(n) per round.
 
@@ -116,7 +116,9 @@ class AdaGradFullState(NamedTuple):
 
 
 class AdaGradFull(Learner):
-    r"""AdaGrad with a full matrix on a ball, box or simplex: steps in the metric :math:`H_t = (\epsilon I + \sum g g')^{1/2}`.
+    r"""AdaGrad with a full matrix on a ball, box or simplex.
+
+    The steps have the size ``D / sqrt(2)`` in the metric :math:`H_t = (\epsilon I + \sum g g')^{1/2}`.
 
     Parameters
     ----------

@@ -34,8 +34,8 @@ class AdaHedge(Learner):
 
     Notes
     -----
-    The gap is the sum over the rounds of the loss incurred minus the mix loss :math:`-\log \langle x, e^{-\eta l} \rangle
-    / \eta`.
+    The gap is the sum over the rounds of the loss incurred minus the mix loss
+    :math:`-\log \langle x, e^{-\eta l} \rangle / \eta`.
 
     Regret bound: the smaller of twice the gap and :math:`2 \sqrt{V \log n} + S (\frac43 \log n + 2)`, with the sum V of
     the variances of the losses under the weights and the largest range S.

@@ -51,7 +51,7 @@ class CoinBetting(Learner):
     >>> for _ in range(20):
     ...     learner.update([float(learner.decide()[0] > 3.0) * 2 - 1])
     >>> round(learner.regret_bound([3.0]), 1)
-    42.4
+    46.2
     """
 
     def __init__(self, n: int, *, scale: float = 1.0, wealth: float = 1.0) -> None:

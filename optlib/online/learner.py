@@ -1,4 +1,4 @@
-"""What every learner is: decide, be told, decide again; with a state that can be saved and a bound that can be checked."""
+"""What every learner is: decide, be told, decide again; a state that can be saved, a bound that can be checked."""
 
 from typing import Any
 
@@ -34,8 +34,8 @@ def rounds_within(block: Array, low: float, high: float, *, xp: Any) -> int:
 class Learner:
     """Base class of the learners, or of many independent learners that run as one.
 
-    ``decide()`` returns the decision of the coming round, as often as it is called; ``update(feedback)`` ends the round.
-    The state is a NamedTuple that is replaced, never changed: keep a copy of ``state``, assign it later, and the learner
+    ``decide()`` returns the decision of the coming round, as often as it is called; ``update(feedback)`` ends the
+    round. The state is a NamedTuple that is replaced, never changed: keep ``state``, assign it later, and the learner
     goes on from there, bit for bit. It is kept in the widest floating dtype of the device, whatever the dtype of the
     feedback, so that sums over millions of rounds stay exact enough; decisions have the dtype of the feedback.
 

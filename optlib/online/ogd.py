@@ -110,7 +110,7 @@ class OGD(Learner):
     >>> learner = OGD(Ball(2))
     >>> learner.update([3.0, 4.0])
     >>> learner.decide().round(2), round(learner.regret_bound(), 2)
-    (array([-0.6, -0.8]), 14.14)
+    (array([-0.6, -0.8]), 10.61)
     """
 
     def __init__(self, domain: Domain, *, rate: float | None = None, strong_convexity: float | None = None) -> None:

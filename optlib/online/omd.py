@@ -62,8 +62,8 @@ class OMD(_MirrorLearner):
     n : int
         Dimension.
     rate : float, optional
-        Constant rate. By default the rate follows the gradients, :math:`\sqrt{\sigma B / \sum_{s \le t} |g_s|_*^2}` with
-        the largest divergence B, which must be finite.
+        Constant rate. By default the rate follows the gradients,
+        :math:`\sqrt{\sigma B / \sum_{s \le t} |g_s|_*^2}` with the largest divergence B, which must be finite.
 
     Raises
     ------
@@ -122,10 +122,8 @@ class OMD(_MirrorLearner):
 
     def _bound(self, state: OMDState, comparator: np.ndarray | None) -> Any:
         size = self._largest if self.rate is None else self._distance(comparator, self.mirror.range(self.n))
-        squares = column(state.squares)
-        return np.where(
-            squares > 0.0, size / np.where(squares > 0.0, column(state.rate), 1.0) + column(state.spent), 0.0
-        )
+        begun = column(state.squares) > 0.0
+        return np.where(begun, size / np.where(begun, column(state.rate), 1.0) + column(state.spent), 0.0)
 
 
 class DualStabilizedOMD(_MirrorLearner):

@@ -77,7 +77,7 @@ class ONS(_Newton):
     >>> learner = ONS(Simplex(2), scale=3.0, exp_concavity=1.0)
     >>> learner.update([-2.0, -1.0])
     >>> learner.decide().round(3)
-    array([0.543, 0.457])
+    array([0.529, 0.471])
     """
 
     def __init__(self, domain: Domain, *, scale: float, exp_concavity: float) -> None:
@@ -128,15 +128,16 @@ class OptimisticONS(_Newton):
     Optimistic mirror descent in the metric :math:`H_t = (1 + \beta G^2/2) I + \frac\beta2 \sum_{s<t} g_s g_s'` with
     :math:`\beta = \frac12 \min(1 / (4 G D), \alpha)`.
 
-    Regret bound, for exp-concave losses: :math:`\frac{16 n}\beta \log(1 + \frac{\beta V}{8 n}) + (1 + \frac{\beta G^2}2)
-    \frac{D^2}2` with :math:`V = \sum |g_t - m_t|^2`.
+    Regret bound, for exp-concave losses:
+    :math:`\frac{16 n}\beta \log(1 + \frac{\beta V}{8 n}) + (1 + \frac{\beta G^2}2) \frac{D^2}2` with
+    :math:`V = \sum |g_t - m_t|^2`.
 
     Cost: O(n^3) per round, for two exact projections.
 
     References
     ----------
-    .. [1] S. Chen, W.-W. Tu, P. Zhao, L. Zhang, "Optimistic Online Mirror Descent for Bridging Stochastic and Adversarial
-       Online Convex Optimization", arXiv:2302.04552, section 4 (the constants are derived anew).
+    .. [1] S. Chen, W.-W. Tu, P. Zhao, L. Zhang, "Optimistic Online Mirror Descent for Bridging Stochastic and
+       Adversarial Online Convex Optimization", arXiv:2302.04552, section 4 (the constants are derived anew).
 
     Examples
     --------

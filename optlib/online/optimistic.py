@@ -14,9 +14,10 @@ from optlib.online.omd import _MirrorLearner, finite_size
 
 
 class OptimisticState(NamedTuple):
-    """Points, dual points of the anchors (or sums of gradients), hints, ``sum |g_t - m_t|^2``, terms of the bound, rounds.
+    """Points, dual points of the anchors (or sums of gradients), hints, variation, terms of the bound, rounds.
 
-    ``spent`` is ``sum eta_t |g_t - m_t|^2 / (2 sigma)``, ``saved`` is ``sum B(x_t; anchor_t) / eta_t``.
+    ``variation`` is ``sum |g_t - m_t|^2``, ``spent`` is ``sum eta_t |g_t - m_t|^2 / (2 sigma)``, ``saved`` is
+    ``sum B(x_t; anchor_t) / eta_t``.
     """
 
     x: Array
@@ -77,17 +78,17 @@ class OptimisticOMD(_Optimistic):
     The rate is :math:`\eta_t = D / \sqrt{(4 + 10^{-9}) G^2 + \sum_{s<t} |g_s - m_s|_*^2}` with the hints m, and with
     :math:`D^2 / 2` the largest divergence times sigma.
 
-    Regret bound: :math:`B / \eta_T + \sum_t \eta_t |g_t - m_t|_*^2 / (2 \sigma) - \sum_t B(x_t; \hat x_t) / \eta_t` with
-    everything as it was, which is at most :math:`\frac32 D \sqrt{(4 + 10^{-9}) G^2 + \sum |g_t - m_t|^2}` if no gradient
-    exceeds G. For strongly convex losses :math:`\sum_t |g_t - m_t|^2 / (\lambda t) + \lambda D^2 / 2`.
+    Regret bound: :math:`B / \eta_T + \sum_t \eta_t |g_t - m_t|_*^2 / (2 \sigma) - \sum_t B(x_t; \hat x_t) / \eta_t`
+    with everything as it was, which is at most :math:`\frac32 D \sqrt{(4 + 10^{-9}) G^2 + \sum |g_t - m_t|^2}` if no
+    gradient exceeds G. For strongly convex losses :math:`\sum_t |g_t - m_t|^2 / (\lambda t) + \lambda D^2 / 2`.
 
     Cost: two mirror steps per round.
 
     References
     ----------
     .. [1] A. Rakhlin, K. Sridharan, "Online Learning with Predictable Sequences", COLT 2013.
-    .. [2] S. Chen, W.-W. Tu, P. Zhao, L. Zhang, "Optimistic Online Mirror Descent for Bridging Stochastic and Adversarial
-       Online Convex Optimization", arXiv:2302.04552.
+    .. [2] S. Chen, W.-W. Tu, P. Zhao, L. Zhang, "Optimistic Online Mirror Descent for Bridging Stochastic and
+       Adversarial Online Convex Optimization", arXiv:2302.04552.
 
     Examples
     --------
@@ -96,7 +97,7 @@ class OptimisticOMD(_Optimistic):
     >>> learner = OptimisticOMD(EuclideanBall(), 2)
     >>> learner.update([0.5, 0.0])
     >>> learner.decide().round(3), learner.decide(hint=[0.0, 0.0]).round(3)
-    (array([-0.986,  0.   ]), array([-0.5,  0. ]))
+    (array([-0.985,  0.   ]), array([-0.5,  0. ]))
     """
 
     def __init__(self, mirror: MirrorMap, n: int, *, scale: float = 1.0, strong_convexity: float | None = None) -> None:

@@ -11,7 +11,8 @@ import numpy as np
 from optlib._core import Certificate, Result, Status, Step, Steps, prepare_init, run
 from optlib._core import validation as check
 from optlib.backend import Array, asarray_like, device_of, to_numpy
-from optlib.online.comparators import Best, Path, Switches, Switching, as_points
+from optlib.online._accounts import Best, Path, Switches, as_points
+from optlib.online.comparators import Switching
 from optlib.online.feedback import Feedback
 from optlib.online.learner import Learner, rounds_within
 
@@ -80,8 +81,8 @@ def play(
         Linear losses as an array of shape (rounds, n), or (rounds, learners, n) for independent learners; or an
         iterable of rounds, each an array of shape (n,) or (learners, n), or a `Feedback`; or a function
         ``f(t, x) -> (value, gradient)``; or an object with ``block(start, stop)``, which returns linear losses as an
-        array, or with ``reveal(t, x)``, which returns a `Feedback`, and perhaps ``best(rounds)``, which returns the best
-        fixed decision and its loss.
+        array, or with ``reveal(t, x)``, which returns a `Feedback`, and perhaps ``best(rounds)``, which returns the
+        best fixed decision and its loss.
     rounds : int, optional
         Rounds to play; by default all that an array or iterable has.
     comparator : array or Switching, optional
@@ -213,7 +214,7 @@ def _many(values: Array) -> np.ndarray:
 
 
 def _first(point: Array) -> Array:
-    return point[0, ...] if point.ndim == 2 else point
+    return point[0, ...] if getattr(point, "ndim", 0) == 2 else point
 
 
 def _rounds(game: Game, *, learner: Learner, source: Any, account: Any, regret: Any, xp: Any) -> Steps:
@@ -300,7 +301,7 @@ class _Oracle:
                 points = _indicator(game.learner.arm, block[0, ...], xp)
             value = linear = xp.sum(block[0, ...] * points, axis=-1)
             reference = account.add(reference, block, game.rounds, xp, linear=feedback.value is None)
-        else:
+        elif self.best is None:
             self.known = False
         if feedback.value is not None:
             value = value * 0.0 + xp.reshape(asarray_like(to_numpy(feedback.value), game.loss), (-1,))
@@ -311,6 +312,7 @@ class _Stream(_Oracle):
     """Rounds of an iterable."""
 
     length = math.inf
+    value = None
 
     def __init__(self, items: Iterator[Any], like: Array, learners: int | None, mark: Any) -> None:
         super().__init__(self._next, like, learners, None, mark)
@@ -331,9 +333,8 @@ def _source(environment: Any, learner: Learner, learners: int | None) -> Any:
     n = learner.n
     if hasattr(environment, "block"):
         first = environment.block(0, 1)
-        return _Linear(
-            environment.block, getattr(environment, "rounds", None), first, learners or _batch(first), repr(environment)
-        )
+        count = learners or (first.shape[1] if first.ndim == 3 else None)
+        return _Linear(environment.block, getattr(environment, "rounds", None), first, count, repr(environment))
     if hasattr(environment, "reveal"):
         like = getattr(environment, "like", np.empty(0))
         return _Oracle(environment.reveal, like, learners, getattr(environment, "best", None), repr(environment))
@@ -358,10 +359,6 @@ def _source(environment: Any, learner: Learner, learners: int | None) -> Any:
         return _Stream(*_peek(iter(environment), learners), "stream")
     expected = "an array of losses, an iterable, a function, or an object with `block` or `reveal`"
     raise check.error("environment", type(environment).__name__, expected, kind=TypeError)
-
-
-def _batch(block: Array) -> int | None:
-    return block.shape[1] if block.ndim == 3 else None
 
 
 def _peek(items: Iterator[Any], learners: int | None) -> tuple[Iterator[Any], Array, int | None]:

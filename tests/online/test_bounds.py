@@ -105,7 +105,8 @@ def quadratics(rng, rounds, adversarial):
     targets /= np.maximum(1.0, np.linalg.norm(targets, axis=1, keepdims=True))
 
     class Squares:
-        seen = []
+        def __init__(self):
+            self.seen = []
 
         def reveal(self, t, x):
             c = targets[t]
@@ -120,9 +121,7 @@ def quadratics(rng, rounds, adversarial):
             u = np.mean(self.seen[:rounds], axis=0) if rounds else np.zeros(N)
             return u, sum(0.5 * float(np.sum((u - c) ** 2)) for c in self.seen[:rounds])
 
-    made = Squares()
-    made.seen = []
-    return made
+    return Squares()
 
 
 CURVED = {

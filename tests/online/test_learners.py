@@ -74,9 +74,11 @@ def test_bad_feedback_leaves_the_learner_as_it_was(name):
     learner = ALL[name]()
     run(learner, LOSSES[:3])
     before = learner.state
-    for bad in (np.full(N, np.nan), np.full(N, 1e300), np.ones(N + 1), Feedback()):
+    values = np.nan, 1e300
+    wrong = values if learner.kind == "arm" else [np.full(N, value) for value in values]
+    for bad in (*wrong, np.ones(N + 1), Feedback()):
         with pytest.raises((ValueError, TypeError), match="round `4`"):
-            learner.update(Feedback(value=float(bad[0])) if learner.kind == "arm" and len(bad) == N else bad)
+            learner.update(bad)
         assert learner.state is before
 
 

@@ -139,7 +139,7 @@ def test_bad_feedback_mid_stream(block):
     losses = LOSSES.copy()
     losses[20, 3] = np.nan
     learner = online.Hedge(5)
-    with pytest.raises(ValueError, match="round `21`.*nan.*finite"):
+    with pytest.raises(ValueError, match=r"round `21`.*nan.*finite"):
         play(learner, losses if block else iter(losses))
     assert learner.rounds == 20
     assert_close(learner.decide(), play(online.Hedge(5), losses[:20]).x, rtol=0)
@@ -175,7 +175,7 @@ def test_long_streams_need_no_memory():
     source = Endless()
     result = play(online.Hedge(3), source, 1_000_000)
     assert source.largest <= online.play.__globals__["BLOCK"]
-    assert_close(result.cumulative_loss, 1e6 / 3, rtol=1e-3)
+    assert_close(result.cumulative_loss, 1e6 / 3, rtol=1e-2)
     assert abs(result.regret) <= result.regret_bound
 
 
