@@ -19,8 +19,8 @@ class Best:
     def start(self, zeros: Array, xp: Any) -> Array:
         return zeros
 
-    def add(self, reference: Array, block: Array, t: int, xp: Any, linear: bool = True) -> Array:
-        return reference + xp.sum(block, axis=0)
+    def add(self, reference: Array, block: Array, total: Array, t: int, xp: Any, linear: bool = True) -> Array:
+        return reference + total
 
     def point(self, reference: Array, rounds: int, xp: Any) -> Array:
         if self._best is not None:
@@ -45,11 +45,11 @@ class Path:
     def _at(self, t: int) -> Array:
         return self._points if self._points.ndim == 1 else self._points[t, ...]
 
-    def add(self, reference: Array, block: Array, t: int, xp: Any, linear: bool = True) -> Array:
+    def add(self, reference: Array, block: Array, total: Array, t: int, xp: Any, linear: bool = True) -> Array:
         if not linear and self._value is not None:
             return reference + self._value(t, self._at(t))
         if self._points.ndim == 1:
-            return reference + xp.sum(xp.sum(block, axis=0) * self._points, axis=-1)
+            return reference + xp.sum(total * self._points, axis=-1)
         for k in range(block.shape[0]):
             reference = reference + xp.sum(block[k, ...] * self._at(t + k), axis=-1)
         return reference
@@ -70,7 +70,7 @@ class Switches:
     def start(self, zeros: Array, xp: Any) -> Array:
         return xp.zeros((zeros.shape[0], self._switches + 1, zeros.shape[1]), dtype=zeros.dtype, device=zeros.device)
 
-    def add(self, reference: Array, block: Array, t: int, xp: Any, linear: bool = True) -> Array:
+    def add(self, reference: Array, block: Array, total: Array, t: int, xp: Any, linear: bool = True) -> Array:
         return switching_rounds(block, reference, xp=xp)
 
     def point(self, reference: Array, rounds: int, xp: Any) -> None:

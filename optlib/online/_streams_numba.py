@@ -19,9 +19,10 @@ _SUMS = {**_OPTIONS, "fastmath": {"reassoc", "contract", "nsz"}}
 # --- feedback within bounds ---
 
 
-def rounds_within(block, low, high):
-    """Variant of `optlib.online.learner.rounds_within`."""
-    return _rounds_within(np.ascontiguousarray(block).reshape(block.shape[0], -1), low, high)
+def tally(block, low, high):
+    """Variant of `optlib.online.learner.tally`."""
+    total = np.zeros(block.shape[1:], block.dtype)
+    return _tally(np.ascontiguousarray(block).reshape(block.shape[0], -1), low, high, total.reshape(-1)), total
 
 
 @njit(**_OPTIONS)
@@ -33,10 +34,17 @@ def _is_within(row, low, high):
 
 
 @njit(**_OPTIONS)
-def _rounds_within(block, low, high):
+def _add(row, total):
+    for j in range(row.size):
+        total[j] += row[j]
+
+
+@njit(**_OPTIONS)
+def _tally(block, low, high, total):
     for t in range(block.shape[0]):
         if not _is_within(block[t], low, high):
             return t
+        _add(block[t], total)
     return block.shape[0]
 
 
@@ -54,16 +62,15 @@ def _two_dots(g, x):
 
 # --- Hedge ---
 
+_FINITE = {**_OPTIONS, "fastmath": {"reassoc", "contract", "nsz", "nnan"}}  # losses were checked: no NaN
+
 
 def hedge_rounds(block, x, losses, spent, rounds, rate, anytime):
     """Variant of `optlib.online.hedge.hedge_rounds`."""
-    x, losses, spent = x.copy(), losses.copy(), spent.copy()
-    incurred = np.empty(block.shape[:2], block.dtype)
-    _hedge(np.ascontiguousarray(block), x, losses, spent, rounds, rate, anytime, incurred)
-    return x, losses, spent, incurred
+    return _hedge(np.ascontiguousarray(block), x, losses, spent, rounds, rate, anytime)
 
 
-@njit(**_SUMS)
+@njit(**_FINITE)
 def _hedge_row(row, x, losses, factor):
     """Add the losses, leave the exponents in ``x``; return the loss incurred and the range."""
     incurred = row.dtype.type(0.0)
@@ -79,8 +86,10 @@ def _hedge_row(row, x, losses, factor):
 
 
 @njit(**_OPTIONS)
-def _hedge(block, x, losses, spent, rounds, rate, anytime, incurred):
+def _hedge(block, x, losses, spent, rounds, rate, anytime):
     kind = x.dtype.type
+    x, losses, spent = x.copy(), losses.copy(), spent.copy()
+    incurred = np.empty(block.shape[:2], block.dtype)
     for t in range(block.shape[0]):
         eta = rate / math.sqrt(rounds + t + 1) if anytime else rate
         following = rate / math.sqrt(rounds + t + 2) if anytime else rate
@@ -88,6 +97,7 @@ def _hedge(block, x, losses, spent, rounds, rate, anytime, incurred):
             incurred[t, b], spread = _hedge_row(block[t, b], x[b], losses[b], kind(following))
             spent[b] += kind(eta / 8.0) * spread * spread
             softmax_row(x[b], kind(1.0))
+    return x, losses, spent, incurred
 
 
 # --- online gradient descent ---
@@ -109,10 +119,7 @@ def ogd_rounds(block, x, squares, spent, rounds, domain, rate, rule):
         low, high = (np.full(n, bound, x.dtype) for bound in (domain.lower, domain.upper))
     else:
         return ogd.ogd_rounds.generic(block, x, squares, spent, rounds, domain, rate, rule, xp=array_namespace(x))
-    x, squares, spent = x.copy(), squares.copy(), spent.copy()
-    incurred = np.empty(block.shape[:2], block.dtype)
-    _ogd(np.ascontiguousarray(block), x, squares, spent, rounds, shape, radius, low, high, rate, _RULES[rule], incurred)
-    return x, squares, spent, incurred
+    return _ogd(np.ascontiguousarray(block), x, squares, spent, rounds, shape, radius, low, high, rate, _RULES[rule])
 
 
 @njit(**_SUMS)
@@ -137,8 +144,10 @@ def _shorten_row(x, radius):
 
 
 @njit(**_OPTIONS)
-def _ogd(block, x, squares, spent, rounds, shape, radius, low, high, rate, rule, incurred):
+def _ogd(block, x, squares, spent, rounds, shape, radius, low, high, rate, rule):
     kind = x.dtype.type
+    x, squares, spent = x.copy(), squares.copy(), spent.copy()
+    incurred = np.empty(block.shape[:2], block.dtype)
     point = np.empty(x.shape[1], x.dtype)
     for t in range(block.shape[0]):
         for b in range(block.shape[1]):
@@ -158,6 +167,7 @@ def _ogd(block, x, squares, spent, rounds, shape, radius, low, high, rate, rule,
                 _simplex_row(point, radius, x[b])
             else:
                 _clip_row(x[b], low, high)
+    return x, squares, spent, incurred
 
 
 # --- AdaGrad ---
@@ -165,10 +175,7 @@ def _ogd(block, x, squares, spent, rounds, shape, radius, low, high, rate, rule,
 
 def adagrad_rounds(block, x, squares, lower, upper):
     """Variant of `optlib.online.adagrad.adagrad_rounds`."""
-    x, squares = x.copy(), squares.copy()
-    incurred = np.empty(block.shape[:2], block.dtype)
-    _adagrad(np.ascontiguousarray(block), x, squares, lower, upper, incurred)
-    return x, squares, incurred
+    return _adagrad(np.ascontiguousarray(block), x, squares, lower, upper)
 
 
 @njit(**_SUMS)
@@ -186,11 +193,14 @@ def _adagrad_row(g, x, squares, rate, lower, upper):
 
 
 @njit(**_OPTIONS)
-def _adagrad(block, x, squares, lower, upper, incurred):
+def _adagrad(block, x, squares, lower, upper):
+    x, squares = x.copy(), squares.copy()
+    incurred = np.empty(block.shape[:2], block.dtype)
     rate = (upper - lower) / x.dtype.type(math.sqrt(2.0))
     for t in range(block.shape[0]):
         for b in range(block.shape[1]):
             incurred[t, b] = _adagrad_row(block[t, b], x[b], squares[b], rate, lower, upper)
+    return x, squares, incurred
 
 
 # --- bandits ---
@@ -207,10 +217,7 @@ def draw(x, key, position):
 
 def bandit_rounds(block, x, arm, losses, rounds, key, method):
     """Variant of `optlib.online.bandits.bandit_rounds`."""
-    x, arm, losses = x.copy(), arm.copy(), losses.copy()
-    incurred = np.empty(block.shape[:2], block.dtype)
-    _bandit(np.ascontiguousarray(block), x, arm, losses, rounds, *split_key(key), _METHODS[method], incurred)
-    return x, arm, losses, incurred
+    return _bandit(np.ascontiguousarray(block), x, arm, losses, rounds, *split_key(key), _METHODS[method])
 
 
 @njit(**_OPTIONS)
@@ -253,8 +260,10 @@ def _scaled(losses, factor, x):
 
 
 @njit(**_OPTIONS)
-def _bandit(block, x, arm, losses, rounds, k0, k1, method, incurred):
+def _bandit(block, x, arm, losses, rounds, k0, k1, method):
     kind = x.dtype.type
+    x, arm, losses = x.copy(), arm.copy(), losses.copy()
+    incurred = np.empty(block.shape[:2], block.dtype)
     learners, n = x.shape
     one, half, zero = kind(1.0), kind(0.5), kind(0.0)
     for t in range(block.shape[0]):
@@ -279,3 +288,4 @@ def _bandit(block, x, arm, losses, rounds, k0, k1, method, incurred):
                 tsallis_row(x[b], one)
             word = _word(k0, k1, np.uint64(k) * np.uint64(learners) + np.uint64(b))
             arm[b] = _draw_row(x[b], word, np.sum(x[b]))
+    return x, arm, losses, incurred

@@ -13,7 +13,7 @@ from optlib.geometry import Simplex
 from optlib.geometry.mirror.entropy import softmax
 from optlib.geometry.mirror.roots import tsallis_simplex
 from optlib.online.feedback import Feedback
-from optlib.online.learner import Learner
+from optlib.online.learner import Learner, tally
 
 
 class BanditState(NamedTuple):
@@ -128,13 +128,20 @@ class _Bandit(Learner):
         return BanditState(x, draw(x, key, 0, xp=xp), zeros, 0, key)
 
     def _advance(self, state: BanditState, block: Array, xp: Any) -> tuple[BanditState, Array]:
+        unit = self.low == 0.0 and self.high == 1.0
         width = self.high - self.low
-        if self.low != 0.0 or width != 1.0:
-            block = (block - self.low) / width
         x, arm, losses, incurred = bandit_rounds(
-            block, state.x, state.arm, state.losses, state.rounds, state.key, self._method, xp=xp
+            block if unit else (block - self.low) / width,
+            state.x,
+            state.arm,
+            state.losses,
+            state.rounds,
+            state.key,
+            self._method,
+            xp=xp,
         )
-        return BanditState(x, arm, losses, state.rounds + block.shape[0], state.key), self.low + width * incurred
+        after = BanditState(x, arm, losses, state.rounds + block.shape[0], state.key)
+        return after, incurred if unit else self.low + width * incurred
 
     def _decision(self, state: BanditState) -> Array:
         return state.arm
@@ -155,7 +162,14 @@ class _Bandit(Learner):
                 raise self._error("no value", "the loss of the arm", kind=TypeError)
             block = self._convert(value, self._shape[:-1])
             return block[None, :, None] if self._batch else block[None, None, None]
+        if self._is_numpy:
+            return np.asarray([[[value]]])
         return self._xp.full((1, 1, 1), value, dtype=self._wide, device=device_of(self._like))
+
+    def _accepts(self, block: Array) -> bool:
+        if self._is_numpy and not self._batch:
+            return self.low <= block.item() <= self.high
+        return tally(block, self.low, self.high, xp=self._xp)[0] == 1
 
 
 class EXP3(_Bandit):

@@ -9,9 +9,9 @@ from optlib.backend import Array, array_namespace, asarray_like, default_float, 
 from optlib.online.feedback import Feedback
 
 
-@kernel(numba="optlib.online._streams_numba:rounds_within", match="exact")
-def rounds_within(block: Array, low: float, high: float, *, xp: Any) -> int:
-    """Count the rounds before the first one with an entry outside ``[low, high]``, or NaN.
+@kernel(numba="optlib.online._streams_numba:tally", match="sum")
+def tally(block: Array, low: float, high: float, *, xp: Any) -> tuple[int, Array]:
+    """Count the rounds before the first one with an entry outside ``[low, high]``, or NaN, and sum them up.
 
     Parameters
     ----------
@@ -24,11 +24,14 @@ def rounds_within(block: Array, low: float, high: float, *, xp: Any) -> int:
 
     Returns
     -------
-    int
+    good : int
         The number of good rounds.
+    total : array, shape (learners, n)
+        Their sum.
     """
     good = xp.all((block >= low) & (block <= high), axis=(1, 2))
-    return block.shape[0] if bool(xp.all(good)) else int(np.argmin(to_numpy(good)))
+    count = block.shape[0] if bool(xp.all(good)) else int(np.argmin(to_numpy(good)))
+    return count, xp.sum(block[:count, ...], axis=0)
 
 
 class Learner:
@@ -116,7 +119,9 @@ class Learner:
         if self._state is None:
             self.start()
         x = self._decision(self._state)
-        return x if self._batch else x[0] if self._is_numpy else x[0, ...]
+        if not self._batch:
+            x = x[0] if self._is_numpy else x[0, ...]
+        return self._xp.astype(x, self._dtype) if self._cast else x.copy() if self._is_numpy else x
 
     def update(self, feedback: Any) -> None:
         """Tell what the environment revealed about the round.
@@ -135,8 +140,7 @@ class Learner:
         if self._state is None:
             self.start()
         block = self._read(feedback)
-        low, high = self._range()
-        if rounds_within(block, low, high, xp=self._xp) == 0:
+        if not self._accepts(block):
             raise self._refusal(block, 0)
         self._state = self._advance(self._state, block, self._xp)[0]
 
@@ -193,8 +197,16 @@ class Learner:
         return state, xp.stack(incurred)
 
     def _decision(self, state: Any) -> Array:
-        x = state.x
-        return self._xp.astype(x, self._dtype) if self._dtype != self._wide else x + 0.0
+        return state.x
+
+    def _accepts(self, block: Array) -> bool:
+        """Whether the entries of a block of one round are in range."""
+        if self._is_numpy:
+            flat = block.reshape(-1)
+            if flat.dot(flat) <= self._limit**2:
+                return True
+        low, high = self._range()
+        return tally(block, low, high, xp=self._xp)[0] == 1
 
     def _range(self) -> tuple[float, float]:
         """Entries that are accepted: their squares can be summed for ever."""
@@ -206,6 +218,7 @@ class Learner:
         self._wide = default_float(xp, device_of(like))
         self._dtype = like.dtype if like.dtype in (xp.float32, xp.float64) else self._wide
         self._like = xp.empty(0, dtype=self._dtype, device=device_of(like))
+        self._cast = self.kind != "arm" and self._dtype != self._wide
         self._limit = float(xp.finfo(self._wide).max) ** 0.4
         self._shape = (learners, self.n) if self._batch else (self.n,)
         self._is_numpy = is_numpy(xp)

@@ -14,9 +14,9 @@ from optlib.backend import Array, asarray_like, device_of, to_numpy
 from optlib.online._accounts import Best, Path, Switches, as_points
 from optlib.online.comparators import Switching
 from optlib.online.feedback import Feedback
-from optlib.online.learner import Learner, rounds_within
+from optlib.online.learner import Learner, tally
 
-BLOCK = 1 << 18  # numbers of feedback that are handled at once
+BLOCK = 1 << 16  # numbers of feedback that are handled at once: they stay in the cache
 
 
 class OnlineResult(Result):
@@ -253,20 +253,27 @@ class _Linear:
         self.block, self.length, self.like, self.learners, self.identity = block, length, like, learners, mark
 
     def advance(self, game: Game, learner: Learner, account: Any, budget: int, xp: Any) -> Game:
+        stop = game.rounds + budget
+        while game.rounds < stop:
+            game = self._advance(game, learner, account, stop, xp)
+        return game
+
+    def _advance(self, game: Game, learner: Learner, account: Any, stop: int, xp: Any) -> Game:
         size = max(1, BLOCK // max(1, learner._learners * learner.n))
-        block = self.block(game.rounds, game.rounds + min(budget, size))
-        block = xp.astype(block, learner._wide, copy=False)
+        block = self.block(game.rounds, min(stop, game.rounds + size))
+        if block.dtype != learner._wide:
+            block = xp.astype(block, learner._wide)
         if block.ndim == 2:
             block = block[:, None, :]
         if block.shape[1] != learner._learners:
             block = xp.broadcast_to(block, (block.shape[0], learner._learners, block.shape[2]))
         low, high = learner._range()
-        good = rounds_within(block, low, high, xp=xp)
+        good, total = tally(block, low, high, xp=xp)
         if good:
             played = block if good == block.shape[0] else block[:good, ...]
             state, incurred = learner._advance(game.learner, played, xp)
             loss = game.loss + xp.sum(incurred, axis=0)
-            reference = account.add(game.reference, played, game.rounds, xp)
+            reference = account.add(game.reference, played, total, game.rounds, xp)
             game = Game(state, loss, loss, reference, game.rounds + good)
             learner.state = state
         if good < block.shape[0]:
@@ -300,7 +307,7 @@ class _Oracle:
             if learner.kind == "arm":
                 points = _indicator(game.learner.arm, block[0, ...], xp)
             value = linear = xp.sum(block[0, ...] * points, axis=-1)
-            reference = account.add(reference, block, game.rounds, xp, linear=feedback.value is None)
+            reference = account.add(reference, block, block[0, ...], game.rounds, xp, linear=feedback.value is None)
         elif self.best is None:
             self.known = False
         if feedback.value is not None:

@@ -82,7 +82,7 @@ def switching(draw):
 
 
 CASES = {
-    "online.learner.rounds_within": within(),
+    "online.learner.tally": within(),
     "online.hedge.hedge_rounds": hedge(),
     "online.ogd.ogd_rounds": ogd(),
     "online.adagrad.adagrad_rounds": adagrad(),
