@@ -10,6 +10,7 @@ from optlib.online.adahedge import AdaHedge
 from optlib.online.bandits import EXP3, TsallisINF
 from optlib.online.coin_betting import CoinBetting
 from optlib.online.comparators import Switching, best_fixed, best_switching
+from optlib.online.environments import QuadraticLosses
 from optlib.online.feedback import Feedback
 from optlib.online.fixed_share import FixedShare
 from optlib.online.ftrl import FTRL, FTRLProximal
@@ -41,6 +42,7 @@ __all__ = [
     "OptimisticFTRL",
     "OptimisticOMD",
     "OptimisticONS",
+    "QuadraticLosses",
     "Switching",
     "TsallisINF",
     "best_fixed",

@@ -9,7 +9,7 @@ from optlib.backend import array_namespace
 from optlib.backend._philox_numba import philox4x32_, split_key
 from optlib.geometry import Ball, Box, Simplex
 from optlib.geometry._mirror_numba import softmax_row, tsallis_row
-from optlib.geometry._projections_numba import _simplex_row
+from optlib.geometry._projections_numba import _largest, _simplex_row
 from optlib.online import ogd
 
 _OPTIONS = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": False}
@@ -62,27 +62,29 @@ def _two_dots(g, x):
 
 # --- Hedge ---
 
-_FINITE = {**_OPTIONS, "fastmath": {"reassoc", "contract", "nsz", "nnan"}}  # losses were checked: no NaN
-
 
 def hedge_rounds(block, x, losses, spent, rounds, rate, anytime):
     """Variant of `optlib.online.hedge.hedge_rounds`."""
     return _hedge(np.ascontiguousarray(block), x, losses, spent, rounds, rate, anytime)
 
 
-@njit(**_FINITE)
-def _hedge_row(row, x, losses, factor):
-    """Add the losses, leave the exponents in ``x``; return the loss incurred and the range."""
+@njit(**_SUMS)
+def _dot_and_negate(row, x):
+    """Return the loss incurred, and leave the negative losses in ``x``."""
     incurred = row.dtype.type(0.0)
-    low = high = row[0]
     for j in range(row.size):
         incurred += x[j] * row[j]
-        low = row[j] if row[j] < low else low
-        high = row[j] if row[j] > high else high
+        x[j] = -row[j]
+    return incurred
+
+
+@njit(**_SUMS)
+def _accumulate(row, x, losses, factor):
+    """Add the losses, and leave the exponents in ``x``."""
+    for j in range(row.size):
         total = losses[j] + row[j]
         losses[j] = total
         x[j] = -factor * total
-    return incurred, high - low
 
 
 @njit(**_OPTIONS)
@@ -94,7 +96,10 @@ def _hedge(block, x, losses, spent, rounds, rate, anytime):
         eta = rate / math.sqrt(rounds + t + 1) if anytime else rate
         following = rate / math.sqrt(rounds + t + 2) if anytime else rate
         for b in range(block.shape[1]):
-            incurred[t, b], spread = _hedge_row(block[t, b], x[b], losses[b], kind(following))
+            row = block[t, b]
+            incurred[t, b] = _dot_and_negate(row, x[b])
+            spread = kind(_largest(row) + _largest(x[b]))
+            _accumulate(row, x[b], losses[b], kind(following))
             spent[b] += kind(eta / 8.0) * spread * spread
             softmax_row(x[b], kind(1.0))
     return x, losses, spent, incurred

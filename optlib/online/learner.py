@@ -202,8 +202,8 @@ class Learner:
     def _accepts(self, block: Array) -> bool:
         """Whether the entries of a block of one round are in range."""
         if self._is_numpy:
-            flat = block.reshape(-1)
-            if flat.dot(flat) <= self._limit**2:
+            flat = block.reshape(-1) * 1e-160  # squares of all numbers fit
+            if flat.dot(flat) <= (self._limit * 1e-160) ** 2:
                 return True
         low, high = self._range()
         return tally(block, low, high, xp=self._xp)[0] == 1

@@ -285,15 +285,28 @@ class _Oracle:
     """Rounds revealed one by one: a function of the round and the decision."""
 
     known = True
-    length: Any = None
 
-    def __init__(self, reveal: Callable[[int, Array], Any], like: Array, learners: int | None, best: Any, mark: Any):
-        self.reveal, self.like, self.learners, self.best, self.identity = reveal, like, learners, best, mark
+    def __init__(
+        self,
+        reveal: Callable[[int, Array], Any],
+        like: Array,
+        learners: int | None,
+        best: Any,
+        mark: Any,
+        length: Any = None,
+    ) -> None:
+        self.reveal, self.like, self.learners, self.best = reveal, like, learners, best
+        self.identity, self.length = mark, length
+
+    def advance(self, game: Game, learner: Learner, account: Any, budget: int, xp: Any) -> Game:
+        for _ in range(budget):
+            game = self._advance(game, learner, account, xp)
+        return game
 
     def value(self, t: int, x: Array) -> Any:
         return self.reveal(t, x).value
 
-    def advance(self, game: Game, learner: Learner, account: Any, budget: int, xp: Any) -> Game:
+    def _advance(self, game: Game, learner: Learner, account: Any, xp: Any) -> Game:
         x = learner.decide()
         feedback = self.reveal(game.rounds, x)
         learner.update(feedback)
@@ -318,11 +331,10 @@ class _Oracle:
 class _Stream(_Oracle):
     """Rounds of an iterable."""
 
-    length = math.inf
     value = None
 
     def __init__(self, items: Iterator[Any], like: Array, learners: int | None, mark: Any) -> None:
-        super().__init__(self._next, like, learners, None, mark)
+        super().__init__(self._next, like, learners, None, mark, math.inf)
         self._items = items
 
     def _next(self, t: int, x: Array) -> Feedback:
@@ -344,7 +356,8 @@ def _source(environment: Any, learner: Learner, learners: int | None) -> Any:
         return _Linear(environment.block, getattr(environment, "rounds", None), first, count, repr(environment))
     if hasattr(environment, "reveal"):
         like = getattr(environment, "like", np.empty(0))
-        return _Oracle(environment.reveal, like, learners, getattr(environment, "best", None), repr(environment))
+        best, length = getattr(environment, "best", None), getattr(environment, "rounds", None)
+        return _Oracle(environment.reveal, like, learners, best, repr(environment), length)
     if isinstance(environment, (list, tuple)) or compat.is_array_api_obj(environment):
         xp = check.common(environment=environment)[0]
         losses = check.array("environment", environment, xp=xp, finite=False)
