@@ -1,6 +1,6 @@
 """Numerical optimization with a proof of quality, on any array library.
 
-Families of solvers (transport now; sensing, online and bilevel to come) are written once against the Python
+Families of solvers (transport and online now; sensing and bilevel to come) are written once against the Python
 array API standard: pass NumPy arrays and the loops run in Numba, pass CuPy arrays and they run on the GPU.
 Every answer is an `optlib.Result` that carries a certificate.
 """

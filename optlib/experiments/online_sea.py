@@ -150,5 +150,6 @@ def _plot(rows: list[Row], title: str) -> Any:
         t = 100 * np.arange(1, len(row["curve"]) + 1)
         label = f"noise {row['noise']:g}, variation {row['variation']:g}"
         axes.plot(t, np.maximum(row["curve"], 1e-3), label=label)
-    axes.legend()
+    if rows:
+        axes.legend()
     return figure

@@ -299,8 +299,13 @@ class _Oracle:
         self.identity, self.length = mark, length
 
     def advance(self, game: Game, learner: Learner, account: Any, budget: int, xp: Any) -> Game:
-        for _ in range(budget):
-            game = self._advance(game, learner, account, xp)
+        for played in range(budget):
+            try:
+                game = self._advance(game, learner, account, xp)
+            except StopIteration:
+                if played == 0:
+                    raise
+                break  # what was played counts; the next call ends the game
         return game
 
     def value(self, t: int, x: Array) -> Any:
