@@ -7,6 +7,7 @@ environments, and accounts for the regret.
 
 from optlib.online.adagrad import AdaGrad, AdaGradFull
 from optlib.online.adahedge import AdaHedge
+from optlib.online.ader import Ader
 from optlib.online.bandits import EXP3, TsallisINF
 from optlib.online.coin_betting import CoinBetting
 from optlib.online.comparators import Switching, best_fixed, best_switching
@@ -31,6 +32,7 @@ __all__ = [
     "AdaGrad",
     "AdaGradFull",
     "AdaHedge",
+    "Ader",
     "CoinBetting",
     "DualStabilizedOMD",
     "FTRLProximal",

@@ -37,19 +37,19 @@ class Path:
     """Account of the loss of a fixed decision (n,), or of one for each round (rounds, n)."""
 
     def __init__(self, points: Array, value: Any) -> None:
-        self._points, self._value = points, value
+        self.points, self._value = points, value
 
     def start(self, zeros: Array, xp: Any) -> Array:
         return zeros[:, 0]
 
     def _at(self, t: int) -> Array:
-        return self._points if self._points.ndim == 1 else self._points[t, ...]
+        return self.points if self.points.ndim == 1 else self.points[t, ...]
 
     def add(self, reference: Array, block: Array, total: Array, t: int, xp: Any, linear: bool = True) -> Array:
         if not linear and self._value is not None:
             return reference + self._value(t, self._at(t))
-        if self._points.ndim == 1:
-            return reference + xp.sum(total * self._points, axis=-1)
+        if self.points.ndim == 1:
+            return reference + xp.sum(total * self.points, axis=-1)
         for k in range(block.shape[0]):
             reference = reference + xp.sum(block[k, ...] * self._at(t + k), axis=-1)
         return reference

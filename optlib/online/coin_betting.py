@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from optlib._core import validation as check
-from optlib.backend import Array, linalg
-from optlib.online.learner import Learner
+from optlib.backend import Array
+from optlib.online.learner import ScaledLearner
 
 
 class CoinBettingState(NamedTuple):
@@ -19,7 +19,7 @@ class CoinBettingState(NamedTuple):
     rounds: int
 
 
-class CoinBetting(Learner):
+class CoinBetting(ScaledLearner):
     r"""Krichevsky-Trofimov betting on the gradients: as good as the best constant step size, on the whole space.
 
     Parameters
@@ -72,23 +72,9 @@ class CoinBetting(Learner):
         x = theta / (t + 1) * xp.exp(xp.minimum(log_wealth, xp.full_like(log_wealth, top)))[:, None]
         return CoinBettingState(x, theta, log_wealth, t)
 
-    def _advance(self, state: CoinBettingState, block: Array, xp: Any) -> tuple[CoinBettingState, Array]:
-        require_scale(self, block, xp)
-        return super()._advance(state, block, xp)
-
     def _bound(self, state: CoinBettingState, comparator: np.ndarray | None) -> Any:
         if comparator is None:
             raise check.error("comparator", "nothing", "a decision, as the set is not bounded", "pass one")
         t, size = state.rounds, float(np.linalg.norm(comparator))
         log = math.log1p(24.0 * (t * size / self.wealth) ** 2)
         return self.scale * (size * math.sqrt(t * log) + self.wealth)
-
-
-def require_scale(learner: Any, block: Array, xp: Any) -> None:
-    """Refuse gradients longer than the scale that was promised; the bound would fail silently."""
-    size = linalg.norm(block, axis=-1, xp=xp)
-    largest = float(xp.max(size)) if 0 not in size.shape else 0.0
-    if largest > learner.scale * (1.0 + 1e-6):
-        raise learner._error(
-            f"a gradient of norm {largest:g}", f"norms up to scale = {learner.scale:g}", "give a larger `scale`"
-        )

@@ -5,7 +5,17 @@ from typing import Any
 import numpy as np
 
 from optlib._core import validation as check
-from optlib.backend import Array, array_namespace, asarray_like, default_float, device_of, is_numpy, kernel, to_numpy
+from optlib.backend import (
+    Array,
+    array_namespace,
+    asarray_like,
+    default_float,
+    device_of,
+    is_numpy,
+    kernel,
+    linalg,
+    to_numpy,
+)
 from optlib.online.feedback import Feedback
 
 
@@ -149,8 +159,9 @@ class Learner:
 
         Parameters
         ----------
-        comparator : array, shape (n,), optional
-            The decision to compare with; by default the bound holds for all of them.
+        comparator : array, shape (n,) or (rounds, n), optional
+            The decision to compare with, or one for each round; by default the bound holds for all fixed decisions.
+            It is inf for a path where the learner proves nothing.
         switches : int, optional
             Compare with sequences of decisions with so many switches; inf where the learner proves nothing.
 
@@ -168,7 +179,12 @@ class Learner:
             self.start()
         if comparator is not None:
             comparator = np.asarray(to_numpy(comparator), np.float64)
-        value = self._bound(self._state, comparator) if not switches else self._switching_bound(self._state, switches)
+        if switches:
+            value = self._switching_bound(self._state, switches)
+        elif comparator is not None and comparator.ndim == 2:
+            value = self._path_bound(self._state, comparator[: self.rounds])
+        else:
+            value = self._bound(self._state, comparator)
         bound = np.broadcast_to(np.asarray(value, np.float64), (self._learners,))
         return np.array(bound) if self._batch else float(bound[0])
 
@@ -182,6 +198,9 @@ class Learner:
 
     def _bound(self, state: Any, comparator: np.ndarray | None) -> Any:
         raise NotImplementedError
+
+    def _path_bound(self, state: Any, path: np.ndarray) -> Any:
+        return np.inf
 
     def _switching_bound(self, state: Any, switches: int) -> Any:
         return np.inf
@@ -205,8 +224,12 @@ class Learner:
             flat = block.reshape(-1) * 1e-160  # squares of all numbers fit
             if flat.dot(flat) <= (self._limit * 1e-160) ** 2:
                 return True
+        return self._tally(block)[0] == 1
+
+    def _tally(self, block: Array) -> tuple[int, Array]:
+        """Count the rounds before the first one that must be refused, and sum them up."""
         low, high = self._range()
-        return tally(block, low, high, xp=self._xp)[0] == 1
+        return tally(block, low, high, xp=self._xp)
 
     def _range(self) -> tuple[float, float]:
         """Entries that are accepted: their squares can be summed for ever."""
@@ -253,6 +276,37 @@ class Learner:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(n={self.n}) after {self.rounds} rounds"
+
+
+class ScaledLearner(Learner):
+    """A learner whose bound needs gradients of Euclidean norms up to ``scale``: longer ones are refused."""
+
+    scale: float
+
+    def _lengths(self, block: Array) -> np.ndarray:
+        """Return the longest gradient of each round, on the host, in units of the scale."""
+        size = linalg.norm(block, axis=-1, xp=self._xp)
+        return to_numpy(self._xp.max(size, axis=-1)) / self.scale
+
+    def _tally(self, block: Array) -> tuple[int, Array]:
+        count, total = super()._tally(block)
+        long = self._lengths(block[:count, ...]) > 1.0 + 1e-6
+        if not np.any(long):
+            return count, total
+        count = int(np.argmax(long))
+        return count, self._xp.sum(block[:count, ...], axis=0)
+
+    def _accepts(self, block: Array) -> bool:
+        return self._tally(block)[0] == 1
+
+    def _refusal(self, block: Array, index: int) -> Exception:
+        low, high = self._range()
+        if tally(block[index : index + 1, ...], low, high, xp=self._xp)[0] == 0:
+            return super()._refusal(block, index)
+        size = float(self._lengths(block[index : index + 1, ...])[0]) * self.scale
+        return self._error(
+            f"a gradient of norm {size:g}", f"norms up to scale = {self.scale:g}", "give a larger `scale`"
+        )
 
 
 def moved(geometry: Any, like: Array) -> Any:

@@ -7,9 +7,8 @@ import numpy as np
 from optlib._core import validation as check
 from optlib.backend import Array, linalg
 from optlib.geometry import Domain
-from optlib.online.coin_betting import require_scale
 from optlib.online.domains import metric_domain, metric_step
-from optlib.online.learner import Learner, column
+from optlib.online.learner import ScaledLearner, column
 
 
 class ONSState(NamedTuple):
@@ -21,7 +20,7 @@ class ONSState(NamedTuple):
     rounds: int
 
 
-class _Newton(Learner):
+class _Newton(ScaledLearner):
     def __init__(self, domain: Domain, *, scale: float, exp_concavity: float) -> None:
         self.domain = metric_domain(domain)
         super().__init__(domain.shape[0])
@@ -36,10 +35,6 @@ class _Newton(Learner):
     def _identities(self, zeros: Array, factor: float, xp: Any) -> Array:
         eye = xp.eye(self.n, dtype=zeros.dtype, device=zeros.device)
         return zeros[:, :, None] + factor * eye
-
-    def _advance(self, state: Any, block: Array, xp: Any) -> tuple[Any, Array]:
-        require_scale(self, block, xp)
-        return super()._advance(state, block, xp)
 
 
 class ONS(_Newton):

@@ -14,7 +14,7 @@ from optlib.backend import Array, asarray_like, device_of, to_numpy
 from optlib.online._accounts import Best, Path, Switches, as_points
 from optlib.online.comparators import Switching
 from optlib.online.feedback import Feedback
-from optlib.online.learner import Learner, tally
+from optlib.online.learner import Learner
 
 BLOCK = 1 << 16  # numbers of feedback that are handled at once: they stay in the cache
 
@@ -153,6 +153,7 @@ def play(
     learner.start(like=source.like, learners=source.learners)
     xp, zeros = learner._xp, learner._xp.zeros_like(learner.state.x)
     account, switches = _account(comparator, learner, source)
+    points = None if comparator is None or switches is not None else account.points
     if state is None:
         state = Game(learner.state, zeros[:, 0], zeros[:, 0], account.start(zeros, xp), 0)
     learner.state = state.learner
@@ -167,8 +168,7 @@ def play(
     def finish(last: Step) -> dict[str, Any]:
         game = last.state
         point = comparator if comparator is not None else account.point(game.reference, game.rounds, xp)
-        fixed = None if comparator is None or switches is not None or np.ndim(point) != 1 else point
-        bound = learner.regret_bound(fixed, switches=switches)
+        bound = learner.regret_bound(None if switches is not None else points, switches=switches)
         note = "" if learner.proof else "in expectation"
         value, scale = float(np.max(bound)), float(max(game.rounds, 1))
         shape = _one if not learner._batch else _many
@@ -267,8 +267,7 @@ class _Linear:
             block = block[:, None, :]
         if block.shape[1] != learner._learners:
             block = xp.broadcast_to(block, (block.shape[0], learner._learners, block.shape[2]))
-        low, high = learner._range()
-        good, total = tally(block, low, high, xp=xp)
+        good, total = learner._tally(block)
         if good:
             played = block if good == block.shape[0] else block[:good, ...]
             state, incurred = learner._advance(game.learner, played, xp)

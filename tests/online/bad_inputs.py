@@ -33,6 +33,10 @@ def learner(cls, *args, **options):
     return partial(cls, *args, **options)
 
 
+def newton(n):
+    return online.ONS(geo.Ball(n), scale=1.8, exp_concavity=0.1)
+
+
 FREE = geo.Box(-np.inf, np.inf, 3)
 CASES = [
     # feedback
@@ -50,7 +54,14 @@ CASES = [
     ("nan-value", told(np.nan, online.TsallisINF), ValueError, "round `3`.*nan"),
     ("other-arm", told(Feedback(value=0.5, arm=7), online.EXP3), ValueError, "round `3`.*arm 7"),
     ("long-coin", told([2.0, 0.0, 0.0], online.CoinBetting, rounds=0), ValueError, "round `1`.*norm 2.*scale"),
+    ("long-newton", told([2.0, 0.0, 0.0], newton), ValueError, "round `3`.*norm 2.*scale"),
     # play
+    (
+        "long-in-a-block",
+        lambda: play(online.CoinBetting(3), 0.3 * spoiled(9.0), comparator=np.zeros(3)),
+        ValueError,
+        "round `3`.*norm 2.7.*scale",
+    ),
     ("nan-losses", lambda: play(online.Hedge(3), spoiled(np.nan)), ValueError, "round `3`.*nan.*finite"),
     ("huge-losses", lambda: play(online.Hedge(3), spoiled(1e200)), ValueError, "round `3`.*scale"),
     ("wrong-width", lambda: play(online.Hedge(4), L), ValueError, "`environment`.*\\(5, 3\\).*rounds, 4"),

@@ -20,6 +20,7 @@ LINEAR = {
     "OGD-simplex": lambda: online.OGD(geo.Simplex(N)),
     "OGD-l1": lambda: online.OGD(geo.L1Ball(N)),
     "OGD-rate": lambda: online.OGD(geo.Ball(N), rate=0.2),
+    "Ader": lambda: online.Ader(geo.Ball(N), rounds=60, scale=1e6),
     "AdaGrad": lambda: online.AdaGrad(geo.Box(-1.0, [1.0, 2.0, 3.0, 0.0])),
     "AdaGradFull-ball": lambda: online.AdaGradFull(geo.Ball(N)),
     "AdaGradFull-box": lambda: online.AdaGradFull(geo.Box(-1.0, 1.0, N)),

@@ -96,6 +96,21 @@ def test_fixed_share_tracks(case, switches):
     assert result.regret <= result.regret_bound * (1 + 1e-9) + 1e-12 * (1 + abs(result.cumulative_loss))
 
 
+@given(case=sequences(), speed=st.sampled_from([0.0, 0.01, 0.3]))
+def test_ader_follows_paths(case, speed):
+    kind, seed, rounds = case
+    rng = np.random.default_rng(seed)
+    losses = losses_of("drift" if kind == "adversarial" else kind, rng, rounds)
+    losses = losses / max(1.0, np.linalg.norm(losses, axis=1).max())
+    domain = geo.Ball(N)
+    greedy = domain.linear_minimizer(losses)
+    path = domain.project(np.cumsum(speed * rng.standard_normal((rounds, N)), axis=0))
+    for u in (greedy, path):
+        result = play(online.Ader(domain, rounds=rounds, scale=1.0), losses, comparator=u)
+        assert result.regret <= result.regret_bound < np.inf
+    assert play(online.Hedge(N), losses, comparator=path).regret_bound == np.inf
+
+
 # --- curved losses ---
 
 
