@@ -133,6 +133,7 @@ def random_entries(
     Returns
     -------
     EntrySampling
+        Places sorted by row.
 
     Examples
     --------

@@ -1,0 +1,150 @@
+"""The front door of sensing: one call that recovers the matrix."""
+
+from collections.abc import Callable
+from typing import Any
+
+from optlib._core import prepare_init, run
+from optlib._core import validation as check
+from optlib.sensing._lowrank import zero_point
+from optlib.sensing._portfolio import Portfolio, PortfolioState
+from optlib.sensing._problem import Problem, check_rank, conclude, prepare
+from optlib.sensing.levenberg_marquardt import levenberg_marquardt
+from optlib.sensing.result import SensingResult
+from optlib.sensing.riemannian import riemannian
+from optlib.sensing.spectral import as_point
+
+METHODS: dict[str, Callable[..., SensingResult]] = {
+    "levenberg_marquardt": levenberg_marquardt,
+    "riemannian": riemannian,
+}
+
+
+def recover(
+    A: Any,
+    y: Any,
+    *,
+    rank: int | None = None,
+    psd: bool = False,
+    loss: str = "l2",
+    noise: float = 0.0,
+    method: str | Callable[..., SensingResult] = "auto",
+    **options: Any,
+) -> SensingResult:
+    r"""Recover a low-rank matrix from linear measurements ``y = A(X)``.
+
+    Parameters
+    ----------
+    A : SensingOperator or array, shape (m, n1, n2)
+        What measures: `GaussianSensing`, `RegeneratedSensing`, `RankOneSensing`, `EntrySampling` (completion),
+        `SubsampledTransform`, `LinearSensing`, or the stacked measuring matrices.
+    y : array, shape (m,)
+        The measurements.
+    rank : int, optional
+        Rank of the matrix; None: it is found.
+    psd : bool
+        Whether the matrix is positive semidefinite.
+    loss : {"l2"}
+        Squared errors.
+    noise : float
+        Norm of the noise in ``y``, if known: a residual of that size ends the run.
+    method : {"auto", "levenberg_marquardt", "riemannian"} or solver function
+        ``"auto"`` is the portfolio described in the notes. The message of the result says what it did.
+    **options : object
+        Passed on to the method; ``"auto"`` takes ``init`` (factors or a result), ``tol``, ``maxiter``, ``callback``,
+        ``record``, ``max_time`` and ``disp``.
+
+    Returns
+    -------
+    SensingResult
+        With ``factors``, the lazy ``matrix``, ``rank`` and the ``certificate``. Arrays are of the library, dtype and
+        device of the input.
+
+    Raises
+    ------
+    TypeError
+        For mixed libraries or devices, and entries that are not real numbers.
+    ValueError
+        For wrong shapes, measurements that are not finite, and ranks above the dimensions.
+
+    Notes
+    -----
+    The portfolio runs `levenberg_marquardt` from the spectral start; if that does not reach the tolerance, by growing
+    the rank one singular pair at a time; then `riemannian` from the spectral start with a final polish; then through
+    larger ranks and back. It ends with the first stage that reaches the tolerance, or when two stages ended in the same
+    minimum: the measurements are then noisy, and the certificate is that of a stationary point.
+
+    Without a rank, the second stage comes first and adds pairs until the residual is at the tolerance or the noise, or
+    else to the least corrected Akaike criterion.
+
+    References
+    ----------
+    C. M. Hurvich, C.-L. Tsai, Regression and time series model selection in small samples, Biometrika 1989.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from optlib.sensing import GaussianSensing, recover
+    >>> rng = np.random.default_rng(0)
+    >>> M = rng.normal(size=(30, 2)) @ rng.normal(size=(2, 20))
+    >>> A = GaussianSensing((30, 20), 200, rng=rng)
+    >>> res = recover(A, A.forward(M))
+    >>> res.success, res.rank
+    (True, 2)
+    >>> bool(np.allclose(res.matrix.toarray(), M))
+    True
+    """
+    check.option("loss", loss, ("l2",))
+    if method == "auto":
+        return _auto(prepare(A, y, psd=psd, noise=noise, tol=options.pop("tol", "auto")), rank, **options)
+    if not callable(method):
+        method = METHODS[check.option("method", method, tuple(METHODS))]
+    if rank is None:
+        raise check.error("rank", None, "an integer for a method by name", 'method="auto" finds the rank')
+    result = method(A, y, rank=rank, psd=psd, noise=noise, **options)
+    result.message = f"{result.method} as asked: {result.message}"
+    return result
+
+
+def _auto(
+    problem: Problem,
+    rank: int | None,
+    *,
+    init: Any = None,
+    maxiter: int = 2000,
+    callback: Callable[..., Any] | None = None,
+    record: bool | str = True,
+    max_time: float | None = None,
+    disp: int = 0,
+) -> SensingResult:
+    xp = problem.xp
+    if rank is not None:
+        rank = check_rank(rank, problem.A)
+    start, old = prepare_init(init, PortfolioState)
+    point = old.point if old is not None else None
+    if start is not None:
+        point = as_point(problem, start, rank)
+    portfolio = Portfolio(problem, rank, point)
+    if point is not None and rank is None:
+        portfolio.rank = point.rank
+    state = PortfolioState(*zero_point(problem.A), -1.0 * problem.y, 0, 0, "start")
+
+    def finish(step: Any) -> dict[str, Any]:
+        return conclude(problem, step.state.point, agreed=portfolio.agreed)
+
+    result = run(
+        portfolio.steps,
+        state=state,
+        like=problem.y,
+        xp=xp,
+        method="recover",
+        finish=finish,
+        tol=problem.target,
+        maxiter=maxiter,
+        callback=callback,
+        record=record,
+        max_time=max_time,
+        disp=disp,
+        result_class=SensingResult,
+    )
+    result.message = f"Levenberg-Marquardt, {result.state.stage}: {result.message}"
+    return result
