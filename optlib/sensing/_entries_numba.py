@@ -53,7 +53,7 @@ def _gram_chunk(G, to, source, l0, l1, out):
         i, j = to[l], source[l]
         for a in range(G.shape[1]):
             w = G[j, a]
-            for b in range(G.shape[1]):
+            for b in range(a + 1):
                 out[i, a, b] += w * G[j, b]
 
 
@@ -146,7 +146,6 @@ def completion_gradient(F, G, rows, cols, y):
 def row_grams(G, to, source, n):
     """Numba variant of `optlib.sensing.entries.row_grams`."""
     k = G.shape[1]
-    given = _given(G, to, source)
-    return _run(_gram_serial, _gram_parallel, to.size, to.size * k * k, n * k * k, (given, ()), [((n, k, k), G.dtype)])[
-        0
-    ]
+    given, outputs = _given(G, to, source), [((n, k, k), G.dtype)]
+    (lower,) = _run(_gram_serial, _gram_parallel, to.size, to.size * k * k, n * k * k, (given, ()), outputs)
+    return lower + np.tril(lower, -1).transpose(0, 2, 1)

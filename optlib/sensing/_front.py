@@ -8,6 +8,7 @@ from optlib._core import validation as check
 from optlib.sensing._lowrank import zero_point
 from optlib.sensing._portfolio import Portfolio, PortfolioState
 from optlib.sensing._problem import Problem, check_rank, conclude, prepare
+from optlib.sensing._robust import Robust
 from optlib.sensing.levenberg_marquardt import levenberg_marquardt
 from optlib.sensing.result import SensingResult
 from optlib.sensing.riemannian import riemannian
@@ -43,8 +44,9 @@ def recover(
         Rank of the matrix; None: it is found.
     psd : bool
         Whether the matrix is positive semidefinite.
-    loss : {"l2"}
-        Squared errors.
+    loss : {"l2", "l1"}
+        Squared errors; or absolute errors, for measurements some of which (up to 40 % at four measurements a degree of
+        freedom) are grossly wrong. The latter needs the rank.
     noise : float
         Norm of the noise in ``y``, if known: a residual of that size ends the run.
     method : {"auto", "levenberg_marquardt", "riemannian"} or solver function
@@ -76,6 +78,11 @@ def recover(
     Without a rank, the second stage comes first and adds pairs until the residual is at the tolerance or the noise, or
     else to the least corrected Akaike criterion.
 
+    With ``loss="l1"``, steps on the measurements whose residual is at most a few medians, chosen anew every two steps,
+    from the spectral start of the smaller half of the measurements; if that fails, growing rank and reweighted least
+    squares first. The field ``outliers`` of the result tells which measurements were left out, and the certificate is
+    about the others.
+
     References
     ----------
     C. M. Hurvich, C.-L. Tsai, Regression and time series model selection in small samples, Biometrika 1989.
@@ -93,9 +100,11 @@ def recover(
     >>> bool(np.allclose(res.matrix.toarray(), M))
     True
     """
-    check.option("loss", loss, ("l2",))
+    check.option("loss", loss, ("l2", "l1"))
+    if loss == "l1" and (rank is None or method != "auto"):
+        raise check.error("loss", loss, 'an integer `rank` and method="auto" with "l1"')
     if method == "auto":
-        return _auto(prepare(A, y, psd=psd, noise=noise, tol=options.pop("tol", "auto")), rank, **options)
+        return _auto(prepare(A, y, psd=psd, noise=noise, tol=options.pop("tol", "auto")), rank, loss, **options)
     if not callable(method):
         method = METHODS[check.option("method", method, tuple(METHODS))]
     if rank is None:
@@ -108,6 +117,7 @@ def recover(
 def _auto(
     problem: Problem,
     rank: int | None,
+    loss: str,
     *,
     init: Any = None,
     maxiter: int = 2000,
@@ -116,29 +126,31 @@ def _auto(
     max_time: float | None = None,
     disp: int = 0,
 ) -> SensingResult:
-    xp = problem.xp
     if rank is not None:
         rank = check_rank(rank, problem.A)
     start, old = prepare_init(init, PortfolioState)
     point = old.point if old is not None else None
     if start is not None:
         point = as_point(problem, start, rank)
-    portfolio = Portfolio(problem, rank, point)
-    if point is not None and rank is None:
-        portfolio.rank = point.rank
     state = PortfolioState(*zero_point(problem.A), -1.0 * problem.y, 0, 0, "start")
+    if loss == "l1":
+        robust = Robust(problem, rank)
+        steps, finish, words, target = robust.steps, robust.finish, "robust fit", None
+    else:
+        portfolio = Portfolio(problem, rank if rank is not None or point is None else point.rank, point)
+        steps, words, target = portfolio.steps, "Levenberg-Marquardt", problem.target
 
-    def finish(step: Any) -> dict[str, Any]:
-        return conclude(problem, step.state.point, agreed=portfolio.agreed)
+        def finish(step: Any) -> dict[str, Any]:
+            return conclude(problem, step.state.point, agreed=portfolio.agreed)
 
     result = run(
-        portfolio.steps,
+        steps,
         state=state,
         like=problem.y,
-        xp=xp,
+        xp=problem.xp,
         method="recover",
         finish=finish,
-        tol=problem.target,
+        tol=target,
         maxiter=maxiter,
         callback=callback,
         record=record,
@@ -146,5 +158,5 @@ def _auto(
         disp=disp,
         result_class=SensingResult,
     )
-    result.message = f"Levenberg-Marquardt, {result.state.stage}: {result.message}"
+    result.message = f"{words}, {result.state.stage}: {result.message}"
     return result

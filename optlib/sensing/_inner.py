@@ -4,7 +4,6 @@ Each class is the linear model of the residual at one point. ``solve(mu, forcing
 ``|res + J d|^2 + mu |d|^2`` as a tangent vector, and the fall of ``|res + J d|^2`` that it predicts.
 """
 
-
 from optlib.backend import Array, linalg
 from optlib.sensing._lowrank import Coordinates, Point, project, tangent_gradient, tangent_image
 from optlib.sensing.entries import EntrySampling, row_grams, sampled_product, weighted_rows

@@ -1,7 +1,7 @@
 """Matrices of fixed rank: points, tangent vectors, retraction, Jacobian of a sensing operator.
 
-A point is ``X = U diag(s) V'`` with orthonormal U and V; in the positive semidefinite case V is U. A tangent vector at it
-is ``D = DU V' + U DV'``, given as the pair (DU, DV) with ``V'DV = 0``; in the semidefinite case ``D = E U' + U E'``,
+A point is ``X = U diag(s) V'`` with orthonormal U and V; in the positive semidefinite case V is U. A tangent vector at
+it is ``D = DU V' + U DV'``, given as the pair (DU, DV) with ``V'DV = 0``; in the semidefinite case ``D = E U' + U E'``,
 given as (E, E) with ``U'E`` symmetric. In these coordinates the Jacobian of ``A`` does not contain ``s``: its condition
 does not depend on that of X.
 """

@@ -6,7 +6,7 @@ Riemannian conjugate gradients; the fourth goes through larger ranks and back.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import NamedTuple
 
 from optlib._core import Status, Step, Steps
@@ -19,7 +19,7 @@ from optlib.sensing.levenberg_marquardt import FLAT, LMState, Method
 from optlib.sensing.spectral import spectral_point
 
 AGREEMENT = 1e-4  # relative difference of squared residuals by which two stages found the same minimum
-Stage = Iterator[LMState]
+Stage = Generator[LMState, None, LMState]
 
 
 class PortfolioState(NamedTuple):
@@ -123,11 +123,12 @@ class Portfolio:
         for _ in range(steps):
             value = self.method.value(state.residual)
             if math.sqrt(value) <= self._target or state.flat >= FLAT:
-                return
+                break
             state = self.method.step(state)
             yield state
             if self.method.value(state.residual) > (1.0 - fall) * value:
-                return
+                break
+        return state
 
     def _again(self, point: Point, old: LMState) -> LMState:
         """A state at another point, with the counts so far."""
@@ -136,7 +137,7 @@ class Portfolio:
     def _from(self, point: Point | None) -> Stage:
         state = self.method.start(spectral_point(self.problem, self.rank) if point is None else point)
         yield state
-        yield from self._improve(state, 25 if self.completion and point is None else 100)
+        return (yield from self._improve(state, 25 if self.completion and point is None else 100))
 
     def _grown(self, state: LMState) -> LMState:
         """The state with the singular pair appended that lowers the residual fastest."""
@@ -155,9 +156,8 @@ class Portfolio:
         for _ in range(self.rank):
             state = self._grown(state)
             yield state
-            for state in self._improve(state, steps, fall=0.01):
-                yield state
-        yield from self._improve(state._replace(flat=0), 100)
+            state = yield from self._improve(state, steps, fall=0.01)
+        return (yield from self._improve(state._replace(flat=0), 100))
 
     def _gradients(self) -> Stage:
         method = riemannian.Method(self.problem)
@@ -167,28 +167,24 @@ class Portfolio:
             yield LMState(*state.point, state.residual, -1.0, 2.0, math.inf, 0, state.nit, state.passes)
         polish = self.method.start(state.point, state.nit, state.passes)
         yield polish
-        yield from self._improve(polish, 100)
+        return (yield from self._improve(polish, 100))
 
     def _cycle(self) -> Stage:
-        state = None
-        for extra in (1, 2):
-            if state is None:
-                state = self.method.start(spectral_point(self.problem, self.rank))
-            if self.rank + extra > min(self.problem.A.matrix_shape):
-                return
+        state = self.method.start(spectral_point(self.problem, self.rank))
+        room = min(self.problem.A.matrix_shape) - self.rank
+        for extra in range(1, min(2, room) + 1):
             for _ in range(extra):
                 state = self._grown(state)
-                for state in self._improve(state, 8):
-                    yield state
+                state = yield from self._improve(state, 8)
             for k in range(self.rank + extra - 1, self.rank - 1, -1):
                 U, s, V = state.point
                 state = self._again(Point(U[:, :k], s[:k], V[:, :k]), state)
                 yield state
-                for state in self._improve(state, 8 if k > self.rank else 100):
-                    yield state
+                state = yield from self._improve(state, 8 if k > self.rank else 100)
+        return state
 
     def _search(self) -> Stage:
-        """Grow the rank to the target, or to the least corrected Akaike criterion: m log(f) + 2 dof m / (m - dof - 1)."""
+        """Grow the rank to the target, or to the least ``m log f + 2 dof m / (m - dof - 1)`` (Akaike, corrected)."""
         A, m = self.problem.A, self.problem.A.shape[0]
         state, best, rises = self.method.start(zero_point(A)), None, 0
         least = math.inf
@@ -198,16 +194,14 @@ class Portfolio:
                 break
             state = self._grown(state)
             yield state
-            for state in self._improve(state, 30, fall=1e-3):
-                yield state
+            state = yield from self._improve(state, 30, fall=1e-3)
             value = self.method.value(state.residual)
             if self.problem.target is not None and math.sqrt(value) < 1e-3 * self.problem.size:
-                for state in self._improve(state, 30):  # the residual may fall to zero
-                    yield state
+                state = yield from self._improve(state, 30)  # the residual may fall to zero
                 value = self.method.value(state.residual)
             if math.sqrt(value) <= self._target:
                 self.rank = k
-                return
+                return state
             penalty = 2.0 * dof * m / (m - dof - 1) if m > dof + 1 else math.inf
             criterion = m * math.log(value / m) + penalty
             if criterion < least or best is None:
@@ -219,4 +213,4 @@ class Portfolio:
         self.rank = best.point.rank
         state = self._again(best.point, state)
         yield state
-        yield from self._improve(state, 100)
+        return (yield from self._improve(state, 100))

@@ -5,9 +5,10 @@ from typing import Any, NamedTuple
 
 from optlib._core import Certificate
 from optlib._core import validation as check
-from optlib.backend import Array, linalg
+from optlib.backend import Array, linalg, to_numpy
 from optlib.linop.base import _empty
 from optlib.sensing._lowrank import Coordinates, Point, degrees_of_freedom, image, tangent_gradient
+from optlib.sensing.entries import EntrySampling
 from optlib.sensing.operators import SensingOperator, as_sensing
 from optlib.sensing.result import LowRankMatrix
 
@@ -101,7 +102,7 @@ def starting_point(problem: Problem, init: Any, rank: int | None) -> tuple[Array
     return left, check.array("init", init[1], shape=(A.matrix_shape[1], left.shape[1]), **given)
 
 
-def singular_values(problem: Problem, point: Point) -> tuple[float, float] | None:
+def singular_values(problem: Problem, point: Point, weights: Array | None = None) -> tuple[float, float] | None:
     """Smallest and largest singular value of the Jacobian at a point; None if it is too large to form."""
     A, xp = problem.A, problem.xp
     dof = degrees_of_freedom(A.matrix_shape, point.rank, problem.psd)
@@ -111,6 +112,8 @@ def singular_values(problem: Problem, point: Point) -> tuple[float, float] | Non
     if sides is None:
         return None
     J = Coordinates(point, problem.psd, xp).jacobian(sides)
+    if weights is not None:
+        J = weights[:, None] * J
     w, _ = linalg.eigh(J.T @ J, xp=xp)
     largest = math.sqrt(max(float(w[-1]), 0.0))
     if dof > A.shape[0]:
@@ -118,22 +121,30 @@ def singular_values(problem: Problem, point: Point) -> tuple[float, float] | Non
     return math.sqrt(max(float(w[0]), 0.0)), largest
 
 
-def conclude(problem: Problem, point: Point, *, agreed: bool = False) -> dict[str, Any]:
+def conclude(problem: Problem, point: Point, *, agreed: bool = False, weights: Array | None = None) -> dict[str, Any]:
     """Certificate and fields of a result at a point.
 
     The certificate is the residual, if it is small enough. Otherwise it is the stationarity of the squared residual,
-    which tells a minimum under noise; ``agreed`` says that several starts led there, else it is not trusted.
+    which tells a minimum under noise; ``agreed`` says that several starts led there, else it is not trusted. Where
+    ``weights`` are zero, measurements do not count for the identifiability.
     """
     A, xp, psd = problem.A, problem.xp, problem.psd
     residual = image(A, point) - problem.y
     size, scale = float(linalg.norm(residual, xp=xp)), problem.size or 1.0
-    extremes = singular_values(problem, point)
+    extremes = singular_values(problem, point, weights)
     ratio = None if extremes is None or extremes[1] == 0.0 else extremes[0] / extremes[1]
     note = ""
     if ratio is not None:
         note = f"restricted singular values {extremes[0]:.2g} to {extremes[1]:.2g}"
         if ratio < POORLY_IDENTIFIABLE:
             note += ": not identifiable" if ratio < NOT_IDENTIFIABLE else ": poorly identifiable"
+    if isinstance(A, EntrySampling):
+        scarce = [int(to_numpy(xp.sum(xp.astype(d < point.rank, xp.int64)))) for d in A.degrees()]
+        if any(scarce):
+            words = (
+                f"{scarce[0]} rows and {scarce[1]} columns have fewer entries than the rank, and are not identifiable"
+            )
+            note = f"{note}; {words}" if note else words
     if problem.target is None or size <= problem.target * scale or not agreed:
         allowed = problem.tol or 0.0
         unit = problem.target * scale / allowed if allowed else scale

@@ -81,6 +81,17 @@ class EntrySampling(SensingOperator):
     def _gradient(self, F: Array, G: Array, y: Array) -> tuple[Array, Array, Array]:
         return completion_gradient(F, G, self.rows, self.cols, y, xp=self.xp)
 
+    def _sides(self, U: Array, V: Array) -> tuple[Array, Array]:
+        xp = self.xp
+        parts = []
+        for index, n, other in (
+            (self.rows, 0, xp.take(V, self.cols, axis=0)),
+            (self.cols, 1, xp.take(U, self.rows, axis=0)),
+        ):
+            every = xp.arange(self.matrix_shape[n], dtype=xp.int64, device=self.device)
+            parts.append(xp.astype(every[None, :] == index[:, None], self.dtype)[:, :, None] * other[:, None, :])
+        return parts[0], parts[1]
+
     def _isotropy(self) -> float:
         return self.shape[0] / self.shape[1]
 

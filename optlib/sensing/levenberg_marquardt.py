@@ -15,7 +15,8 @@ from optlib.sensing.result import SensingResult
 from optlib.sensing.spectral import as_point, spectral_point
 
 DENSE_DOF = 1000  # degrees of freedom up to which the normal equations are formed
-FALL, FLAT = 1e-9, 3  # a step that lowers the squared residual by less, and how many of them end the run
+FALL = {64: 1e-13, 32: 1e-6}  # a step that lowers the squared residual by less makes no progress
+FLAT = 3  # such steps end the run
 
 
 class LMState(NamedTuple):
@@ -102,21 +103,10 @@ class Method:
                     mu *= max(0.2, 1.0 - (2.0 * rho - 1.0) ** 3) * (0.2 if rho > 0.9 else 1.0)
                     if mu < 1e-14 * largest:
                         mu = 0.0
-                    flat = state.flat + 1 if f - new < FALL * f else 0
+                    flat = state.flat + 1 if f - new < FALL[self.problem.bits] * f else 0
                     return LMState(*trial, residual, mu, 2.0, f, flat, state.nit + 1, passes)
             mu, nu = max(mu * nu, 1e-12 * largest), 2.0 * nu
         return state._replace(mu=mu, nu=nu, flat=FLAT, nit=state.nit + 1, passes=passes)
-
-    def improve(self, state: LMState, steps: int, *, fall: float = FALL, target: float = 0.0) -> LMState:
-        """Up to so many steps; ends early when the squared residual falls by less than ``fall``, or at the target."""
-        for _ in range(steps):
-            f = self.value(state.residual)
-            if f <= (target * self.problem.size) ** 2 or state.flat >= FLAT:
-                break
-            state = self.step(state)
-            if fall > FALL and self.value(state.residual) > (1.0 - fall) * f:
-                break
-        return state
 
 
 @supports(backends=("numpy", "cupy", "torch", "strict"))
@@ -175,13 +165,13 @@ def levenberg_marquardt(
     Notes
     -----
     Stopping: relative residual at most ``tol`` or at the level of the noise; or three steps in succession that lower
-    the squared residual by less than 1e-9 of it (a minimum that is not zero: noise, or a local minimum, which makes no
-    success here; `recover` tells them apart).
+    the squared residual by less than 1e-13 of it (float32: 1e-6): a minimum that is not zero, by noise or locally. That
+    is no success here; `recover` tells the two apart.
 
     Cost: a step forms the Jacobian from one pass over the measuring matrices and factors its normal equations, O(m d^2
-    + d^3) for d degrees of freedom, up to d = 1000; else it takes up to 60 conjugate-gradient iterations with two passes
-    each. In the orthonormal coordinates of the tangent space the Jacobian does not contain the singular values of X: the
-    convergence does not depend on the condition of the matrix.
+    + d^3) for d degrees of freedom, up to d = 1000; else it takes up to 60 conjugate-gradient iterations with two
+    passes each. In the orthonormal coordinates of the tangent space the Jacobian does not contain the singular values
+    of X: the convergence does not depend on the condition of the matrix.
 
     References
     ----------

@@ -9,10 +9,9 @@ from optlib._core import Status, Step, Steps, prepare_init, run
 from optlib.backend import Array, supports
 from optlib.sensing._lowrank import Point, image, project, retract, tangent_gradient, tangent_image
 from optlib.sensing._problem import Problem, check_rank, conclude, prepare
+from optlib.sensing.levenberg_marquardt import FALL, FLAT
 from optlib.sensing.result import SensingResult
 from optlib.sensing.spectral import as_point, spectral_point
-
-FALL, FLAT = 1e-9, 3
 
 
 class RiemannianState(NamedTuple):
@@ -24,7 +23,7 @@ class RiemannianState(NamedTuple):
         The matrix ``U diag(s) V'``.
     residual : array
         ``A(X) - y``.
-    direction_U, direction_V, grad_U, grad_V : array
+    direction_left, direction_right, grad_left, grad_right : array
         Last direction and gradient, carried to this point.
     square : float
         Squared norm of the last gradient (0: none).
@@ -36,10 +35,10 @@ class RiemannianState(NamedTuple):
     s: Array
     V: Array
     residual: Array
-    direction_U: Array
-    direction_V: Array
-    grad_U: Array
-    grad_V: Array
+    direction_left: Array
+    direction_right: Array
+    grad_left: Array
+    grad_right: Array
     square: float
     flat: int
     nit: int
@@ -85,9 +84,9 @@ class Method:
         g = tangent_gradient(A, point, state.residual, self.psd)
         gg, d = self._dot(g, g), (-g[0], -g[1])
         if state.square > 0.0:
-            old = (state.grad_U, state.grad_V)
+            old = (state.grad_left, state.grad_right)
             beta = max(0.0, (gg - self._dot(g, old)) / state.square)
-            d = (d[0] + beta * state.direction_U, d[1] + beta * state.direction_V)
+            d = (d[0] + beta * state.direction_left, d[1] + beta * state.direction_right)
         slope = self._dot(g, d)
         if not slope < -1e-10 * math.sqrt(gg * self._dot(d, d)):
             d, slope = (-g[0], -g[1]), -gg
@@ -100,7 +99,7 @@ class Method:
             passes += 1
             new = self.value(residual)
             if new <= f + 1e-4 * t * slope:
-                flat = state.flat + 1 if f - new < FALL * f else 0
+                flat = state.flat + 1 if f - new < FALL[self.problem.bits] * f else 0
                 d, g = self._carry(point, trial, d), self._carry(point, trial, g)
                 return RiemannianState(*trial, residual, *d, *g, gg, flat, state.nit + 1, passes)
             t *= 0.5
@@ -163,7 +162,7 @@ def riemannian(
     Notes
     -----
     Stopping: relative residual at most ``tol`` or at the level of the noise; or three iterations in succession that
-    lower the squared residual by less than 1e-9 of it.
+    lower the squared residual by less than 1e-13 of it (float32: 1e-6).
 
     Cost: four passes over the operator an iteration (gradient, step length, new residual), and O((n1 + n2) r^2 + r^3).
     The step length minimises along the tangent line exactly and is halved until the value falls. Cheaper a step than
