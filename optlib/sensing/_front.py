@@ -9,14 +9,26 @@ from optlib.sensing._lowrank import zero_point
 from optlib.sensing._portfolio import Portfolio, PortfolioState
 from optlib.sensing._problem import Problem, check_rank, conclude, prepare
 from optlib.sensing._robust import Robust
+from optlib.sensing.alternating_minimization import alternating_minimization
+from optlib.sensing.gauss_newton import gauss_newton
+from optlib.sensing.gradient_descent import gradient_descent
 from optlib.sensing.levenberg_marquardt import levenberg_marquardt
+from optlib.sensing.prec_gd import prec_gd
 from optlib.sensing.result import SensingResult
 from optlib.sensing.riemannian import riemannian
+from optlib.sensing.scaled_gd import scaled_gd
 from optlib.sensing.spectral import as_point
+from optlib.sensing.subgradient import subgradient
 
 METHODS: dict[str, Callable[..., SensingResult]] = {
+    "alternating_minimization": alternating_minimization,
+    "gauss_newton": gauss_newton,
+    "gradient_descent": gradient_descent,
     "levenberg_marquardt": levenberg_marquardt,
+    "prec_gd": prec_gd,
     "riemannian": riemannian,
+    "scaled_gd": scaled_gd,
+    "subgradient": subgradient,
 }
 
 
@@ -49,8 +61,9 @@ def recover(
         freedom) are grossly wrong. The latter needs the rank.
     noise : float
         Norm of the noise in ``y``, if known: a residual of that size ends the run.
-    method : {"auto", "levenberg_marquardt", "riemannian"} or solver function
-        ``"auto"`` is the portfolio described in the notes. The message of the result says what it did.
+    method : str or solver function
+        ``"auto"`` is the portfolio described in the notes; else the name of a solver of `optlib.sensing`, or the
+        function. The message of the result says what was done.
     **options : object
         Passed on to the method; ``"auto"`` takes ``init`` (factors or a result), ``tol``, ``maxiter``, ``callback``,
         ``record``, ``max_time`` and ``disp``.
@@ -109,7 +122,9 @@ def recover(
         method = METHODS[check.option("method", method, tuple(METHODS))]
     if rank is None:
         raise check.error("rank", None, "an integer for a method by name", 'method="auto" finds the rank')
-    result = method(A, y, rank=rank, psd=psd, noise=noise, **options)
+    given = {"psd": psd, "noise": noise}
+    options |= {name: value for name, value in given.items() if value}  # not every method takes them
+    result = method(A, y, rank=rank, **options)
     result.message = f"{result.method} as asked: {result.message}"
     return result
 

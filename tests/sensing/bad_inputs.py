@@ -5,6 +5,8 @@ import numpy as np
 from optlib import sensing
 
 A = sensing.GaussianSensing((4, 3), 10, rng=0)
+S = sensing.GaussianSensing((4, 4), 9, rng=0)
+E = sensing.random_entries((4, 3), 9, rng=0)
 
 CASES = [
     ("no-measurement", lambda: sensing.GaussianSensing((4, 3), 0), ValueError, "`m`"),
@@ -45,6 +47,14 @@ CASES = [
     ("psd", lambda: sensing.recover(A, np.ones(10), rank=1, psd=True), ValueError, "`psd`.*square"),
     ("noise", lambda: sensing.recover(A, np.ones(10), rank=1, noise=-1.0), ValueError, "`noise`"),
     ("method", lambda: sensing.recover(A, np.ones(10), rank=1, method="magic"), ValueError, "`method`"),
+    ("als-operator", lambda: sensing.alternating_minimization(A, np.ones(10), rank=1), TypeError, "`A`.*completion"),
+    ("alpha", lambda: sensing.gradient_descent(A, np.ones(10), rank=1, alpha=0.0), ValueError, "`alpha`.*stationary"),
+    ("step", lambda: sensing.scaled_gd(A, np.ones(10), rank=1, step=-1.0), ValueError, "`step`"),
+    ("damping", lambda: sensing.scaled_gd(A, np.ones(10), rank=1, damping=-1.0), ValueError, "`damping`"),
+    ("modified", lambda: sensing.gradient_descent(S, np.ones(9), rank=1, psd=True, modified=True), ValueError, "`mod"),
+    ("alternating", lambda: sensing.scaled_gd(S, np.ones(9), rank=1, psd=True, alternating=True), ValueError, "`alt"),
+    ("inner", lambda: sensing.gauss_newton(A, np.ones(10), rank=1, inner=0), ValueError, "`inner`"),
+    ("ridge", lambda: sensing.alternating_minimization(E, np.ones(9), rank=1, ridge=-1.0), ValueError, "`ridge`"),
     ("init", lambda: sensing.recover(A, np.ones(10), rank=1, init=np.ones(4)), TypeError, "`init`"),
     ("init-shape", lambda: sensing.recover(A, np.ones(10), rank=1, init=(np.ones((4, 2)),) * 2), ValueError, "`init`"),
     ("blocks", lambda: A.split(11), ValueError, "`blocks`"),
