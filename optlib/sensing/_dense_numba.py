@@ -4,8 +4,11 @@ The rows are cut into chunks that depend on the shape alone, and their partial s
 threads gives the same bits.
 """
 
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+
 import numpy as np
-from numba import get_num_threads, njit, prange, set_num_threads
+from numba import njit
 
 from optlib.backend import get_threads
 
@@ -51,9 +54,10 @@ def add(out, a, w):
         out[j] += w * a[j]
 
 
-@njit(**INNER)
-def _chunk(A, x, y, i0, i1, residual, image):
+@njit(**JIT)
+def _chunk(i0, i1, c, A, x, y, residual, images):
     """Rows i0 to i1, four at a time while they are in the cache."""
+    image = images[c]
     image[:] = 0
     last = i0 + (i1 - i0) // 4 * 4
     for i in range(i0, last, 4):
@@ -67,35 +71,21 @@ def _chunk(A, x, y, i0, i1, residual, image):
         add(image, A[i], residual[i])
 
 
-@njit(**JIT)
-def _serial(A, x, y, ends, residual, images):
-    for c in range(ends.size - 1):
-        _chunk(A, x, y, ends[c], ends[c + 1], residual, images[c])
+@cache
+def _pool(threads):
+    return ThreadPoolExecutor(threads, thread_name_prefix="optlib")
 
 
-@njit(**JIT, parallel=True)
-def _parallel(A, x, y, ends, residual, images):
-    for c in prange(ends.size - 1):
-        _chunk(A, x, y, ends[c], ends[c + 1], residual, images[c])
-
-
-def run_chunks(serial, parallel, chunks, args):
-    """Call the serial or the parallel variant of a loop over chunks, as the number of threads asks."""
+def run_chunks(chunk, count, chunks, *args):
+    """Call ``chunk(i0, i1, c, *args)`` for consecutive chunks of ``range(count)``, on threads if there are several."""
+    cuts = [count * c // chunks for c in range(chunks + 1)]
     threads = min(get_threads(), chunks)
     if threads == 1:
-        serial(*args)
+        for c in range(chunks):
+            chunk(cuts[c], cuts[c + 1], c, *args)
         return
-    before = get_num_threads()
-    set_num_threads(threads)
-    try:
-        parallel(*args)
-    finally:
-        set_num_threads(before)
-
-
-def chunk_ends(count, chunks):
-    """Ends of consecutive chunks of about equal size."""
-    return np.array([count * c // chunks for c in range(chunks + 1)], dtype=np.int64)
+    for job in [_pool(threads).submit(chunk, cuts[c], cuts[c + 1], c, *args) for c in range(chunks)]:
+        job.result()
 
 
 def read_only(x):
@@ -114,5 +104,5 @@ def residual_and_image(A, x, y):
         return residual, residual @ A
     chunks = 1 if m * n <= SERIAL_SIZE else max(1, min(8, m // 32))
     residual, images = np.empty(m, A.dtype), np.empty((chunks, n), A.dtype)
-    run_chunks(_serial, _parallel, chunks, (A, x, y, chunk_ends(m, chunks), residual, images))
+    run_chunks(_chunk, m, chunks, A, x, y, residual, images)
     return residual, images[0] if chunks == 1 else np.sum(images, axis=0)

@@ -5,15 +5,15 @@ its own, which are summed in order: any number of threads gives the same bits.
 """
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 
-from optlib.sensing._dense_numba import INNER, JIT, SERIAL_SIZE, chunk_ends, read_only, run_chunks
+from optlib.sensing._dense_numba import JIT, SERIAL_SIZE, read_only, run_chunks
 
 # Plain loops over the few columns: calls of vector functions would cost more than they do.
 
 
-@njit(**INNER)
-def _product_chunk(F, G, rows, cols, l0, l1, out):
+@njit(**JIT)
+def _product_chunk(l0, l1, c, F, G, rows, cols, out):
     for l in range(l0, l1):
         i, j, s = rows[l], cols[l], F.dtype.type(0)
         for a in range(F.shape[1]):
@@ -21,8 +21,9 @@ def _product_chunk(F, G, rows, cols, l0, l1, out):
         out[l] = s
 
 
-@njit(**INNER)
-def _weighted_chunk(z, G, to, source, l0, l1, out):
+@njit(**JIT)
+def _weighted_chunk(l0, l1, c, z, G, to, source, parts):
+    out = parts[c]
     out[:] = 0
     for l in range(l0, l1):
         i, j, w = to[l], source[l], z[l]
@@ -30,8 +31,9 @@ def _weighted_chunk(z, G, to, source, l0, l1, out):
             out[i, a] += w * G[j, a]
 
 
-@njit(**INNER)
-def _gradient_chunk(F, G, rows, cols, y, l0, l1, residual, grad_F, grad_G):
+@njit(**JIT)
+def _gradient_chunk(l0, l1, c, F, G, rows, cols, y, residual, parts_F, parts_G):
+    grad_F, grad_G = parts_F[c], parts_G[c]
     grad_F[:] = 0
     grad_G[:] = 0
     for l in range(l0, l1):
@@ -46,8 +48,9 @@ def _gradient_chunk(F, G, rows, cols, y, l0, l1, residual, grad_F, grad_G):
             grad_G[j, a] += s * F[i, a]
 
 
-@njit(**INNER)
-def _gram_chunk(G, to, source, l0, l1, out):
+@njit(**JIT)
+def _gram_chunk(l0, l1, c, G, to, source, parts):
+    out = parts[c]
     out[:] = 0
     for l in range(l0, l1):
         i, j = to[l], source[l]
@@ -57,60 +60,12 @@ def _gram_chunk(G, to, source, l0, l1, out):
                 out[i, a, b] += w * G[j, b]
 
 
-@njit(**JIT)
-def _product_serial(F, G, rows, cols, ends, out):
-    for c in range(ends.size - 1):
-        _product_chunk(F, G, rows, cols, ends[c], ends[c + 1], out)
-
-
-@njit(**JIT, parallel=True)
-def _product_parallel(F, G, rows, cols, ends, out):
-    for c in prange(ends.size - 1):
-        _product_chunk(F, G, rows, cols, ends[c], ends[c + 1], out)
-
-
-@njit(**JIT)
-def _weighted_serial(z, G, to, source, ends, out):
-    for c in range(ends.size - 1):
-        _weighted_chunk(z, G, to, source, ends[c], ends[c + 1], out[c])
-
-
-@njit(**JIT, parallel=True)
-def _weighted_parallel(z, G, to, source, ends, out):
-    for c in prange(ends.size - 1):
-        _weighted_chunk(z, G, to, source, ends[c], ends[c + 1], out[c])
-
-
-@njit(**JIT)
-def _gradient_serial(F, G, rows, cols, y, ends, residual, grad_F, grad_G):
-    for c in range(ends.size - 1):
-        _gradient_chunk(F, G, rows, cols, y, ends[c], ends[c + 1], residual, grad_F[c], grad_G[c])
-
-
-@njit(**JIT, parallel=True)
-def _gradient_parallel(F, G, rows, cols, y, ends, residual, grad_F, grad_G):
-    for c in prange(ends.size - 1):
-        _gradient_chunk(F, G, rows, cols, y, ends[c], ends[c + 1], residual, grad_F[c], grad_G[c])
-
-
-@njit(**JIT)
-def _gram_serial(G, to, source, ends, out):
-    for c in range(ends.size - 1):
-        _gram_chunk(G, to, source, ends[c], ends[c + 1], out[c])
-
-
-@njit(**JIT, parallel=True)
-def _gram_parallel(G, to, source, ends, out):
-    for c in prange(ends.size - 1):
-        _gram_chunk(G, to, source, ends[c], ends[c + 1], out[c])
-
-
-def _run(serial, parallel, m, work, size, args, outputs):
+def _run(chunk, m, work, size, args, outputs):
     """Run over chunks: ``size`` numbers are filled and summed a chunk, which must stay below its share of the work."""
     chunks = 1 if work <= SERIAL_SIZE else int(max(1, min(8, work // (8 * max(size, 1)))))
-    arrays = [np.empty((chunks, *shape), dtype) for shape, dtype in outputs]
-    run_chunks(serial, parallel, chunks, (*args[0], chunk_ends(m, chunks), *args[1], *arrays))
-    return [a[0] if chunks == 1 else np.sum(a, axis=0) for a in arrays]
+    parts = [np.empty((chunks, *shape), dtype) for shape, dtype in outputs]
+    run_chunks(chunk, m, chunks, *args, *parts)
+    return [a[0] if chunks == 1 else np.sum(a, axis=0) for a in parts]
 
 
 def _given(*arrays):
@@ -120,26 +75,23 @@ def _given(*arrays):
 def sampled_product(F, G, rows, cols):
     """Numba variant of `optlib.sensing.entries.sampled_product`."""
     out = np.empty(rows.size, F.dtype)
-    _run(_product_serial, _product_parallel, rows.size, rows.size * F.shape[1], 1,
-         (_given(F, G, rows, cols), (out,)), [])  # fmt: skip
+    _run(_product_chunk, rows.size, rows.size * F.shape[1], 1, (*_given(F, G, rows, cols), out), [])
     return out
 
 
 def weighted_rows(z, G, to, source, n):
     """Numba variant of `optlib.sensing.entries.weighted_rows`."""
     k = G.shape[1]
-    given = _given(z, G, to, source)
-    return _run(_weighted_serial, _weighted_parallel, z.size, z.size * k, n * k, (given, ()), [((n, k), G.dtype)])[0]
+    given, outputs = _given(z, G, to, source), [((n, k), G.dtype)]
+    return _run(_weighted_chunk, z.size, z.size * k, n * k, given, outputs)[0]
 
 
 def completion_gradient(F, G, rows, cols, y):
     """Numba variant of `optlib.sensing.entries.completion_gradient`."""
     residual, k = np.empty(y.size, F.dtype), F.shape[1]
-    outputs = [(F.shape, F.dtype), (G.shape, G.dtype)]
-    grad_F, grad_G = _run(
-        _gradient_serial, _gradient_parallel, y.size, y.size * k, (F.shape[0] + G.shape[0]) * k,
-        (_given(F, G, rows, cols, y), (residual,)), outputs,
-    )  # fmt: skip
+    given, outputs = _given(F, G, rows, cols, y), [(F.shape, F.dtype), (G.shape, G.dtype)]
+    size = (F.shape[0] + G.shape[0]) * k
+    grad_F, grad_G = _run(_gradient_chunk, y.size, y.size * k, size, (*given, residual), outputs)
     return residual, grad_F, grad_G
 
 
@@ -147,5 +99,5 @@ def row_grams(G, to, source, n):
     """Numba variant of `optlib.sensing.entries.row_grams`."""
     k = G.shape[1]
     given, outputs = _given(G, to, source), [((n, k, k), G.dtype)]
-    (lower,) = _run(_gram_serial, _gram_parallel, to.size, to.size * k * k, n * k * k, (given, ()), outputs)
+    (lower,) = _run(_gram_chunk, to.size, to.size * k * k, n * k * k, given, outputs)
     return lower + np.tril(lower, -1).transpose(0, 2, 1)

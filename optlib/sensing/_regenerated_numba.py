@@ -5,7 +5,7 @@ Four rows of a matrix are generated into a buffer and used while they are there:
 """
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 
 from optlib.backend._philox_numba import fill_normal, fill_words, split_key
 from optlib.sensing._dense_numba import (
@@ -14,7 +14,6 @@ from optlib.sensing._dense_numba import (
     SERIAL_SIZE,
     add,
     add_rows,
-    chunk_ends,
     dot,
     dot_rows,
     read_only,
@@ -66,8 +65,9 @@ def _matrix(k0, k1, start, signs, F, Gt, words, buffer, right, left):
                     add(left[a], row, F[i + c, a])
 
 
-@njit(**INNER)
-def _chunk(k0, k1, first, signs, scale, F, Ft, Gt, z, task, n2, i0, i1, w, rights, lefts):
+@njit(**JIT)
+def _chunk(i0, i1, c, k0, k1, first, signs, scale, F, Ft, Gt, z, task, n2, w, all_rights, all_lefts):
+    rights, lefts = all_rights[c], all_lefts[c]
     n1, zero = F.shape[0], F.dtype.type(0)
     width = (4 * n2 + 62) // 32 + 1
     words, buffer = np.empty(width, np.uint32), np.empty(32 * width, F.dtype)
@@ -91,25 +91,14 @@ def _chunk(k0, k1, first, signs, scale, F, Ft, Gt, z, task, n2, i0, i1, w, right
                 add(lefts[a], left[a], scale * w[i])
 
 
-@njit(**JIT)
-def _serial(k0, k1, first, signs, scale, F, Ft, Gt, z, task, n2, ends, w, rights, lefts):
-    for c in range(ends.size - 1):
-        _chunk(k0, k1, first, signs, scale, F, Ft, Gt, z, task, n2, ends[c], ends[c + 1], w, rights[c], lefts[c])
-
-
-@njit(**JIT, parallel=True)
-def _parallel(k0, k1, first, signs, scale, F, Ft, Gt, z, task, n2, ends, w, rights, lefts):
-    for c in prange(ends.size - 1):
-        _chunk(k0, k1, first, signs, scale, F, Ft, Gt, z, task, n2, ends[c], ends[c + 1], w, rights[c], lefts[c])
-
-
 def regenerated_pass(key, first, distribution, scale, F, G, z, task):
     """Numba variant of `optlib.sensing.regenerated.regenerated_pass`."""
     m, (n1, k), (n2, l) = z.size, F.shape, G.shape
     chunks = 1 if m * n1 * n2 <= SERIAL_SIZE else min(8, m)
     w = np.empty(m, F.dtype)
     rights, lefts = np.empty((chunks, l, n1), F.dtype), np.empty((chunks, k, n2), F.dtype)
-    args = (*split_key(key), first, distribution == "rademacher", F.dtype.type(scale), read_only(F), read_only(F.T),
-            read_only(G.T), read_only(z), task, n2, chunk_ends(m, chunks), w, rights, lefts)  # fmt: skip
-    run_chunks(_serial, _parallel, chunks, args)
+    run_chunks(
+        _chunk, m, chunks, *split_key(key), first, distribution == "rademacher", F.dtype.type(scale),
+        read_only(F), read_only(F.T), read_only(G.T), read_only(z), task, n2, w, rights, lefts,
+    )  # fmt: skip
     return w, np.ascontiguousarray(np.sum(rights, axis=0).T), np.ascontiguousarray(np.sum(lefts, axis=0).T)
