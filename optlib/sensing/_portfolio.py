@@ -70,7 +70,8 @@ class Portfolio:
             before, last = (0, 0), None
             for last in stage:
                 now = PortfolioState(*last.point, last.residual, nit + last.nit, passes + last.passes, name)
-                if last.nit != before[0]:
+                larger = self.rank is not None and last.point.rank > self.rank  # on the way, not an answer
+                if last.nit != before[0] and not larger:
                     yield self._step(now)
                 before = last.nit, last.passes
             if last is None:

@@ -1,6 +1,6 @@
 """Numba variant of the pass over regenerated measuring matrices.
 
-Four rows of a matrix are generated into a buffer and used while they are there: inner products with the columns of
+Some rows of a matrix are generated into a buffer and used while they are there: inner products with the columns of
 ``G`` and weighted sums into the columns of the left side. The matrix is never whole, and neither is ``F G'``.
 """
 
@@ -19,6 +19,12 @@ from optlib.sensing._dense_numba import (
     read_only,
     run_chunks,
 )
+
+
+@njit(**INNER)
+def rows_at_once(n2):
+    """Rows of a matrix that are generated together: a multiple of four, about 4096 numbers."""
+    return max(4, 4096 // n2 // 4 * 4)
 
 
 @njit(**INNER)
@@ -46,30 +52,32 @@ def _matrix(k0, k1, start, signs, F, Gt, words, buffer, right, left):
     """One measuring matrix A: ``right = G' A'``, ``left = F' A``, both by columns of the factors."""
     n1, n2 = right.shape[1], left.shape[1]
     left[:] = 0
-    for i in range(0, n1, 4):
-        count = min(4, n1 - i)
-        x = _fill(k0, k1, start + np.uint64(i * n2), count * n2, signs, words, buffer)
-        if count == 4:
-            x0, x1, x2, x3 = x[:n2], x[n2 : 2 * n2], x[2 * n2 : 3 * n2], x[3 * n2 :]
+    rows = rows_at_once(n2)
+    for first in range(0, n1, rows):
+        count = min(rows, n1 - first)
+        x = _fill(k0, k1, start + np.uint64(first * n2), count * n2, signs, words, buffer)
+        fours = count // 4 * 4
+        for c in range(0, fours, 4):
+            i, x0, x1 = first + c, x[c * n2 : (c + 1) * n2], x[(c + 1) * n2 : (c + 2) * n2]
+            x2, x3 = x[(c + 2) * n2 : (c + 3) * n2], x[(c + 3) * n2 : (c + 4) * n2]
             for a in range(Gt.shape[0]):
                 s0, s1, s2, s3 = dot_rows(x0, x1, x2, x3, Gt[a])
                 right[a, i], right[a, i + 1], right[a, i + 2], right[a, i + 3] = s0, s1, s2, s3
             for a in range(F.shape[1]):
                 add_rows(left[a], x0, x1, x2, x3, F[i, a], F[i + 1, a], F[i + 2, a], F[i + 3, a])
-        else:
-            for c in range(count):
-                row = x[c * n2 : (c + 1) * n2]
-                for a in range(Gt.shape[0]):
-                    right[a, i + c] = dot(row, Gt[a])
-                for a in range(F.shape[1]):
-                    add(left[a], row, F[i + c, a])
+        for c in range(fours, count):
+            row = x[c * n2 : (c + 1) * n2]
+            for a in range(Gt.shape[0]):
+                right[a, first + c] = dot(row, Gt[a])
+            for a in range(F.shape[1]):
+                add(left[a], row, F[first + c, a])
 
 
 @njit(**JIT)
 def _chunk(i0, i1, c, k0, k1, first, signs, scale, F, Ft, Gt, z, task, n2, w, all_rights, all_lefts):
     rights, lefts = all_rights[c], all_lefts[c]
     n1, zero = F.shape[0], F.dtype.type(0)
-    width = (4 * n2 + 62) // 32 + 1
+    width = (rows_at_once(n2) * n2 + 62) // 32 + 1
     words, buffer = np.empty(width, np.uint32), np.empty(32 * width, F.dtype)
     right, left = np.empty((Gt.shape[0], n1), F.dtype), np.empty((F.shape[1], n2), F.dtype)
     rights[:] = 0

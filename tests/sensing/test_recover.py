@@ -36,6 +36,18 @@ def test_backends(backend, engine):
     assert_close(result.matrix.toarray(), result.factors[0] @ result.factors[1].T, rtol=1e-6)
 
 
+def test_larger_ranks_are_no_answers():
+    """Near the limit a matrix of larger rank may fit exactly: the cycle through larger ranks must not end there."""
+    failures = 0
+    for seed in range(4):
+        problem = gaussian(seed, 30, 24, 3, over=1.02)
+        result = sensing.recover(problem.A, problem.y, rank=3)
+        assert result.rank <= 3
+        assert result.success == (error(result, problem) < 1e-8)
+        failures += not result.success
+    assert failures < 4
+
+
 @pytest.mark.parametrize("psd", [False, True])
 def test_rank_is_found(psd):
     problem = gaussian(1, 25, 20, 3, over=4.0, kappa=20.0, psd=psd)
