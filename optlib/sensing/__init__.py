@@ -5,6 +5,7 @@ from optlib.sensing.alternating_minimization import alternating_minimization
 from optlib.sensing.entries import EntrySampling, random_entries
 from optlib.sensing.gauss_newton import gauss_newton
 from optlib.sensing.gradient_descent import gradient_descent
+from optlib.sensing.incremental import incremental
 from optlib.sensing.levenberg_marquardt import levenberg_marquardt
 from optlib.sensing.operators import DenseSensing, GaussianSensing, LinearSensing, SensingOperator
 from optlib.sensing.prec_gd import prec_gd
@@ -31,6 +32,7 @@ __all__ = [
     "alternating_minimization",
     "gauss_newton",
     "gradient_descent",
+    "incremental",
     "levenberg_marquardt",
     "prec_gd",
     "random_entries",

@@ -12,6 +12,7 @@ from optlib.sensing._robust import Robust
 from optlib.sensing.alternating_minimization import alternating_minimization
 from optlib.sensing.gauss_newton import gauss_newton
 from optlib.sensing.gradient_descent import gradient_descent
+from optlib.sensing.incremental import incremental
 from optlib.sensing.levenberg_marquardt import levenberg_marquardt
 from optlib.sensing.prec_gd import prec_gd
 from optlib.sensing.result import SensingResult
@@ -24,6 +25,7 @@ METHODS: dict[str, Callable[..., SensingResult]] = {
     "alternating_minimization": alternating_minimization,
     "gauss_newton": gauss_newton,
     "gradient_descent": gradient_descent,
+    "incremental": incremental,
     "levenberg_marquardt": levenberg_marquardt,
     "prec_gd": prec_gd,
     "riemannian": riemannian,

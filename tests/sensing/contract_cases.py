@@ -30,6 +30,7 @@ CASES = {
     "sensing.alternating_minimization": incomplete,
     "sensing.gauss_newton": rectangular,
     "sensing.gradient_descent": random_start,
+    "sensing.incremental": rectangular,
     "sensing.levenberg_marquardt": rectangular,
     "sensing.prec_gd": semidefinite,
     "sensing.riemannian": rectangular,
