@@ -4,7 +4,7 @@ import argparse
 import os
 from importlib import import_module
 
-FAMILIES = ("transport", "online")
+FAMILIES = ("transport", "sensing", "online")
 
 
 def main() -> None:

@@ -12,6 +12,7 @@ from sphinx.util.docutils import SphinxDirective
 PAGES = {
     "optlib": "Top level",
     "optlib.transport": "Optimal transport",
+    "optlib.sensing": "Low-rank sensing",
     "optlib.geometry": "Geometry",
     "optlib.linop": "Linear operators",
     "optlib.steps": "Steps",

@@ -6,7 +6,7 @@ variable ``OPTLIB_DATA`` names nor in the cache.
 """
 
 from optlib.datasets.load import DatasetNotFoundError, Digits, Source, fetch, load_digits, load_photographs
-from optlib.datasets.make import TRANSPORT_KINDS, TransportProblem, make_transport
+from optlib.datasets.make import TRANSPORT_KINDS, TransportProblem, make_low_rank, make_transport
 
 __all__ = [
     "TRANSPORT_KINDS",
@@ -17,5 +17,6 @@ __all__ = [
     "fetch",
     "load_digits",
     "load_photographs",
+    "make_low_rank",
     "make_transport",
 ]

@@ -130,6 +130,46 @@ def _grid(n: int, m: int, rng: np.random.Generator) -> TransportProblem:
     return _from_points(side(n), side(m), rng.dirichlet(np.full(n, 0.1)), rng.dirichlet(np.full(m, 0.1)))
 
 
+def make_low_rank(
+    n1: int, n2: int, spectrum: Any, *, psd: bool = False, rng: Any = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Make a matrix of low rank with given singular values and random singular vectors, as two factors.
+
+    Parameters
+    ----------
+    n1, n2 : int
+        Rows and columns.
+    spectrum : sequence of float, length r
+        Singular values, at most ``min(n1, n2)``.
+    psd : bool
+        Whether the matrix is symmetric: both sides have the same singular vectors.
+    rng : None, int or numpy.random.Generator
+        Seed (SPEC 7).
+
+    Returns
+    -------
+    left, right : ndarray, shapes (n1, r) and (n2, r)
+        The matrix is ``left @ right.T``; the columns of ``right`` are orthonormal.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from optlib.datasets import make_low_rank
+    >>> left, right = make_low_rank(6, 5, [2.0, 1.0], rng=0)
+    >>> np.linalg.svd(left @ right.T)[1].round(6)
+    array([2., 1., 0., 0., 0.])
+    """
+    rng, values = as_generator(rng), np.asarray(spectrum, dtype=np.float64)
+    if values.ndim != 1 or values.size > min(n1, n2) or (psd and n1 != n2):
+        got = f"{values.shape} for {n1} x {n2}" + (", psd" if psd else "")
+        raise ValueError(
+            f"`spectrum`: got shape {got}; expected at most min(n1, n2) values, and a square matrix if psd."
+        )
+    U = np.linalg.qr(rng.standard_normal((n1, values.size)))[0]
+    V = U if psd else np.linalg.qr(rng.standard_normal((n2, values.size)))[0]
+    return U * values, V
+
+
 _KINDS: dict[str, Callable[[int, int, np.random.Generator], TransportProblem]] = {
     "cloud2d": _cloud(2),
     "cloud50d": _cloud(50),

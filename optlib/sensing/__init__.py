@@ -1,0 +1,44 @@
+"""Low-rank recovery: sensing operators, solvers from papers, and a default that solves what they cannot."""
+
+from optlib.sensing._front import recover
+from optlib.sensing.alternating_minimization import alternating_minimization
+from optlib.sensing.entries import EntrySampling, random_entries
+from optlib.sensing.gauss_newton import gauss_newton
+from optlib.sensing.gradient_descent import gradient_descent
+from optlib.sensing.incremental import incremental
+from optlib.sensing.levenberg_marquardt import levenberg_marquardt
+from optlib.sensing.operators import DenseSensing, GaussianSensing, LinearSensing, SensingOperator
+from optlib.sensing.prec_gd import prec_gd
+from optlib.sensing.rank_one import RankOneSensing
+from optlib.sensing.regenerated import RegeneratedSensing
+from optlib.sensing.result import LowRankMatrix, SensingResult
+from optlib.sensing.riemannian import riemannian
+from optlib.sensing.scaled_gd import scaled_gd
+from optlib.sensing.spectral import spectral_init
+from optlib.sensing.subgradient import subgradient
+from optlib.sensing.transform import SubsampledTransform
+
+__all__ = [
+    "DenseSensing",
+    "EntrySampling",
+    "GaussianSensing",
+    "LinearSensing",
+    "LowRankMatrix",
+    "RankOneSensing",
+    "RegeneratedSensing",
+    "SensingOperator",
+    "SensingResult",
+    "SubsampledTransform",
+    "alternating_minimization",
+    "gauss_newton",
+    "gradient_descent",
+    "incremental",
+    "levenberg_marquardt",
+    "prec_gd",
+    "random_entries",
+    "recover",
+    "riemannian",
+    "scaled_gd",
+    "spectral_init",
+    "subgradient",
+]

@@ -1,0 +1,108 @@
+"""Numba variant of the sensing gradient: one pass over the measuring matrices.
+
+The rows are cut into chunks that depend on the shape alone, and their partial sums are added in order: any number of
+threads gives the same bits.
+"""
+
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+
+import numpy as np
+from numba import njit
+
+from optlib.backend import get_threads
+
+CACHED_SIZE = 100_000  # entries that two matrix-vector products read from the cache as fast as one pass does
+SERIAL_SIZE = 250_000  # entries below which a parallel region costs more than it saves
+JIT = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"reassoc", "contract", "nsz"}}
+INNER = JIT | {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+
+
+@njit(**INNER)
+def dot_rows(a0, a1, a2, a3, v):
+    """Return the inner products of four rows with a vector."""
+    zero = v.dtype.type(0)
+    s0, s1, s2, s3 = zero, zero, zero, zero
+    for j in range(v.size):
+        s0 += a0[j] * v[j]
+        s1 += a1[j] * v[j]
+        s2 += a2[j] * v[j]
+        s3 += a3[j] * v[j]
+    return s0, s1, s2, s3
+
+
+@njit(**INNER)
+def add_rows(out, a0, a1, a2, a3, w0, w1, w2, w3):
+    """Add four weighted rows."""
+    for j in range(out.size):
+        out[j] += (w0 * a0[j] + w1 * a1[j]) + (w2 * a2[j] + w3 * a3[j])
+
+
+@njit(**INNER)
+def dot(a, v):
+    """Return the inner product of two vectors."""
+    s = v.dtype.type(0)
+    for j in range(v.size):
+        s += a[j] * v[j]
+    return s
+
+
+@njit(**INNER)
+def add(out, a, w):
+    """Add a weighted vector."""
+    for j in range(out.size):
+        out[j] += w * a[j]
+
+
+@njit(**JIT)
+def _chunk(i0, i1, c, A, x, y, residual, images):
+    """Rows i0 to i1, four at a time while they are in the cache."""
+    image = images[c]
+    image[:] = 0
+    last = i0 + (i1 - i0) // 4 * 4
+    for i in range(i0, last, 4):
+        a0, a1, a2, a3 = A[i], A[i + 1], A[i + 2], A[i + 3]
+        s0, s1, s2, s3 = dot_rows(a0, a1, a2, a3, x)
+        r0, r1, r2, r3 = s0 - y[i], s1 - y[i + 1], s2 - y[i + 2], s3 - y[i + 3]
+        residual[i], residual[i + 1], residual[i + 2], residual[i + 3] = r0, r1, r2, r3
+        add_rows(image, a0, a1, a2, a3, r0, r1, r2, r3)
+    for i in range(last, i1):
+        residual[i] = dot(A[i], x) - y[i]
+        add(image, A[i], residual[i])
+
+
+@cache
+def _pool(threads):
+    return ThreadPoolExecutor(threads, thread_name_prefix="optlib")
+
+
+def run_chunks(chunk, count, chunks, *args):
+    """Call ``chunk(i0, i1, c, *args)`` for consecutive chunks of ``range(count)``, on threads if there are several."""
+    cuts = [count * c // chunks for c in range(chunks + 1)]
+    threads = min(get_threads(), chunks)
+    if threads == 1:
+        for c in range(chunks):
+            chunk(cuts[c], cuts[c + 1], c, *args)
+        return
+    for job in [_pool(threads).submit(chunk, cuts[c], cuts[c + 1], c, *args) for c in range(chunks)]:
+        job.result()
+
+
+def read_only(x):
+    """Return a contiguous read-only view (a copy, if need be): one type for the compiler, whatever the user passes."""
+    view = np.ascontiguousarray(x).view()
+    view.flags.writeable = False
+    return view
+
+
+def residual_and_image(A, x, y):
+    """Numba variant of `optlib.sensing.operators.residual_and_image`."""
+    A, x, y = read_only(A), read_only(x), read_only(y)
+    m, n = A.shape
+    if m * n <= CACHED_SIZE:
+        residual = A @ x - y
+        return residual, residual @ A
+    chunks = 1 if m * n <= SERIAL_SIZE else max(1, min(8, m // 32))
+    residual, images = np.empty(m, A.dtype), np.empty((chunks, n), A.dtype)
+    run_chunks(_chunk, m, chunks, A, x, y, residual, images)
+    return residual, images[0] if chunks == 1 else np.sum(images, axis=0)

@@ -1,0 +1,103 @@
+"""Numba variants of the kernels of matrix completion.
+
+Places may come in any order. They are cut into chunks that depend on the sizes alone; each chunk adds into matrices of
+its own, which are summed in order: any number of threads gives the same bits.
+"""
+
+import numpy as np
+from numba import njit
+
+from optlib.sensing._dense_numba import JIT, SERIAL_SIZE, read_only, run_chunks
+
+# Plain loops over the few columns: calls of vector functions would cost more than they do.
+
+
+@njit(**JIT)
+def _product_chunk(l0, l1, c, F, G, rows, cols, out):
+    for l in range(l0, l1):
+        i, j, s = rows[l], cols[l], F.dtype.type(0)
+        for a in range(F.shape[1]):
+            s += F[i, a] * G[j, a]
+        out[l] = s
+
+
+@njit(**JIT)
+def _weighted_chunk(l0, l1, c, z, G, to, source, parts):
+    out = parts[c]
+    out[:] = 0
+    for l in range(l0, l1):
+        i, j, w = to[l], source[l], z[l]
+        for a in range(G.shape[1]):
+            out[i, a] += w * G[j, a]
+
+
+@njit(**JIT)
+def _gradient_chunk(l0, l1, c, F, G, rows, cols, y, residual, parts_F, parts_G):
+    grad_F, grad_G = parts_F[c], parts_G[c]
+    grad_F[:] = 0
+    grad_G[:] = 0
+    for l in range(l0, l1):
+        i, j, s = rows[l], cols[l], F.dtype.type(0)
+        for a in range(F.shape[1]):
+            s += F[i, a] * G[j, a]
+        s -= y[l]
+        residual[l] = s
+        for a in range(F.shape[1]):
+            grad_F[i, a] += s * G[j, a]
+        for a in range(F.shape[1]):
+            grad_G[j, a] += s * F[i, a]
+
+
+@njit(**JIT)
+def _gram_chunk(l0, l1, c, G, to, source, parts):
+    out = parts[c]
+    out[:] = 0
+    for l in range(l0, l1):
+        i, j = to[l], source[l]
+        for a in range(G.shape[1]):
+            w = G[j, a]
+            for b in range(a + 1):
+                out[i, a, b] += w * G[j, b]
+
+
+def _run(chunk, m, work, size, args, outputs):
+    """Run over chunks: ``size`` numbers are filled and summed a chunk, which must stay below its share of the work."""
+    chunks = 1 if work <= SERIAL_SIZE else int(max(1, min(8, work // (8 * max(size, 1)))))
+    parts = [np.empty((chunks, *shape), dtype) for shape, dtype in outputs]
+    run_chunks(chunk, m, chunks, *args, *parts)
+    return [a[0] if chunks == 1 else np.sum(a, axis=0) for a in parts]
+
+
+def _given(*arrays):
+    return tuple(read_only(a) for a in arrays)
+
+
+def sampled_product(F, G, rows, cols):
+    """Numba variant of `optlib.sensing.entries.sampled_product`."""
+    out = np.empty(rows.size, F.dtype)
+    _run(_product_chunk, rows.size, rows.size * F.shape[1], 1, (*_given(F, G, rows, cols), out), [])
+    return out
+
+
+def weighted_rows(z, G, to, source, n):
+    """Numba variant of `optlib.sensing.entries.weighted_rows`."""
+    k = G.shape[1]
+    given, outputs = _given(z, G, to, source), [((n, k), G.dtype)]
+    return _run(_weighted_chunk, z.size, z.size * k, n * k, given, outputs)[0]
+
+
+def completion_gradient(F, G, rows, cols, y):
+    """Numba variant of `optlib.sensing.entries.completion_gradient`."""
+    residual, k = np.empty(y.size, F.dtype), F.shape[1]
+    given, outputs = _given(F, G, rows, cols, y), [(F.shape, F.dtype), (G.shape, G.dtype)]
+    size = (F.shape[0] + G.shape[0]) * k
+    grad_F, grad_G = _run(_gradient_chunk, y.size, y.size * k, size, (*given, residual), outputs)
+    return residual, grad_F, grad_G
+
+
+def row_grams(G, to, source, n):
+    """Numba variant of `optlib.sensing.entries.row_grams`."""
+    k = G.shape[1]
+    given, outputs = _given(G, to, source), [((n, k, k), G.dtype)]
+    (lower,) = _run(_gram_chunk, to.size, to.size * k * k, n * k * k, given, outputs)
+    return lower + np.tril(lower, -1).transpose(0, 2, 1)
