@@ -248,7 +248,7 @@ def _log_barrier_step_rows(x, g, eta, scale):
 def _apply(row, rows, z, *scalars):
     out = np.array(z, order="C")
     if out.itemsize == 4:
-        scalars = [np.float32(s) for s in scalars]
+        scalars = tuple(np.float32(s) for s in scalars)
     if z.ndim == 1:
         row(out, *scalars)
     else:

@@ -100,6 +100,7 @@ def check_identities(backend, name, drawn):
     lowest = to_numpy(m.value(center))
     assert np.all(lowest <= to_numpy(m.value(u)) + 300 * backend.eps * (1 + np.abs(lowest)))
     assert np.all(to_numpy(m.bregman(u, center)) <= m.range(n) * (1 + 1e-5) + 300 * backend.eps)
+    assert np.all(to_numpy(values[0]) <= 0.5 * m.diameter(n) ** 2 * (1 + 1e-5) + 300 * backend.eps)
     # dual norms: Hoelder
     assert np.all(
         np.abs(to_numpy(dot(xp, x, theta)))

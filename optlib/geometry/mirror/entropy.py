@@ -175,13 +175,21 @@ class CappedEntropy(Entropy):
         self.cap = check.scalar("cap", cap, low=self.floor, low_open=True, finite=False)
 
     def _range(self, n: int) -> float:
+        return sum(_xlogx(v) for v in self._vertex(n)) - n * _xlogx(self.scale / n)
+
+    def _diameter(self, n: int) -> float:
+        if self.floor == 0.0:
+            return math.inf
+        v = self._vertex(n)  # and its farthest permutation
+        return math.sqrt(2.0 * sum(x * math.log(x / y) for x, y in zip(v, reversed(v), strict=True)))
+
+    def _vertex(self, n: int) -> list[float]:
+        """Entries of every vertex of the domain, descending: at the cap, one between, at the floor."""
         self._check_size(n)
         cap = min(self.cap, self.scale)
         spare = self.scale - n * self.floor
         full = min(int(spare / (cap - self.floor)), n - 1) if cap > self.floor else 0
-        last = self.floor + spare - full * (cap - self.floor)
-        most = full * _xlogx(cap) + _xlogx(last) + (n - full - 1) * _xlogx(self.floor)
-        return most - n * _xlogx(self.scale / n)
+        return [cap] * full + [self.floor + spare - full * (cap - self.floor)] + [self.floor] * (n - full - 1)
 
     def _check_size(self, n: int) -> None:
         if not n * self.floor <= self.scale <= n * self.cap:
@@ -392,6 +400,9 @@ class Hypentropy(MirrorMap):
     def _range(self, n: int) -> float:
         r, beta = self.radius, self.beta
         return r * math.asinh(r / beta) - r * r / (math.hypot(r, beta) + beta) if r < math.inf else r
+
+    def _diameter(self, n: int) -> float:
+        return math.sqrt(4.0 * self.radius * math.asinh(self.radius / self.beta))  # between opposite vertices
 
     def _value(self, x: Array, xp: Any) -> Array:
         root = xp.hypot(x, xp.full_like(x, self.beta))

@@ -76,6 +76,9 @@ class EuclideanSimplex(Euclidean):
     def _range(self, n: int) -> float:
         return 0.5 * self.scale**2 * (1.0 - 1.0 / n)
 
+    def _diameter(self, n: int) -> float:
+        return math.sqrt(2.0) * self.scale if n > 1 else 0.0
+
     def _grad_conj(self, theta: Array, xp: Any) -> Array:
         return _thresholds.simplex(theta, self.scale, xp=xp)
 
@@ -107,6 +110,9 @@ class EuclideanL1Ball(Euclidean):
 
     def _range(self, n: int) -> float:
         return 0.5 * self.radius**2
+
+    def _diameter(self, n: int) -> float:
+        return 2.0 * self.radius
 
     def _grad_conj(self, theta: Array, xp: Any) -> Array:
         return _thresholds.l1_ball(theta, self.radius, xp=xp)
@@ -171,6 +177,9 @@ class EuclideanBall(Euclidean):
     def _range(self, n: int) -> float:
         return 0.5 * self.radius**2
 
+    def _diameter(self, n: int) -> float:
+        return 2.0 * self.radius
+
     def _value(self, x: Array, xp: Any) -> Array:
         return super()._value(self._grad(x, xp), xp)
 
@@ -213,6 +222,10 @@ class EuclideanBox(Euclidean):
         most = np.maximum(lower**2, upper**2)
         least = np.where((lower <= 0) & (upper >= 0), 0.0, np.minimum(lower**2, upper**2))
         return 0.5 * float(np.max(np.sum(most - least, axis=-1)))
+
+    def _diameter(self, n: int) -> float:
+        lower, upper = host_bounds(self.lower, self.upper, n)
+        return float(np.max(np.linalg.norm(upper - lower, axis=-1)))
 
     def _grad_conj(self, theta: Array, xp: Any) -> Array:
         return xp.minimum(xp.maximum(theta, self.lower), self.upper)

@@ -338,6 +338,9 @@ class QuadraticBall(Quadratic):
     def _range(self, n: int) -> float:
         return 0.5 * self.radius**2 * float(np.max(to_numpy(self._w)))
 
+    def _diameter(self, n: int) -> float:
+        return 2.0 * math.sqrt(2.0 * self._range(n))
+
     def _grad_conj(self, theta: Array, xp: Any) -> Array:
         return _on_ball(theta, self._w, self._v, self.radius, xp)
 
@@ -357,7 +360,7 @@ class QuadraticBox(Quadratic):
 
     Notes
     -----
-    `range` is an upper bound: the exact one is a hard combinatorial problem.
+    `range` and `diameter` are upper bounds: the exact ones are hard combinatorial problems.
 
     Examples
     --------
@@ -372,12 +375,18 @@ class QuadraticBox(Quadratic):
 
     def _range(self, n: int) -> float:
         lower, upper = host_bounds(self.lower, self.upper, n)
-        most = np.maximum(np.abs(lower), np.abs(upper))
-        if not np.all(np.isfinite(most)):
+        return self._largest(np.maximum(np.abs(lower), np.abs(upper)))
+
+    def _diameter(self, n: int) -> float:
+        lower, upper = host_bounds(self.lower, self.upper, n)
+        return math.sqrt(2.0 * self._largest(upper - lower))
+
+    def _largest(self, moduli: np.ndarray) -> float:
+        """Bound of the value over vectors with these moduli."""
+        if not np.all(np.isfinite(moduli)):
             return math.inf
-        a = to_numpy(self.a).astype(np.float64)
-        largest = 0.5 * np.sum(most * (np.abs(a) @ most[..., None])[..., 0], axis=-1)
-        return float(np.max(largest))
+        a = np.abs(to_numpy(self.a).astype(np.float64))
+        return float(np.max(0.5 * np.sum(moduli * (a @ moduli[..., None])[..., 0], axis=-1)))
 
     def _grad_conj(self, theta: Array, xp: Any) -> Array:
         zero = xp.zeros_like(theta)
@@ -418,6 +427,11 @@ class QuadraticSimplex(Quadratic):
         most = 0.5 * self.scale**2 * np.max(np.diagonal(a, axis1=-2, axis2=-1), axis=-1)
         least = to_numpy(self.value(self.center(self.a[..., 0])))
         return float(np.max(most - least))
+
+    def _diameter(self, n: int) -> float:
+        a = to_numpy(self.a).astype(np.float64)
+        d = np.diagonal(a, axis1=-2, axis2=-1)
+        return self.scale * math.sqrt(float(np.max(d[..., :, None] + d[..., None, :] - 2.0 * a)))
 
     def _grad_conj(self, theta: Array, xp: Any) -> Array:
         return quadratic_on_simplex(theta, self.a, self.scale, xp=xp)

@@ -128,6 +128,9 @@ class Spectral(MirrorMap):
     def _range(self, n: int) -> float:
         return self.map._range(n)
 
+    def _diameter(self, n: int) -> float:
+        return self.map._diameter(n)
+
     def _norm(self, x: Array, xp: Any) -> Array:
         return self.map._norm(self._spectrum(x, xp)[1], xp)
 
