@@ -26,8 +26,8 @@ class MirrorMap:
     Notes
     -----
     A map defines ``_value``, ``_grad``, ``_grad_conj`` (which includes the constraint ``x in X``), ``_violation``,
-    ``_sigma``, ``_range`` and ``_diameter``; the other members follow from these, and a map replaces them where a more stable or
-    faster form exists. A state that must not underflow is kept as a dual point, with `step_dual`.
+    ``_sigma``, ``_range`` and ``_diameter``; the other members follow from these, and a map replaces them where a more
+    stable or faster form exists. A state that must not underflow is kept as a dual point, with `step_dual`.
 
     References
     ----------
