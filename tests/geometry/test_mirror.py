@@ -211,7 +211,7 @@ def test_parameters_and_points_of_two_libraries():
 
 
 def test_readable():
-    assert repr(geo.CappedEntropy(floor=0.1)) == "CappedEntropy(scale=1.0, floor=0.1, cap=inf)"
+    assert repr(geo.CappedEntropy(floor=0.1)) == "CappedEntropy(mass=1.0, floor=0.1, cap=inf)"
     assert repr(geo.Spectral(geo.PNorm(1.5), symmetric=False)) == (
         "Spectral(map=PNorm(p=1.5, radius=inf), symmetric=False)"
     )
@@ -220,16 +220,16 @@ def test_readable():
 @pytest.mark.parametrize(
     ("expression", "argument"),
     [
-        ("Entropy(0.0)", "scale"),
-        ("Entropy(math.nan)", "scale"),
-        ('Entropy("1")', "scale"),
-        ("Tsallis(-1.0)", "scale"),
-        ("LogBarrier(math.inf)", "scale"),
-        ("EuclideanSimplex(0)", "scale"),
-        ("VonNeumann(0.0)", "scale"),
-        ("LogDet(-2.0)", "scale"),
+        ("Entropy(0.0)", "mass"),
+        ("Entropy(math.nan)", "mass"),
+        ('Entropy("1")', "mass"),
+        ("Tsallis(-1.0)", "mass"),
+        ("LogBarrier(math.inf)", "mass"),
+        ("EuclideanSimplex(0)", "mass"),
+        ("VonNeumann(0.0)", "trace"),
+        ("LogDet(-2.0)", "trace"),
         ("EuclideanBall(0.0)", "radius"),
-        ("EuclideanBall(1.0, [math.nan])", "origin"),
+        ("EuclideanBall(1.0, [math.nan])", "middle"),
         ("EuclideanL1Ball(-1.0)", "radius"),
         ("EuclideanBox(1.0, 0.0)", "lower"),
         ("EuclideanBox([0.0, 2.0], [1.0, 1.0])", "lower"),
@@ -237,8 +237,8 @@ def test_readable():
         ("EuclideanBox(math.inf, math.inf)", "lower"),
         ("CappedEntropy(floor=2.0)", "floor"),
         ("CappedEntropy(floor=0.5, cap=0.5)", "cap"),
-        ("CappedEntropy(floor=0.5).grad_conj([0.0, 0.0, 0.0])", "scale"),
-        ("CappedEntropy(cap=0.2).grad_conj([0.0, 0.0, 0.0])", "scale"),
+        ("CappedEntropy(floor=0.5).grad_conj([0.0, 0.0, 0.0])", "mass"),
+        ("CappedEntropy(cap=0.2).grad_conj([0.0, 0.0, 0.0])", "mass"),
         ("UnnormalizedEntropy(mass=1.0, upper=1.0)", "upper"),
         ("UnnormalizedEntropy(mass=0.0)", "mass"),
         ("Hypentropy(0.0)", "beta"),
@@ -251,7 +251,7 @@ def test_readable():
         ("Quadratic([[1.0, 0.0]])", "a"),
         ("Quadratic([[0.0]])", "a"),
         ("QuadraticBall([[1.0]], 0.0)", "radius"),
-        ("QuadraticSimplex([[1.0]], -1.0)", "scale"),
+        ("QuadraticSimplex([[1.0]], -1.0)", "mass"),
         ("QuadraticBox([[1.0]], 1.0, 0.0)", "lower"),
         ("Spectral(Quadratic([[1.0]]))", "map"),
         ("Spectral(Entropy(), symmetric=False)", "map"),
