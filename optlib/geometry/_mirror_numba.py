@@ -38,10 +38,10 @@ def _sum_of_exponentials(z, top):
 
 
 @njit(**_OPTIONS)
-def softmax_row(z, scale):
-    """``scale * exp(z) / sum(exp(z))``."""
+def softmax_row(z, mass):
+    """``mass * exp(z) / sum(exp(z))``."""
     total = _exponentials(z, z.dtype.type(_largest(z)))
-    factor = scale / total
+    factor = mass / total
     for j in range(z.size):
         z[j] *= factor
 
@@ -56,11 +56,11 @@ def log_softmax_row(z):
 
 
 @njit(**_OPTIONS)
-def entropy_step_row(x, g, eta, scale):
-    """Proportional to ``x * exp(-eta g)``, of sum ``scale``."""
+def entropy_step_row(x, g, eta, mass):
+    """Proportional to ``x * exp(-eta g)``, of sum ``mass``."""
     for j in range(x.size):
         x[j] = log_(x[j]) - eta * g[j]
-    softmax_row(x, scale)
+    softmax_row(x, mass)
 
 
 # --- Tsallis entropy ---
@@ -78,13 +78,13 @@ def _tsallis_sums(l, y):
 
 
 @njit(**_OPTIONS)
-def tsallis_root(l, scale, y):
-    """Root of ``sum (l + y)^-2 = scale`` from a start ``y`` to its left; ``l >= 0`` with minimum 0."""
+def tsallis_root(l, mass, y):
+    """Root of ``sum (l + y)^-2 = mass`` from a start ``y`` to its left; ``l >= 0`` with minimum 0."""
     one = l.dtype.type(1.0)
     tol = l.dtype.type(4.0 * np.finfo(l.dtype).eps)
     for _ in range(ITERATIONS):
         total, cubes = _tsallis_sums(l, y)
-        step = total * (np.sqrt(total / scale) - one) / cubes
+        step = total * (np.sqrt(total / mass) - one) / cubes
         y += step
         if step <= tol * y:
             break
@@ -92,26 +92,26 @@ def tsallis_root(l, scale, y):
 
 
 @njit(**_OPTIONS)
-def tsallis_row(z, scale):
+def tsallis_row(z, mass):
     """Maximiser of ``<z, w> + 2 sum sqrt(w)`` over the simplex."""
     one = z.dtype.type(1.0)
     top = z.dtype.type(_largest(z))
     for j in range(z.size):
         z[j] = top - z[j]
-    y = tsallis_root(z, scale, one / np.sqrt(scale))
-    factor = scale / _tsallis_sums(z, y)[0]
+    y = tsallis_root(z, mass, one / np.sqrt(mass))
+    factor = mass / _tsallis_sums(z, y)[0]
     for j in range(z.size):
         r = one / (z[j] + y)
         z[j] = factor * (r * r)
 
 
 @njit(**_OPTIONS)
-def tsallis_step_row(x, g, eta, scale):
+def tsallis_step_row(x, g, eta, mass):
     """Mirror step of the Tsallis entropy."""
     one = x.dtype.type(1.0)
     for j in range(x.size):
         x[j] = -one / np.sqrt(x[j]) - eta * g[j]
-    tsallis_row(x, scale)
+    tsallis_row(x, mass)
 
 
 # --- log-barrier ---
@@ -129,13 +129,13 @@ def _log_barrier_sums(l, y):
 
 
 @njit(**_OPTIONS)
-def log_barrier_root(l, scale, y):
-    """Root of ``sum 1 / (l + y) = scale`` from a start ``y`` to its left; ``l >= 0`` with minimum 0."""
+def log_barrier_root(l, mass, y):
+    """Root of ``sum 1 / (l + y) = mass`` from a start ``y`` to its left; ``l >= 0`` with minimum 0."""
     one = l.dtype.type(1.0)
     tol = l.dtype.type(4.0 * np.finfo(l.dtype).eps)
     for _ in range(ITERATIONS):
         total, squares = _log_barrier_sums(l, y)
-        step = total * (total / scale - one) / squares
+        step = total * (total / mass - one) / squares
         y += step
         if step <= tol * y:
             break
@@ -143,25 +143,25 @@ def log_barrier_root(l, scale, y):
 
 
 @njit(**_OPTIONS)
-def log_barrier_row(z, scale):
+def log_barrier_row(z, mass):
     """Maximiser of ``<z, w> + sum log(w)`` over the simplex."""
     one = z.dtype.type(1.0)
     top = z.dtype.type(_largest(z))
     for j in range(z.size):
         z[j] = top - z[j]
-    y = log_barrier_root(z, scale, one / scale)
-    factor = scale / _log_barrier_sums(z, y)[0]
+    y = log_barrier_root(z, mass, one / mass)
+    factor = mass / _log_barrier_sums(z, y)[0]
     for j in range(z.size):
         z[j] = factor / (z[j] + y)
 
 
 @njit(**_OPTIONS)
-def log_barrier_step_row(x, g, eta, scale):
+def log_barrier_step_row(x, g, eta, mass):
     """Mirror step of the log-barrier."""
     one = x.dtype.type(1.0)
     for j in range(x.size):
         x[j] = -one / x[j] - eta * g[j]
-    log_barrier_row(x, scale)
+    log_barrier_row(x, mass)
 
 
 # --- Euclidean ball ---
@@ -195,9 +195,9 @@ def shorten_row(x, radius):
 
 
 @njit(**_OPTIONS)
-def _softmax_rows(z, scale):
+def _softmax_rows(z, mass):
     for i in range(z.shape[0]):
-        softmax_row(z[i], scale)
+        softmax_row(z[i], mass)
 
 
 @njit(**_OPTIONS)
@@ -207,15 +207,15 @@ def _log_softmax_rows(z):
 
 
 @njit(**_OPTIONS)
-def _tsallis_rows(z, scale):
+def _tsallis_rows(z, mass):
     for i in range(z.shape[0]):
-        tsallis_row(z[i], scale)
+        tsallis_row(z[i], mass)
 
 
 @njit(**_OPTIONS)
-def _log_barrier_rows(z, scale):
+def _log_barrier_rows(z, mass):
     for i in range(z.shape[0]):
-        log_barrier_row(z[i], scale)
+        log_barrier_row(z[i], mass)
 
 
 @njit(**_OPTIONS)
@@ -225,21 +225,21 @@ def _shorten_rows(x, radius):
 
 
 @njit(**_OPTIONS)
-def _entropy_step_rows(x, g, eta, scale):
+def _entropy_step_rows(x, g, eta, mass):
     for i in range(x.shape[0]):
-        entropy_step_row(x[i], g[i], eta, scale)
+        entropy_step_row(x[i], g[i], eta, mass)
 
 
 @njit(**_OPTIONS)
-def _tsallis_step_rows(x, g, eta, scale):
+def _tsallis_step_rows(x, g, eta, mass):
     for i in range(x.shape[0]):
-        tsallis_step_row(x[i], g[i], eta, scale)
+        tsallis_step_row(x[i], g[i], eta, mass)
 
 
 @njit(**_OPTIONS)
-def _log_barrier_step_rows(x, g, eta, scale):
+def _log_barrier_step_rows(x, g, eta, mass):
     for i in range(x.shape[0]):
-        log_barrier_step_row(x[i], g[i], eta, scale)
+        log_barrier_step_row(x[i], g[i], eta, mass)
 
 
 # --- what `@kernel` calls: NumPy arrays of any shape and Python floats in, a new array out ---
@@ -248,7 +248,7 @@ def _log_barrier_step_rows(x, g, eta, scale):
 def _apply(row, rows, z, *scalars):
     out = np.array(z, order="C")
     if out.itemsize == 4:
-        scalars = [np.float32(s) for s in scalars]
+        scalars = tuple(np.float32(s) for s in scalars)
     if z.ndim == 1:
         row(out, *scalars)
     else:
@@ -256,9 +256,9 @@ def _apply(row, rows, z, *scalars):
     return out
 
 
-def softmax(theta, scale):
+def softmax(theta, mass):
     """Variant of `optlib.geometry.mirror.entropy.softmax`."""
-    return _apply(softmax_row, _softmax_rows, theta, scale)
+    return _apply(softmax_row, _softmax_rows, theta, mass)
 
 
 def log_softmax(theta):
@@ -266,14 +266,14 @@ def log_softmax(theta):
     return _apply(log_softmax_row, _log_softmax_rows, theta)
 
 
-def tsallis_simplex(theta, scale):
+def tsallis_simplex(theta, mass):
     """Variant of `optlib.geometry.mirror.roots.tsallis_simplex`."""
-    return _apply(tsallis_row, _tsallis_rows, theta, scale)
+    return _apply(tsallis_row, _tsallis_rows, theta, mass)
 
 
-def log_barrier_simplex(theta, scale):
+def log_barrier_simplex(theta, mass):
     """Variant of `optlib.geometry.mirror.roots.log_barrier_simplex`."""
-    return _apply(log_barrier_row, _log_barrier_rows, theta, scale)
+    return _apply(log_barrier_row, _log_barrier_rows, theta, mass)
 
 
 def shorten(x, radius):
@@ -281,7 +281,7 @@ def shorten(x, radius):
     return _apply(shorten_row, _shorten_rows, x, radius)
 
 
-def _apply_step(row, rows, x, g, eta, scale):
+def _apply_step(row, rows, x, g, eta, mass):
     if not isinstance(eta, float):
         g, eta = eta * g, 1.0
     if x.shape != g.shape or x.dtype != g.dtype:
@@ -290,24 +290,24 @@ def _apply_step(row, rows, x, g, eta, scale):
     out = np.array(x, order="C")
     g = g if g.flags.carray else np.array(g, order="C")
     if out.itemsize == 4:
-        eta, scale = np.float32(eta), np.float32(scale)
+        eta, mass = np.float32(eta), np.float32(mass)
     if x.ndim == 1:
-        row(out, g, eta, scale)
+        row(out, g, eta, mass)
     else:
-        rows(out.reshape(-1, x.shape[-1]), g.reshape(-1, x.shape[-1]), eta, scale)
+        rows(out.reshape(-1, x.shape[-1]), g.reshape(-1, x.shape[-1]), eta, mass)
     return out
 
 
-def entropy_step(x, g, eta, scale):
+def entropy_step(x, g, eta, mass):
     """Variant of `optlib.geometry.mirror.entropy.entropy_step`."""
-    return _apply_step(entropy_step_row, _entropy_step_rows, x, g, eta, scale)
+    return _apply_step(entropy_step_row, _entropy_step_rows, x, g, eta, mass)
 
 
-def tsallis_step(x, g, eta, scale):
+def tsallis_step(x, g, eta, mass):
     """Variant of `optlib.geometry.mirror.roots.tsallis_step`."""
-    return _apply_step(tsallis_step_row, _tsallis_step_rows, x, g, eta, scale)
+    return _apply_step(tsallis_step_row, _tsallis_step_rows, x, g, eta, mass)
 
 
-def log_barrier_step(x, g, eta, scale):
+def log_barrier_step(x, g, eta, mass):
     """Variant of `optlib.geometry.mirror.roots.log_barrier_step`."""
-    return _apply_step(log_barrier_step_row, _log_barrier_step_rows, x, g, eta, scale)
+    return _apply_step(log_barrier_step_row, _log_barrier_step_rows, x, g, eta, mass)

@@ -10,10 +10,10 @@ _EPS = np.finfo(np.float64).eps
 _SUMS = {**_OPTIONS, "fastmath": {"reassoc", "contract", "nsz"}}
 
 
-def quadratic_on_simplex(b, a, scale):
+def quadratic_on_simplex(b, a, mass):
     """Variant of `optlib.geometry.mirror.quadratic.quadratic_on_simplex`."""
     lower = np.zeros(b.shape[-1])
-    return _solve(b, a, lower, lower + np.inf, float(scale))
+    return _solve(b, a, lower, lower + np.inf, float(mass))
 
 
 def quadratic_on_box(b, a, lower, upper):

@@ -60,7 +60,7 @@ CASES = {
     "EuclideanBall": Case(
         lambda a, n: geo.EuclideanBall(1.3), lambda n: half_square, constraints=lambda n: at_most(np.linalg.norm, 1.3)
     ),
-    "EuclideanBall(origin)": Case(
+    "EuclideanBall(middle)": Case(
         lambda a, n: geo.EuclideanBall(0.7, a(host(n, 1))),
         lambda n: lambda x: half_square(x - host(n, 1)),
         constraints=lambda n: at_most(lambda x: np.linalg.norm(x - host(n, 1)), 0.7),

@@ -100,6 +100,7 @@ def check_identities(backend, name, drawn):
     lowest = to_numpy(m.value(center))
     assert np.all(lowest <= to_numpy(m.value(u)) + 300 * backend.eps * (1 + np.abs(lowest)))
     assert np.all(to_numpy(m.bregman(u, center)) <= m.range(n) * (1 + 1e-5) + 300 * backend.eps)
+    assert np.all(to_numpy(values[0]) <= 0.5 * m.diameter(n) ** 2 * (1 + 1e-5) + 300 * backend.eps)
     # dual norms: Hoelder
     assert np.all(
         np.abs(to_numpy(dot(xp, x, theta)))
@@ -210,7 +211,7 @@ def test_parameters_and_points_of_two_libraries():
 
 
 def test_readable():
-    assert repr(geo.CappedEntropy(floor=0.1)) == "CappedEntropy(scale=1.0, floor=0.1, cap=inf)"
+    assert repr(geo.CappedEntropy(floor=0.1)) == "CappedEntropy(mass=1.0, floor=0.1, cap=inf)"
     assert repr(geo.Spectral(geo.PNorm(1.5), symmetric=False)) == (
         "Spectral(map=PNorm(p=1.5, radius=inf), symmetric=False)"
     )
@@ -219,16 +220,16 @@ def test_readable():
 @pytest.mark.parametrize(
     ("expression", "argument"),
     [
-        ("Entropy(0.0)", "scale"),
-        ("Entropy(math.nan)", "scale"),
-        ('Entropy("1")', "scale"),
-        ("Tsallis(-1.0)", "scale"),
-        ("LogBarrier(math.inf)", "scale"),
-        ("EuclideanSimplex(0)", "scale"),
-        ("VonNeumann(0.0)", "scale"),
-        ("LogDet(-2.0)", "scale"),
+        ("Entropy(0.0)", "mass"),
+        ("Entropy(math.nan)", "mass"),
+        ('Entropy("1")', "mass"),
+        ("Tsallis(-1.0)", "mass"),
+        ("LogBarrier(math.inf)", "mass"),
+        ("EuclideanSimplex(0)", "mass"),
+        ("VonNeumann(0.0)", "trace"),
+        ("LogDet(-2.0)", "trace"),
         ("EuclideanBall(0.0)", "radius"),
-        ("EuclideanBall(1.0, [math.nan])", "origin"),
+        ("EuclideanBall(1.0, [math.nan])", "middle"),
         ("EuclideanL1Ball(-1.0)", "radius"),
         ("EuclideanBox(1.0, 0.0)", "lower"),
         ("EuclideanBox([0.0, 2.0], [1.0, 1.0])", "lower"),
@@ -236,8 +237,8 @@ def test_readable():
         ("EuclideanBox(math.inf, math.inf)", "lower"),
         ("CappedEntropy(floor=2.0)", "floor"),
         ("CappedEntropy(floor=0.5, cap=0.5)", "cap"),
-        ("CappedEntropy(floor=0.5).grad_conj([0.0, 0.0, 0.0])", "scale"),
-        ("CappedEntropy(cap=0.2).grad_conj([0.0, 0.0, 0.0])", "scale"),
+        ("CappedEntropy(floor=0.5).grad_conj([0.0, 0.0, 0.0])", "mass"),
+        ("CappedEntropy(cap=0.2).grad_conj([0.0, 0.0, 0.0])", "mass"),
         ("UnnormalizedEntropy(mass=1.0, upper=1.0)", "upper"),
         ("UnnormalizedEntropy(mass=0.0)", "mass"),
         ("Hypentropy(0.0)", "beta"),
@@ -250,7 +251,7 @@ def test_readable():
         ("Quadratic([[1.0, 0.0]])", "a"),
         ("Quadratic([[0.0]])", "a"),
         ("QuadraticBall([[1.0]], 0.0)", "radius"),
-        ("QuadraticSimplex([[1.0]], -1.0)", "scale"),
+        ("QuadraticSimplex([[1.0]], -1.0)", "mass"),
         ("QuadraticBox([[1.0]], 1.0, 0.0)", "lower"),
         ("Spectral(Quadratic([[1.0]]))", "map"),
         ("Spectral(Entropy(), symmetric=False)", "map"),

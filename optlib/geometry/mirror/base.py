@@ -26,8 +26,8 @@ class MirrorMap:
     Notes
     -----
     A map defines ``_value``, ``_grad``, ``_grad_conj`` (which includes the constraint ``x in X``), ``_violation``,
-    ``_sigma`` and ``_range``; the other members follow from these, and a map replaces them where a more stable or
-    faster form exists. A state that must not underflow is kept as a dual point, with `step_dual`.
+    ``_sigma``, ``_range`` and ``_diameter``; the other members follow from these, and a map replaces them where a more
+    stable or faster form exists. A state that must not underflow is kept as a dual point, with `step_dual`.
 
     References
     ----------
@@ -254,6 +254,23 @@ class MirrorMap:
         """
         return self._range(check.scalar("n", n, low=1, integer=True))
 
+    def diameter(self, n: int) -> float:
+        """Return ``D`` with ``B(x; y) <= D^2 / 2`` for all ``x, y`` in ``X``, in dimension ``n``.
+
+        Parameters
+        ----------
+        n : int
+            Number of coordinates of a point (of eigenvalues, for matrix maps).
+
+        Returns
+        -------
+        float
+            For half the squared Euclidean norm the diameter of ``X``; inf for entropies and barriers, whose slope is
+            infinite on the boundary: mirror descent with a decreasing rate has no bound there, other than with a
+            regulariser on cumulative gradients (``grad_conj`` of their sum).
+        """
+        return self._diameter(check.scalar("n", n, low=1, integer=True))
+
     def norm(self, x: Any, *, xp: Any = None) -> Array:
         """Return the norm of `sigma`.
 
@@ -333,6 +350,9 @@ class MirrorMap:
 
     def _range(self, n: int) -> float:
         raise NotImplementedError
+
+    def _diameter(self, n: int) -> float:
+        return math.inf
 
     # --- what follows ---
 

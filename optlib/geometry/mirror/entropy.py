@@ -10,14 +10,14 @@ from optlib.geometry.mirror.base import MirrorMap, safe_exp, safe_log
 
 
 @kernel(numba="optlib.geometry._mirror_numba:softmax", match="sum")
-def softmax(theta: Array, scale: float, *, xp: Any) -> Array:
-    """Exponential weights ``scale * exp(theta) / sum(exp(theta))``.
+def softmax(theta: Array, mass: float, *, xp: Any) -> Array:
+    """Exponential weights ``mass * exp(theta) / sum(exp(theta))``.
 
     Parameters
     ----------
     theta : array, shape (..., n)
         Log-weights up to a constant.
-    scale : float
+    mass : float
         Sum of the weights.
     xp : module
         Namespace.
@@ -25,10 +25,10 @@ def softmax(theta: Array, scale: float, *, xp: Any) -> Array:
     Returns
     -------
     array, shape (..., n)
-        Nonnegative, of sum ``scale``.
+        Nonnegative, of sum ``mass``.
     """
     weights = xp.exp(theta - xp.max(theta, axis=-1, keepdims=True))
-    return weights * (scale / xp.sum(weights, axis=-1, keepdims=True))
+    return weights * (mass / xp.sum(weights, axis=-1, keepdims=True))
 
 
 @kernel(numba="optlib.geometry._mirror_numba:log_softmax", match="sum")
@@ -52,8 +52,8 @@ def log_softmax(theta: Array, *, xp: Any) -> Array:
 
 
 @kernel(numba="optlib.geometry._mirror_numba:entropy_step", match="sum")
-def entropy_step(x: Array, g: Array, eta: Any, scale: float, *, xp: Any) -> Array:
-    """Multiplicative weights: ``x * exp(-eta g)``, scaled to the sum ``scale``.
+def entropy_step(x: Array, g: Array, eta: Any, mass: float, *, xp: Any) -> Array:
+    """Multiplicative weights: ``x * exp(-eta g)``, scaled to the sum ``mass``.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ def entropy_step(x: Array, g: Array, eta: Any, scale: float, *, xp: Any) -> Arra
         Losses.
     eta : float or array, shape (..., 1)
         Rate.
-    scale : float
+    mass : float
         Sum of the new weights.
     xp : module
         Namespace.
@@ -71,19 +71,19 @@ def entropy_step(x: Array, g: Array, eta: Any, scale: float, *, xp: Any) -> Arra
     Returns
     -------
     array, shape (..., n)
-        Nonnegative, of sum ``scale``.
+        Nonnegative, of sum ``mass``.
     """
-    return softmax.generic(safe_log(x, xp) - eta * g, scale, xp=xp)
+    return softmax.generic(safe_log(x, xp) - eta * g, mass, xp=xp)
 
 
 class Entropy(MirrorMap):
-    """Negative entropy ``psi = sum x log x`` on the simplex ``{x >= 0, sum x = scale}``.
+    """Negative entropy ``psi = sum x log x`` on the simplex ``{x >= 0, sum x = mass}``.
 
     Its step multiplies weights: Hedge, exponentiated gradient, EXP3, Sinkhorn.
 
     Parameters
     ----------
-    scale : float
+    mass : float
         Sum of the entries.
 
     Notes
@@ -103,14 +103,14 @@ class Entropy(MirrorMap):
     order = 1.0
     _interval = (0.0, math.inf)
 
-    def __init__(self, scale: float = 1.0) -> None:
-        self.scale = check.scalar("scale", scale, low=0.0, low_open=True)
+    def __init__(self, mass: float = 1.0) -> None:
+        self.mass = check.scalar("mass", mass, low=0.0, low_open=True)
 
     def _sigma(self, n: int) -> float:
-        return 1.0 / self.scale
+        return 1.0 / self.mass
 
     def _range(self, n: int) -> float:
-        return self.scale * math.log(n)
+        return self.mass * math.log(n)
 
     def _value(self, x: Array, xp: Any) -> Array:
         return xp.sum(xp.where(x < 0, xp.inf, special.xlogy(x, xp.abs(x), xp=xp)), axis=-1)
@@ -119,48 +119,48 @@ class Entropy(MirrorMap):
         return 1.0 + safe_log(x, xp)
 
     def _grad_conj(self, theta: Array, xp: Any) -> Array:
-        return softmax(theta, self.scale, xp=xp)
+        return softmax(theta, self.mass, xp=xp)
 
     def _conj(self, theta: Array, xp: Any) -> Array:
-        return self.scale * (special.logsumexp(theta, xp=xp) - math.log(self.scale))
+        return self.mass * (special.logsumexp(theta, xp=xp) - math.log(self.mass))
 
     def _bregman(self, x: Array, y: Array, xp: Any) -> Array:
         return divergences.kl(x, y, xp=xp)
 
     def _project(self, y: Array, xp: Any) -> Array:
         unit = y / xp.max(y, axis=-1, keepdims=True)
-        return unit * (self.scale / xp.sum(unit, axis=-1, keepdims=True))
+        return unit * (self.mass / xp.sum(unit, axis=-1, keepdims=True))
 
     def _step(self, x: Array, g: Array, eta: Any, xp: Any) -> Array:
-        return entropy_step(x, g, eta, self.scale, xp=xp)
+        return entropy_step(x, g, eta, self.mass, xp=xp)
 
     def _dual(self, theta: Array, xp: Any) -> Array:
-        return (1.0 + math.log(self.scale)) + log_softmax(theta, xp=xp)
+        return (1.0 + math.log(self.mass)) + log_softmax(theta, xp=xp)
 
     def _violation(self, x: Array, xp: Any) -> Array:
-        return simplex_violation(x, self.scale, xp)
+        return simplex_violation(x, self.mass, xp)
 
     def _pairs(self, x: Array, y: Array, xp: Any) -> Array:
         return special.kl_div(x, y, xp=xp)
 
 
 class CappedEntropy(Entropy):
-    """Negative entropy on a simplex with bounds, ``{floor <= x <= cap, sum x = scale}``.
+    """Negative entropy on a simplex with bounds, ``{floor <= x <= cap, sum x = mass}``.
 
-    Floors keep every weight alive (tracking, exploration); caps at ``scale / k`` describe the choice of ``k`` of ``n``.
+    Floors keep every weight alive (tracking, exploration); caps at ``mass / k`` describe the choice of ``k`` of ``n``.
 
     Parameters
     ----------
-    scale : float
+    mass : float
         Sum of the entries.
     floor, cap : float
-        Bounds on each entry; ``n * floor <= scale <= n * cap``.
+        Bounds on each entry; ``n * floor <= mass <= n * cap``.
 
     Notes
     -----
     ``grad_conj`` is the projection of the softmax in the Kullback-Leibler divergence, ``clip(t exp(theta), floor,
     cap)`` with the ``t`` that gives the sum. Exponentials are taken relative to the ``k``-th largest entry,
-    ``k = ceil(scale / cap)``, as larger ones are at the cap. Cost O(n log n).
+    ``k = ceil(mass / cap)``, as larger ones are at the cap. Cost O(n log n).
 
     Examples
     --------
@@ -169,30 +169,38 @@ class CappedEntropy(Entropy):
     array([0.658, 0.242, 0.1  ])
     """
 
-    def __init__(self, scale: float = 1.0, *, floor: float = 0.0, cap: float = math.inf) -> None:
-        super().__init__(scale)
-        self.floor = check.scalar("floor", floor, low=0.0, high=self.scale)
+    def __init__(self, mass: float = 1.0, *, floor: float = 0.0, cap: float = math.inf) -> None:
+        super().__init__(mass)
+        self.floor = check.scalar("floor", floor, low=0.0, high=self.mass)
         self.cap = check.scalar("cap", cap, low=self.floor, low_open=True, finite=False)
 
     def _range(self, n: int) -> float:
+        return sum(_xlogx(v) for v in self._vertex(n)) - n * _xlogx(self.mass / n)
+
+    def _diameter(self, n: int) -> float:
+        if self.floor == 0.0:
+            return math.inf
+        v = self._vertex(n)  # and its farthest permutation
+        return math.sqrt(2.0 * sum(x * math.log(x / y) for x, y in zip(v, reversed(v), strict=True)))
+
+    def _vertex(self, n: int) -> list[float]:
+        """Entries of every vertex of the domain, descending: at the cap, one between, at the floor."""
         self._check_size(n)
-        cap = min(self.cap, self.scale)
-        spare = self.scale - n * self.floor
+        cap = min(self.cap, self.mass)
+        spare = self.mass - n * self.floor
         full = min(int(spare / (cap - self.floor)), n - 1) if cap > self.floor else 0
-        last = self.floor + spare - full * (cap - self.floor)
-        most = full * _xlogx(cap) + _xlogx(last) + (n - full - 1) * _xlogx(self.floor)
-        return most - n * _xlogx(self.scale / n)
+        return [cap] * full + [self.floor + spare - full * (cap - self.floor)] + [self.floor] * (n - full - 1)
 
     def _check_size(self, n: int) -> None:
-        if not n * self.floor <= self.scale <= n * self.cap:
-            expected = f"n * floor <= scale <= n * cap for n = {n}, floor = {self.floor}, cap = {self.cap}"
-            raise check.error("scale", self.scale, expected, "lower the floor or raise the cap")
+        if not n * self.floor <= self.mass <= n * self.cap:
+            expected = f"n * floor <= mass <= n * cap for n = {n}, floor = {self.floor}, cap = {self.cap}"
+            raise check.error("mass", self.mass, expected, "lower the floor or raise the cap")
 
     def _level(self, theta: Array, xp: Any) -> tuple[Array, Array]:
         """Return the primal point ``clip(t exp(z), floor, cap)`` and ``z``, which is ``theta`` up to a constant."""
         n = theta.shape[-1]
         self._check_size(n)
-        room = (self.scale - n * self.floor) / (self.cap - self.floor)  # in caps
+        room = (self.mass - n * self.floor) / (self.cap - self.floor)  # in caps
         k = min(max(math.ceil(room), 1), n)
         if k == 1:
             z = theta - xp.max(theta, axis=-1, keepdims=True)
@@ -202,7 +210,7 @@ class CappedEntropy(Entropy):
             z = xp.minimum(z, xp.full_like(z, surely_capped))
         zero = xp.zeros_like(z)
         weights = xp.where(z < -0.9 * math.log(float(xp.finfo(z.dtype).max)), zero, xp.exp(z))
-        return _thresholds.clipped_sum(zero, weights, zero + self.floor, zero + self.cap, self.scale, xp=xp), z
+        return _thresholds.clipped_sum(zero, weights, zero + self.floor, zero + self.cap, self.mass, xp=xp), z
 
     def _grad_conj(self, theta: Array, xp: Any) -> Array:
         return self._level(theta, xp)[0]
@@ -219,13 +227,13 @@ class CappedEntropy(Entropy):
     _step = MirrorMap._step
 
     def _violation(self, x: Array, xp: Any) -> Array:
-        bounds = xp.maximum(self.floor - xp.min(x, axis=-1), xp.max(x, axis=-1) - self.cap) / self.scale
+        bounds = xp.maximum(self.floor - xp.min(x, axis=-1), xp.max(x, axis=-1) - self.cap) / self.mass
         return xp.maximum(bounds, super()._violation(x, xp))
 
 
-def simplex_violation(x: Array, scale: float, xp: Any) -> Array:
-    """Violation of ``x >= 0, sum x = scale``, relative to the scale."""
-    return xp.maximum(xp.max(-x, axis=-1), xp.abs(xp.sum(x, axis=-1) - scale)) / scale
+def simplex_violation(x: Array, mass: float, xp: Any) -> Array:
+    """Violation of ``x >= 0, sum x = mass``, relative to the mass."""
+    return xp.maximum(xp.max(-x, axis=-1), xp.abs(xp.sum(x, axis=-1) - mass)) / mass
 
 
 class UnnormalizedEntropy(MirrorMap):
@@ -392,6 +400,9 @@ class Hypentropy(MirrorMap):
     def _range(self, n: int) -> float:
         r, beta = self.radius, self.beta
         return r * math.asinh(r / beta) - r * r / (math.hypot(r, beta) + beta) if r < math.inf else r
+
+    def _diameter(self, n: int) -> float:
+        return math.sqrt(4.0 * self.radius * math.asinh(self.radius / self.beta))  # between opposite vertices
 
     def _value(self, x: Array, xp: Any) -> Array:
         root = xp.hypot(x, xp.full_like(x, self.beta))

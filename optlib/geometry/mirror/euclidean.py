@@ -50,11 +50,11 @@ class Euclidean(MirrorMap):
 
 
 class EuclideanSimplex(Euclidean):
-    """Half the squared norm on the simplex ``{x >= 0, sum x = scale}``.
+    """Half the squared norm on the simplex ``{x >= 0, sum x = mass}``.
 
     Parameters
     ----------
-    scale : float
+    mass : float
         Sum of the entries.
 
     Notes
@@ -70,17 +70,20 @@ class EuclideanSimplex(Euclidean):
 
     _symmetry = "permutations"
 
-    def __init__(self, scale: float = 1.0) -> None:
-        self.scale = check.scalar("scale", scale, low=0.0, low_open=True)
+    def __init__(self, mass: float = 1.0) -> None:
+        self.mass = check.scalar("mass", mass, low=0.0, low_open=True)
 
     def _range(self, n: int) -> float:
-        return 0.5 * self.scale**2 * (1.0 - 1.0 / n)
+        return 0.5 * self.mass**2 * (1.0 - 1.0 / n)
+
+    def _diameter(self, n: int) -> float:
+        return math.sqrt(2.0) * self.mass if n > 1 else 0.0
 
     def _grad_conj(self, theta: Array, xp: Any) -> Array:
-        return _thresholds.simplex(theta, self.scale, xp=xp)
+        return _thresholds.simplex(theta, self.mass, xp=xp)
 
     def _violation(self, x: Array, xp: Any) -> Array:
-        return simplex_violation(x, self.scale, xp)
+        return simplex_violation(x, self.mass, xp)
 
 
 class EuclideanL1Ball(Euclidean):
@@ -107,6 +110,9 @@ class EuclideanL1Ball(Euclidean):
 
     def _range(self, n: int) -> float:
         return 0.5 * self.radius**2
+
+    def _diameter(self, n: int) -> float:
+        return 2.0 * self.radius
 
     def _grad_conj(self, theta: Array, xp: Any) -> Array:
         return _thresholds.l1_ball(theta, self.radius, xp=xp)
@@ -139,13 +145,13 @@ def shorten(x: Array, radius: float, *, xp: Any) -> Array:
 
 
 class EuclideanBall(Euclidean):
-    """Half the squared distance ``psi = |x - origin|^2 / 2`` on the ball ``|x - origin| <= radius``.
+    """Half the squared distance ``psi = |x - middle|^2 / 2`` on the ball ``|x - middle| <= radius``.
 
     Parameters
     ----------
     radius : float
         Radius.
-    origin : array, shape (..., n), optional
+    middle : array, shape (..., n), optional
         Centre of the ball, by default 0.
 
     Notes
@@ -159,27 +165,30 @@ class EuclideanBall(Euclidean):
     array([1.2, 1.6])
     """
 
-    def __init__(self, radius: float = 1.0, origin: Any = None) -> None:
+    def __init__(self, radius: float = 1.0, middle: Any = None) -> None:
         self.radius = check.scalar("radius", radius, low=0.0, low_open=True)
-        self.origin = origin if origin is None else check.array("origin", origin, xp=array_namespace(origin))
-        if origin is not None:
+        self.middle = middle if middle is None else check.array("middle", middle, xp=array_namespace(middle))
+        if middle is not None:
             self._symmetry = None
 
     def _point_shape(self, point: tuple[int, ...]) -> tuple[int, ...]:
-        return point if self.origin is None else tuple(self.origin.shape[-1:])
+        return point if self.middle is None else tuple(self.middle.shape[-1:])
 
     def _range(self, n: int) -> float:
         return 0.5 * self.radius**2
+
+    def _diameter(self, n: int) -> float:
+        return 2.0 * self.radius
 
     def _value(self, x: Array, xp: Any) -> Array:
         return super()._value(self._grad(x, xp), xp)
 
     def _grad(self, x: Array, xp: Any) -> Array:
-        return x if self.origin is None else x - self.origin
+        return x if self.middle is None else x - self.middle
 
     def _grad_conj(self, theta: Array, xp: Any) -> Array:
         x = shorten(theta, self.radius, xp=xp)
-        return x if self.origin is None else self.origin + x
+        return x if self.middle is None else self.middle + x
 
     def _violation(self, x: Array, xp: Any) -> Array:
         return linalg.norm(self._grad(x, xp), axis=-1, xp=xp) / self.radius - 1.0
@@ -213,6 +222,10 @@ class EuclideanBox(Euclidean):
         most = np.maximum(lower**2, upper**2)
         least = np.where((lower <= 0) & (upper >= 0), 0.0, np.minimum(lower**2, upper**2))
         return 0.5 * float(np.max(np.sum(most - least, axis=-1)))
+
+    def _diameter(self, n: int) -> float:
+        lower, upper = host_bounds(self.lower, self.upper, n)
+        return float(np.max(np.linalg.norm(upper - lower, axis=-1)))
 
     def _grad_conj(self, theta: Array, xp: Any) -> Array:
         return xp.minimum(xp.maximum(theta, self.lower), self.upper)

@@ -50,6 +50,9 @@ class PNorm(MirrorMap):
     def _range(self, n: int) -> float:
         return 0.5 * self.radius**2
 
+    def _diameter(self, n: int) -> float:
+        return 2.0 * self.radius
+
     def _value(self, x: Array, xp: Any) -> Array:
         return 0.5 * xp.square(lp_norm(x, self.p, xp))
 

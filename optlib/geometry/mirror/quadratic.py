@@ -18,8 +18,8 @@ ITERATIONS = 25
 
 
 @kernel(numba="optlib.geometry._quadratic_numba:quadratic_on_simplex", match="iterate")
-def quadratic_on_simplex(b: Array, a: Array, scale: float, *, xp: Any) -> Array:
-    """Minimise ``x' a x / 2 - b' x`` over the simplex ``{x >= 0, sum x = scale}``.
+def quadratic_on_simplex(b: Array, a: Array, mass: float, *, xp: Any) -> Array:
+    """Minimise ``x' a x / 2 - b' x`` over the simplex ``{x >= 0, sum x = mass}``.
 
     The projection of ``y`` in the metric of ``a`` is the case ``b = a y``.
 
@@ -29,7 +29,7 @@ def quadratic_on_simplex(b: Array, a: Array, scale: float, *, xp: Any) -> Array:
         Linear term.
     a : array, shape (..., n, n)
         Symmetric positive definite matrix.
-    scale : float
+    mass : float
         Sum of the entries.
     xp : module
         Namespace.
@@ -49,14 +49,14 @@ def quadratic_on_simplex(b: Array, a: Array, scale: float, *, xp: Any) -> Array:
     S. Mehrotra, "On the Implementation of a Primal-Dual Interior Point Method", SIAM J. Optim. 2 (1992).
     C. L. Lawson, R. J. Hanson, "Solving Least Squares Problems", 1974, chapter 23.
     """
-    # An entry with b this far below the largest is 0, since (a x)_i <= scale * max |a|; a constant in b does nothing.
-    reach = 4.0 * scale * xp.max(xp.abs(a), axis=(-2, -1))[..., None]
+    # An entry with b this far below the largest is 0, since (a x)_i <= mass * max |a|; a constant in b does nothing.
+    reach = 4.0 * mass * xp.max(xp.abs(a), axis=(-2, -1))[..., None]
     top = xp.max(b, axis=-1, keepdims=True)
     b = xp.maximum(b, top - reach) - xp.where(xp.abs(top) > 1e8 * reach, top, 0.0)
-    start = xp.full_like(b, scale / b.shape[-1])
-    x = _interior_point(b, a, start, xp.zeros_like(b), xp.full_like(b, xp.inf), scale, xp)
+    start = xp.full_like(b, mass / b.shape[-1])
+    x = _interior_point(b, a, start, xp.zeros_like(b), xp.full_like(b, xp.inf), mass, xp)
     x = xp.maximum(x, xp.zeros_like(x))
-    return x * (scale / xp.sum(x, axis=-1, keepdims=True))
+    return x * (mass / xp.sum(x, axis=-1, keepdims=True))
 
 
 @kernel(numba="optlib.geometry._quadratic_numba:quadratic_on_box", match="iterate")
@@ -338,6 +338,9 @@ class QuadraticBall(Quadratic):
     def _range(self, n: int) -> float:
         return 0.5 * self.radius**2 * float(np.max(to_numpy(self._w)))
 
+    def _diameter(self, n: int) -> float:
+        return 2.0 * math.sqrt(2.0 * self._range(n))
+
     def _grad_conj(self, theta: Array, xp: Any) -> Array:
         return _on_ball(theta, self._w, self._v, self.radius, xp)
 
@@ -357,7 +360,7 @@ class QuadraticBox(Quadratic):
 
     Notes
     -----
-    `range` is an upper bound: the exact one is a hard combinatorial problem.
+    `range` and `diameter` are upper bounds: the exact ones are hard combinatorial problems.
 
     Examples
     --------
@@ -372,12 +375,18 @@ class QuadraticBox(Quadratic):
 
     def _range(self, n: int) -> float:
         lower, upper = host_bounds(self.lower, self.upper, n)
-        most = np.maximum(np.abs(lower), np.abs(upper))
-        if not np.all(np.isfinite(most)):
+        return self._largest(np.maximum(np.abs(lower), np.abs(upper)))
+
+    def _diameter(self, n: int) -> float:
+        lower, upper = host_bounds(self.lower, self.upper, n)
+        return math.sqrt(2.0 * self._largest(upper - lower))
+
+    def _largest(self, moduli: np.ndarray) -> float:
+        """Bound of the value over vectors with these moduli."""
+        if not np.all(np.isfinite(moduli)):
             return math.inf
-        a = to_numpy(self.a).astype(np.float64)
-        largest = 0.5 * np.sum(most * (np.abs(a) @ most[..., None])[..., 0], axis=-1)
-        return float(np.max(largest))
+        a = np.abs(to_numpy(self.a).astype(np.float64))
+        return float(np.max(0.5 * np.sum(moduli * (a @ moduli[..., None])[..., 0], axis=-1)))
 
     def _grad_conj(self, theta: Array, xp: Any) -> Array:
         zero = xp.zeros_like(theta)
@@ -388,13 +397,13 @@ class QuadraticBox(Quadratic):
 
 
 class QuadraticSimplex(Quadratic):
-    """`Quadratic` on the simplex ``{x >= 0, sum x = scale}``: portfolios of the online Newton step.
+    """`Quadratic` on the simplex ``{x >= 0, sum x = mass}``: portfolios of the online Newton step.
 
     Parameters
     ----------
     a : array, shape (..., n, n)
         Symmetric positive definite matrix.
-    scale : float
+    mass : float
         Sum of the entries.
 
     References
@@ -409,18 +418,23 @@ class QuadraticSimplex(Quadratic):
     array([0.75, 0.25])
     """
 
-    def __init__(self, a: Any, scale: float = 1.0) -> None:
+    def __init__(self, a: Any, mass: float = 1.0) -> None:
         super().__init__(a)
-        self.scale = check.scalar("scale", scale, low=0.0, low_open=True)
+        self.mass = check.scalar("mass", mass, low=0.0, low_open=True)
 
     def _range(self, n: int) -> float:
         a = to_numpy(self.a).astype(np.float64)
-        most = 0.5 * self.scale**2 * np.max(np.diagonal(a, axis1=-2, axis2=-1), axis=-1)
+        most = 0.5 * self.mass**2 * np.max(np.diagonal(a, axis1=-2, axis2=-1), axis=-1)
         least = to_numpy(self.value(self.center(self.a[..., 0])))
         return float(np.max(most - least))
 
+    def _diameter(self, n: int) -> float:
+        a = to_numpy(self.a).astype(np.float64)
+        d = np.diagonal(a, axis1=-2, axis2=-1)
+        return self.mass * math.sqrt(float(np.max(d[..., :, None] + d[..., None, :] - 2.0 * a)))
+
     def _grad_conj(self, theta: Array, xp: Any) -> Array:
-        return quadratic_on_simplex(theta, self.a, self.scale, xp=xp)
+        return quadratic_on_simplex(theta, self.a, self.mass, xp=xp)
 
     def _violation(self, x: Array, xp: Any) -> Array:
-        return simplex_violation(x, self.scale, xp)
+        return simplex_violation(x, self.mass, xp)

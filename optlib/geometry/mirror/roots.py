@@ -14,14 +14,14 @@ ITERATIONS = 12
 
 
 @kernel(numba="optlib.geometry._mirror_numba:tsallis_simplex", match="iterate")
-def tsallis_simplex(theta: Array, scale: float, *, xp: Any) -> Array:
+def tsallis_simplex(theta: Array, mass: float, *, xp: Any) -> Array:
     """Maximise ``<theta, w> + 2 sum sqrt(w)`` over the simplex.
 
     Parameters
     ----------
     theta : array, shape (..., n)
         Dual points.
-    scale : float
+    mass : float
         Sum of the weights.
     xp : module
         Namespace.
@@ -33,24 +33,24 @@ def tsallis_simplex(theta: Array, scale: float, *, xp: Any) -> Array:
 
     Notes
     -----
-    ``y`` solves ``S(y) = sum w = scale``. ``S^(-1/2)``, a power mean of the ``l_i + y``, is concave and increasing in
-    ``y``, so Newton's method on ``S^(-1/2) = scale^(-1/2)`` increases monotonically from ``y = scale^(-1/2)``, where
-    the largest weight alone is ``scale``; on equal entries its first step is exact. Stopping: 12 steps here; a relative
+    ``y`` solves ``S(y) = sum w = mass``. ``S^(-1/2)``, a power mean of the ``l_i + y``, is concave and increasing in
+    ``y``, so Newton's method on ``S^(-1/2) = mass^(-1/2)`` increases monotonically from ``y = mass^(-1/2)``, where
+    the largest weight alone is ``mass``; on equal entries its first step is exact. Stopping: 12 steps here; a relative
     step below 4 eps in the Numba variant.
     """
     l = xp.max(theta, axis=-1, keepdims=True) - theta
-    y = xp.full_like(l[..., :1], scale**-0.5)
+    y = xp.full_like(l[..., :1], mass**-0.5)
     for _ in range(ITERATIONS):
         r = 1.0 / (l + y)
         w = r * r
         total = xp.sum(w, axis=-1, keepdims=True)
-        y = y + total * (xp.sqrt(total / scale) - 1.0) / xp.sum(w * r, axis=-1, keepdims=True)
+        y = y + total * (xp.sqrt(total / mass) - 1.0) / xp.sum(w * r, axis=-1, keepdims=True)
     w = xp.square(1.0 / (l + y))
-    return w * (scale / xp.sum(w, axis=-1, keepdims=True))
+    return w * (mass / xp.sum(w, axis=-1, keepdims=True))
 
 
 @kernel(numba="optlib.geometry._mirror_numba:tsallis_step", match="iterate")
-def tsallis_step(x: Array, g: Array, eta: Any, scale: float, *, xp: Any) -> Array:
+def tsallis_step(x: Array, g: Array, eta: Any, mass: float, *, xp: Any) -> Array:
     """Mirror step of the Tsallis entropy: `tsallis_simplex` at ``grad(x) - eta g``.
 
     Parameters
@@ -61,7 +61,7 @@ def tsallis_step(x: Array, g: Array, eta: Any, scale: float, *, xp: Any) -> Arra
         Losses.
     eta : float or array, shape (..., 1)
         Rate.
-    scale : float
+    mass : float
         Sum of the new weights.
     xp : module
         Namespace.
@@ -71,18 +71,18 @@ def tsallis_step(x: Array, g: Array, eta: Any, scale: float, *, xp: Any) -> Arra
     array, shape (..., n)
         The new weights.
     """
-    return tsallis_simplex.generic(-safe_reciprocal(xp.sqrt(x), xp) - eta * g, scale, xp=xp)
+    return tsallis_simplex.generic(-safe_reciprocal(xp.sqrt(x), xp) - eta * g, mass, xp=xp)
 
 
 @kernel(numba="optlib.geometry._mirror_numba:log_barrier_simplex", match="iterate")
-def log_barrier_simplex(theta: Array, scale: float, *, xp: Any) -> Array:
+def log_barrier_simplex(theta: Array, mass: float, *, xp: Any) -> Array:
     """Maximise ``<theta, w> + sum log(w)`` over the simplex.
 
     Parameters
     ----------
     theta : array, shape (..., n)
         Dual points.
-    scale : float
+    mass : float
         Sum of the weights.
     xp : module
         Namespace.
@@ -94,20 +94,20 @@ def log_barrier_simplex(theta: Array, scale: float, *, xp: Any) -> Array:
 
     Notes
     -----
-    As `tsallis_simplex`, with Newton's method on ``1 / S``, a harmonic mean, from ``y = 1 / scale``.
+    As `tsallis_simplex`, with Newton's method on ``1 / S``, a harmonic mean, from ``y = 1 / mass``.
     """
     l = xp.max(theta, axis=-1, keepdims=True) - theta
-    y = xp.full_like(l[..., :1], 1.0 / scale)
+    y = xp.full_like(l[..., :1], 1.0 / mass)
     for _ in range(ITERATIONS):
         w = 1.0 / (l + y)
         total = xp.sum(w, axis=-1, keepdims=True)
-        y = y + total * (total / scale - 1.0) / xp.sum(w * w, axis=-1, keepdims=True)
+        y = y + total * (total / mass - 1.0) / xp.sum(w * w, axis=-1, keepdims=True)
     w = 1.0 / (l + y)
-    return w * (scale / xp.sum(w, axis=-1, keepdims=True))
+    return w * (mass / xp.sum(w, axis=-1, keepdims=True))
 
 
 @kernel(numba="optlib.geometry._mirror_numba:log_barrier_step", match="iterate")
-def log_barrier_step(x: Array, g: Array, eta: Any, scale: float, *, xp: Any) -> Array:
+def log_barrier_step(x: Array, g: Array, eta: Any, mass: float, *, xp: Any) -> Array:
     """Mirror step of the log-barrier: `log_barrier_simplex` at ``grad(x) - eta g``.
 
     Parameters
@@ -118,7 +118,7 @@ def log_barrier_step(x: Array, g: Array, eta: Any, scale: float, *, xp: Any) -> 
         Losses.
     eta : float or array, shape (..., 1)
         Rate.
-    scale : float
+    mass : float
         Sum of the new weights.
     xp : module
         Namespace.
@@ -128,15 +128,15 @@ def log_barrier_step(x: Array, g: Array, eta: Any, scale: float, *, xp: Any) -> 
     array, shape (..., n)
         The new weights.
     """
-    return log_barrier_simplex.generic(-safe_reciprocal(x, xp) - eta * g, scale, xp=xp)
+    return log_barrier_simplex.generic(-safe_reciprocal(x, xp) - eta * g, mass, xp=xp)
 
 
 class Tsallis(MirrorMap):
-    """Tsallis-1/2 entropy ``psi = -2 sum sqrt(x)`` on the simplex ``{x >= 0, sum x = scale}``.
+    """Tsallis-1/2 entropy ``psi = -2 sum sqrt(x)`` on the simplex ``{x >= 0, sum x = mass}``.
 
     Parameters
     ----------
-    scale : float
+    mass : float
         Sum of the entries.
 
     Notes
@@ -159,14 +159,14 @@ class Tsallis(MirrorMap):
     order = 1.0
     _interval = (0.0, math.inf)
 
-    def __init__(self, scale: float = 1.0) -> None:
-        self.scale = check.scalar("scale", scale, low=0.0, low_open=True)
+    def __init__(self, mass: float = 1.0) -> None:
+        self.mass = check.scalar("mass", mass, low=0.0, low_open=True)
 
     def _sigma(self, n: int) -> float:
-        return 0.5 * self.scale**-1.5
+        return 0.5 * self.mass**-1.5
 
     def _range(self, n: int) -> float:
-        return 2.0 * math.sqrt(self.scale) * (math.sqrt(n) - 1.0)
+        return 2.0 * math.sqrt(self.mass) * (math.sqrt(n) - 1.0)
 
     def _value(self, x: Array, xp: Any) -> Array:
         return xp.sum(xp.where(x < 0, xp.inf, -2.0 * xp.sqrt(xp.abs(x))), axis=-1)
@@ -175,27 +175,27 @@ class Tsallis(MirrorMap):
         return -safe_reciprocal(xp.sqrt(xp.where(x < 0, xp.nan, x)), xp)
 
     def _grad_conj(self, theta: Array, xp: Any) -> Array:
-        return tsallis_simplex(theta, self.scale, xp=xp)
+        return tsallis_simplex(theta, self.mass, xp=xp)
 
     def _step(self, x: Array, g: Array, eta: Any, xp: Any) -> Array:
-        return tsallis_step(x, g, eta, self.scale, xp=xp)
+        return tsallis_step(x, g, eta, self.mass, xp=xp)
 
     def _bregman(self, x: Array, y: Array, xp: Any) -> Array:
         return divergences.tsallis(x, y, xp=xp)
 
     def _violation(self, x: Array, xp: Any) -> Array:
-        return simplex_violation(x, self.scale, xp)
+        return simplex_violation(x, self.mass, xp)
 
     def _pairs(self, x: Array, y: Array, xp: Any) -> Array:
         return divergences.tsallis_terms(x, y, xp=xp)
 
 
 class LogBarrier(MirrorMap):
-    """Log-barrier ``psi = -sum log(x)`` on the simplex ``{x > 0, sum x = scale}``.
+    """Log-barrier ``psi = -sum log(x)`` on the simplex ``{x > 0, sum x = mass}``.
 
     Parameters
     ----------
-    scale : float
+    mass : float
         Sum of the entries.
 
     Notes
@@ -219,11 +219,11 @@ class LogBarrier(MirrorMap):
     order = 1.0
     _interval = (0.0, math.inf)
 
-    def __init__(self, scale: float = 1.0) -> None:
-        self.scale = check.scalar("scale", scale, low=0.0, low_open=True)
+    def __init__(self, mass: float = 1.0) -> None:
+        self.mass = check.scalar("mass", mass, low=0.0, low_open=True)
 
     def _sigma(self, n: int) -> float:
-        return self.scale**-2.0
+        return self.mass**-2.0
 
     def _range(self, n: int) -> float:
         return math.inf if n > 1 else 0.0
@@ -237,16 +237,16 @@ class LogBarrier(MirrorMap):
         return -safe_reciprocal(xp.where(x < 0, xp.nan, x), xp)
 
     def _grad_conj(self, theta: Array, xp: Any) -> Array:
-        return log_barrier_simplex(theta, self.scale, xp=xp)
+        return log_barrier_simplex(theta, self.mass, xp=xp)
 
     def _step(self, x: Array, g: Array, eta: Any, xp: Any) -> Array:
-        return log_barrier_step(x, g, eta, self.scale, xp=xp)
+        return log_barrier_step(x, g, eta, self.mass, xp=xp)
 
     def _bregman(self, x: Array, y: Array, xp: Any) -> Array:
         return divergences.itakura_saito(x, y, xp=xp)
 
     def _violation(self, x: Array, xp: Any) -> Array:
-        return simplex_violation(x, self.scale, xp)
+        return simplex_violation(x, self.mass, xp)
 
     def _pairs(self, x: Array, y: Array, xp: Any) -> Array:
         return divergences.itakura_saito_terms(x, y, xp=xp)

@@ -128,6 +128,9 @@ class Spectral(MirrorMap):
     def _range(self, n: int) -> float:
         return self.map._range(n)
 
+    def _diameter(self, n: int) -> float:
+        return self.map._diameter(n)
+
     def _norm(self, x: Array, xp: Any) -> Array:
         return self.map._norm(self._spectrum(x, xp)[1], xp)
 
@@ -144,16 +147,16 @@ def _dilation(x: Array, xp: Any) -> Array:
 
 
 class VonNeumann(Spectral):
-    """Negative von Neumann entropy ``psi = tr X log X`` on ``{X >= 0, tr X = scale}``: matrix Hedge.
+    """Negative von Neumann entropy ``psi = tr X log X`` on ``{X >= 0, tr X = trace}``: matrix Hedge.
 
     Parameters
     ----------
-    scale : float
+    trace : float
         Trace.
 
     Notes
     -----
-    `Spectral` of `Entropy`: ``grad_conj`` is ``scale * exp(theta) / tr exp(theta)``, and the divergence is the quantum
+    `Spectral` of `Entropy`: ``grad_conj`` is ``trace * exp(theta) / tr exp(theta)``, and the divergence is the quantum
     relative entropy.
 
     References
@@ -169,17 +172,17 @@ class VonNeumann(Spectral):
            [0.381, 0.5  ]])
     """
 
-    def __init__(self, scale: float = 1.0) -> None:
-        super().__init__(Entropy(scale))
-        self.scale = float(scale)
+    def __init__(self, trace: float = 1.0) -> None:
+        self.trace = check.scalar("trace", trace, low=0.0, low_open=True)
+        super().__init__(Entropy(self.trace))
 
 
 class LogDet(Spectral):
-    """Log-determinant barrier ``psi = -log det X`` on ``{X > 0, tr X = scale}``.
+    """Log-determinant barrier ``psi = -log det X`` on ``{X > 0, tr X = trace}``.
 
     Parameters
     ----------
-    scale : float
+    trace : float
         Trace.
 
     Notes
@@ -194,6 +197,6 @@ class LogDet(Spectral):
            [0.207, 0.5  ]])
     """
 
-    def __init__(self, scale: float = 1.0) -> None:
-        super().__init__(LogBarrier(scale))
-        self.scale = float(scale)
+    def __init__(self, trace: float = 1.0) -> None:
+        self.trace = check.scalar("trace", trace, low=0.0, low_open=True)
+        super().__init__(LogBarrier(self.trace))
