@@ -6,10 +6,11 @@ import numpy as np
 from numba import njit
 
 from optlib.backend import array_namespace
+from optlib.backend._math_numba import _from_bits, _to_bits
 from optlib.backend._philox_numba import philox4x32_, split_key
 from optlib.geometry import Ball, Box, Simplex
 from optlib.geometry._mirror_numba import softmax_row, tsallis_row
-from optlib.geometry._projections_numba import _largest, _simplex_row
+from optlib.geometry._projections_numba import _simplex_row
 from optlib.online import ogd
 
 _OPTIONS = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": False}
@@ -68,23 +69,34 @@ def hedge_rounds(block, x, losses, spent, rounds, rate, anytime):
     return _hedge(np.ascontiguousarray(block), x, losses, spent, rounds, rate, anytime)
 
 
+@njit(**_OPTIONS)
+def _spread(y):
+    """Largest minus smallest entry, found among integers that order like the floats, which vectorises."""
+    shift = 8 * y.itemsize - 1
+    flip = (1 << shift) - 1
+    high, low = -1 << shift, flip
+    for i in range(y.size):
+        bits = _to_bits(y[i])
+        key = bits ^ ((bits >> shift) & flip)
+        high = max(high, key)
+        low = min(low, key)
+    high ^= (high >> shift) & flip
+    low ^= (low >> shift) & flip
+    if y.itemsize == 4:
+        return np.float64(_from_bits(np.int32(high))) - np.float64(_from_bits(np.int32(low)))
+    return _from_bits(high) - _from_bits(low)
+
+
 @njit(**_SUMS)
-def _dot_and_negate(row, x):
-    """Return the loss incurred, and leave the negative losses in ``x``."""
+def _hedge_row(row, x, losses, factor):
+    """Add the losses, leave the exponents in ``x``, return the loss incurred."""
     incurred = row.dtype.type(0.0)
     for j in range(row.size):
         incurred += x[j] * row[j]
-        x[j] = -row[j]
-    return incurred
-
-
-@njit(**_SUMS)
-def _accumulate(row, x, losses, factor):
-    """Add the losses, and leave the exponents in ``x``."""
-    for j in range(row.size):
         total = losses[j] + row[j]
         losses[j] = total
         x[j] = -factor * total
+    return incurred
 
 
 @njit(**_OPTIONS)
@@ -92,16 +104,16 @@ def _hedge(block, x, losses, spent, rounds, rate, anytime):
     kind = x.dtype.type
     x, losses, spent = x.copy(), losses.copy(), spent.copy()
     incurred = np.empty(block.shape[:2], block.dtype)
+    eta = rate / math.sqrt(rounds + 1) if anytime else rate
     for t in range(block.shape[0]):
-        eta = rate / math.sqrt(rounds + t + 1) if anytime else rate
         following = rate / math.sqrt(rounds + t + 2) if anytime else rate
         for b in range(block.shape[1]):
             row = block[t, b]
-            incurred[t, b] = _dot_and_negate(row, x[b])
-            spread = kind(_largest(row) + _largest(x[b]))
-            _accumulate(row, x[b], losses[b], kind(following))
+            incurred[t, b] = _hedge_row(row, x[b], losses[b], kind(following))
+            spread = kind(_spread(row))
             spent[b] += kind(eta / 8.0) * spread * spread
             softmax_row(x[b], kind(1.0))
+        eta = following
     return x, losses, spent, incurred
 
 

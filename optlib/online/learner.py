@@ -222,7 +222,7 @@ class Learner:
         """Whether the entries of a block of one round are in range."""
         if self._is_numpy:
             flat = block.reshape(-1) * 1e-160  # squares of all numbers fit
-            if flat.dot(flat) <= (self._limit * 1e-160) ** 2:
+            if flat.dot(flat) <= self._small:
                 return True
         return self._tally(block)[0] == 1
 
@@ -243,6 +243,7 @@ class Learner:
         self._like = xp.empty(0, dtype=self._dtype, device=device_of(like))
         self._cast = self.kind != "arm" and self._dtype != self._wide
         self._limit = float(xp.finfo(self._wide).max) ** 0.4
+        self._small = (self._limit * 1e-160) ** 2
         self._shape = (learners, self.n) if self._batch else (self.n,)
         self._is_numpy = is_numpy(xp)
 
