@@ -77,7 +77,7 @@ def to_point(problem: Problem, F: Array, G: Array) -> Point:
 
 def finish_factored(problem: Problem, F: Array, G: Array) -> dict[str, Any]:
     """Certificate and fields at factors, which are kept as they are."""
-    fields = conclude(problem, to_point(problem, F, G))
+    fields = conclude(problem, to_point(problem, F, G), residual=problem.residual(F, G))
     return {**fields, "factors": (F, G), "matrix": LowRankMatrix(F, G)}
 
 

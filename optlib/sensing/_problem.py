@@ -121,15 +121,23 @@ def singular_values(problem: Problem, point: Point, weights: Array | None = None
     return math.sqrt(max(float(w[0]), 0.0)), largest
 
 
-def conclude(problem: Problem, point: Point, *, agreed: bool = False, weights: Array | None = None) -> dict[str, Any]:
+def conclude(
+    problem: Problem,
+    point: Point,
+    *,
+    agreed: bool = False,
+    weights: Array | None = None,
+    residual: Array | None = None,
+) -> dict[str, Any]:
     """Certificate and fields of a result at a point.
 
     The certificate is the residual, if it is small enough. Otherwise it is the stationarity of the squared residual,
     which tells a minimum under noise; ``agreed`` says that several starts led there, else it is not trusted. Where
-    ``weights`` are zero, measurements do not count for the identifiability.
+    ``weights`` are zero, measurements do not count for the identifiability;
+    ``residual`` is that of the answer, where the point only stands near it.
     """
     A, xp, psd = problem.A, problem.xp, problem.psd
-    residual = image(A, point) - problem.y
+    residual = image(A, point) - problem.y if residual is None else residual
     size, scale = float(linalg.norm(residual, xp=xp)), problem.size or 1.0
     extremes = singular_values(problem, point, weights)
     ratio = None if extremes is None or extremes[1] == 0.0 else extremes[0] / extremes[1]

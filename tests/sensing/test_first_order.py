@@ -148,6 +148,17 @@ def test_prec_gd_spare_columns_and_condition():
     assert max(counts) / min(counts) < 1.25
 
 
+def test_certificate_is_about_the_factors_that_are_returned():
+    """Spare columns far below the others count for the residual although not for the rank."""
+    problem = gaussian(4, 10, 10, 2, over=5.0, psd=True)
+    spare = 2e-4 * np.random.default_rng(0).normal(size=(10, 1))
+    X = np.hstack([problem.left, spare])
+    result = sensing.prec_gd(*problem[:2], rank=3, psd=True, init=(X, X), tol=1e-12, maxiter=0)
+    residual = problem.A.forward_factored(X, X) - problem.y
+    assert result.certificate.value == pytest.approx(np.linalg.norm(residual))
+    assert result.rank == 2
+
+
 # -- absolute errors --
 
 
