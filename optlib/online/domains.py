@@ -84,9 +84,9 @@ def mirror_domain(mirror: MirrorMap, n: int) -> Domain | None:
     if isinstance(mirror, CappedEntropy):
         return None
     if isinstance(mirror, (Entropy, EuclideanSimplex, LogBarrier, Tsallis, QuadraticSimplex)):
-        return Simplex(n, mirror.scale)
+        return Simplex(n, mirror.mass)
     if isinstance(mirror, EuclideanBall):
-        return Ball(n, mirror.radius, mirror.origin)
+        return Ball(n, mirror.radius, mirror.middle)
     if isinstance(mirror, QuadraticBall):
         return Ball(n, mirror.radius)
     if isinstance(mirror, (EuclideanBox, QuadraticBox)):
