@@ -278,25 +278,111 @@ def _min_columns(cost, g, out):
 
 @njit(**INNER)
 def _scale(row, factor):
+    factor = row.dtype.type(factor)
     for j in range(row.size):
         row[j] *= factor
 
 
 @njit(**JIT)
-def _absorb_rows(k0, k1, chunks, small, scratch, cost, x, y, gt, f, offset, b, eps, out):
+def _absorb_chunks(k0, k1, chunks, small, e, cost, x, y, gt, f, offset, a, b, eps, lam, out, r, partial):
     """Rows of the kernel, scaled so that their products with ``b`` are 1; ``f`` becomes their potential."""
-    inv, m = 1.0 / eps, gt.size
+    inv, m, n, weights = 1.0 / eps, gt.size, f.size, small[0]
     low, high = (1e-200, 1e200) if gt.itemsize == 8 else (1e-25, 1e25)
-    for i in range(k0 * f.size // chunks, k1 * f.size // chunks):
-        e = out[i, :m]
-        shift = (f[i] - offset[i]) * inv
-        exp_row(cost, x, y, i, gt, shift, inv, 0, e)
-        s = _weighted_sum(e, b)
-        if not (s > low and s < high):
-            shift, _ = exp_row_again(cost, x, y, i, gt, inv, e)
-            s = _weighted_sum(e, b)
-        _scale(e, e.dtype.type(1.0 / s))
-        f[i] = offset[i] + eps * (shift - np.log(s))
+    for chunk in range(k0, k1):
+        i1, sums = (chunk + 1) * n // chunks, partial[chunk]
+        for j in range(m):
+            sums[j] = 0.0
+        for i in range(chunk * n // chunks, i1, 4):
+            last = min(4, i1 - i)
+            for k in range(4):
+                weights[k] = 0.0
+            for k in range(last):
+                row = out[i + k, :m]
+                shift = (f[i + k] - offset[i + k]) * inv
+                exp_row(cost, x, y, i + k, gt, shift, inv, 0, row)
+                s = _weighted_sum(row, b)
+                if not (s > low and s < high):
+                    shift, _ = exp_row_again(cost, x, y, i + k, gt, inv, row)
+                    s = _weighted_sum(row, b)
+                _scale(row, 1.0 / s)
+                f[i + k] = offset[i + k] + eps * (shift - log_(s))
+                weights[k] = a[i + k] * exp_((lam - 1.0) * f[i + k] * inv)
+                r[i + k] = weights[k]
+            add_rows(
+                sums,
+                out[i, :m],
+                out[i + min(1, last - 1), :m],
+                out[i + min(2, last - 1), :m],
+                out[i + last - 1, :m],
+                weights,
+            )
+
+
+@njit(**LARGEST)
+def _smallest_gap(c, h):
+    least = c[0] - h[0]
+    for j in range(c.size):
+        least = min(least, c[j] - h[j])
+    return least
+
+
+@njit(**INNER)
+def _sums(e, c, x, q):
+    s0 = s1 = s2 = s3 = s4 = e.dtype.type(0)
+    for j in range(e.size):
+        s0 += e[j]
+        s1 += e[j] * x[j]
+        s2 += e[j] * c[j]
+        s3 += (e[j] * c[j]) * x[j]
+        s4 += c[j] * q[j]
+    return s0, s1, s2, s3, s4
+
+
+@njit(**INNER)
+def _costs(source, x, y, offset, i, j0, c):
+    """Entries of row i of the cost from column j0 on."""
+    if source is not None:
+        row = source[i, j0:]
+        for j in range(c.size):
+            c[j] = row[j]
+    if x is not None:
+        x0, x1, x2, y0, y1, y2, near = x[i, 0], x[i, 1], x[i, 2], y[0, j0:], y[1, j0:], y[2, j0:], y[3, j0:]
+        for j in range(c.size):
+            c[j] = (near[j] + offset) - (x0 * y0[j] + (x1 * y1[j] + x2 * y2[j]))
+
+
+@njit(**INNER)
+def _plan_tile(kernel, i, j0, v, shift, inv, c, e):
+    """Exponentials (or stored kernel times scalings) of a tile whose costs are ``c``."""
+    if kernel is not None:
+        row, scaling = kernel[i, j0:], v[j0:]
+        for j in range(e.size):
+            e[j] = row[j] * scaling[j]
+    else:
+        _exp_dense(c, v[j0:], shift, inv, e)
+
+
+@njit(**JIT)
+def _survey_chunks(k0, k1, chunks, small, scratch, kernel, cost, x, y, offset, v, factor, inv, removed, q, h, out):
+    """Rows of a survey; ``factor`` are scalings of the rows with a stored kernel, their shifts without."""
+    m = v.size
+    for i in range(k0 * out.shape[0] // chunks, k1 * out.shape[0] // chunks):
+        least, scaling = np.inf, out.dtype.type(factor[i])
+        for k in range(5):
+            out[i, k] = 0.0
+        for j0 in range(0, m, TILE):
+            j1 = min(m, j0 + TILE)
+            e, c = scratch[0, : j1 - j0], scratch[1, : j1 - j0]
+            _costs(cost, x, y, offset[i], i, j0, c)
+            _plan_tile(kernel, i, j0, v, scaling, inv, c, e)
+            sums = _sums(e, c, removed[j0:j1], q[j0:j1])
+            for k in range(5):
+                out[i, k] += sums[k]
+            least = min(least, _smallest_gap(c, h[j0:j1]))
+        if kernel is not None:
+            for k in range(4):
+                out[i, k] *= scaling
+        out[i, 5] = least
 
 
 @njit(**JIT)
@@ -406,14 +492,36 @@ def smallest(cost, x, y, scale, g):
     return out
 
 
-def absorb(cost, x, y, scale, f, g, b, eps):
+def absorb(cost, x, y, scale, f, g, a, b, eps, inv_rho):
     dtype = g.dtype
-    f, b, m = np.array(f), np.array(b), g.size
-    matrix = aligned(f.size, m, dtype)
+    f, r, a, b, m, c = np.array(f), np.empty_like(f), np.array(a), np.array(b), g.size, np.zeros(g.size)
+    matrix, lam = aligned(f.size, m, dtype), 1.0 / (1.0 + eps * inv_rho)
     for s, block, xs, ys, xo, yo in scaled(cost, x, y, scale, eps, g):
-        gt = (g - yo) / dtype.type(eps)
-        run_chunks(_absorb_rows, xo.size, m, block, xs, ys, gt, f[s], xo, b, eps, matrix[s])
-    return matrix[:, :m], f
+        gt, partial = (g - yo) / dtype.type(eps), np.empty((chunks_of(xo.size, m), m), dtype)
+        run_chunks(_absorb_chunks, xo.size, m, block, xs, ys, gt, f[s], xo, a[s], b, eps, lam, matrix[s], r[s], partial)
+        c += partial.sum(axis=0, dtype=np.float64)
+    return matrix[:, :m], f, (b * c).astype(dtype, copy=False), r
+
+
+def survey(stored, alpha, beta, cost, x, y, scale, f, h_plan, removed, q, h, eps):
+    dtype, number = f.dtype, f.dtype.type
+    n, m = f.size, h_plan.size
+    out = np.empty((n, 6), dtype)
+    v, factor, inv = h_plan / number(eps), f / number(eps), number(1.0 / eps)
+    if stored is not None:
+        v, factor = np.exp((h_plan - beta) / number(eps)), np.exp((f - alpha) / number(eps))
+    removed, q, h = np.array(removed), np.array(q), np.array(h)
+    for s, block, xs, ys, xo, yo in scaled(cost, x, y, scale, 1.0, f):
+        if ys is not None:
+            ys = np.concatenate([ys, yo[None, :]])
+        kernel = None if stored is None else padded_rows(stored[s])
+        run_chunks(_survey_chunks, xo.size, m, kernel, block, xs, ys, xo, v, factor[s], inv, removed, q, h, out[s])
+    return out
+
+
+def padded_rows(stored):
+    """The rows of a stored kernel with their padding: contiguous."""
+    return np.lib.stride_tricks.as_strided(stored, (stored.shape[0], stored.strides[0] // stored.itemsize))
 
 
 def gibbs(cost, f, g, eps):

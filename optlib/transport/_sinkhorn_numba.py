@@ -11,6 +11,7 @@ from optlib.transport._passes_numba import (
     THREADED_SIZE,
     chunks_of,
     log_weights,
+    padded_rows,
     run_chunks,
     scaled,
     stored_chunks,
@@ -271,8 +272,8 @@ def iterate(
     xs = ys = kernel = None
     width = m
     if stored is not None:
-        width = stored.strides[0] // stored.itemsize
-        kernel = np.lib.stride_tricks.as_strided(stored, (n, width))  # the padded rows
+        kernel = padded_rows(stored)
+        width = kernel.shape[1]
     else:
         _, cost, xs, ys, alpha, beta = next(scaled(cost, x, y, scale, eps, g))
     double = dtype == np.float64

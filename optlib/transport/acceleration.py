@@ -118,9 +118,9 @@ def iterate(
     return (*point, todo)
 
 
-def start(evaluate: Evaluate, problem: Problem, f: Array, g: Array, method: str, *, xp: Any) -> Point:
-    """The point at ``g``, in one pass; ``f`` is a hint."""
-    f, r, g, c = _translated(*evaluate(f, g, 1.0), g, problem, xp)
+def start(f: Array, c: Array, r: Array, g: Array, problem: Problem, method: str, *, xp: Any) -> Point:
+    """The point at ``g``, from what a pass found there."""
+    f, r, g, c = _translated(f, c, r, g, problem, xp)
     memory = xp.zeros((MEMORY[method], g.shape[0]), dtype=g.dtype, device=device_of(g))
     zero, one = (xp.asarray(v, dtype=g.dtype, device=device_of(g)) for v in (0.0, 1.0))
     error = _error(r, g, c, problem, xp)

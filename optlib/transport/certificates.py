@@ -58,7 +58,13 @@ from optlib.transport.plan import EntropicPlan
 
 
 def certify(
-    problem: Problem, reg: float, g: Array, *, tol: float | None, swept: tuple[Array, Array] | None = None
+    problem: Problem,
+    reg: float,
+    g: Array,
+    *,
+    tol: float | None,
+    swept: tuple[Array, Array] | None = None,
+    stored: tuple[Array, Array, Array] | None = None,
 ) -> dict[str, Any]:
     """Turn a column potential into an answer with its certificate.
 
@@ -71,8 +77,10 @@ def certify(
     tol : float or None
         Tolerance of the run, for the certificate.
     swept : (array, array), optional
-        What `passes.sweep` returns at ``g``, in the widest precision of the device, if the solver has it (used for
-        balanced problems in which all weights are positive).
+        What `passes.sweep` returns at ``g``, in the widest precision of the device, if the solver has it.
+    stored : (array, array, array), optional
+        A stored kernel of the same precision (see `passes.survey`). Both are used for balanced problems in which all
+        weights are positive.
 
     Returns
     -------
@@ -82,13 +90,13 @@ def certify(
 
     Notes
     -----
-    Balanced: two passes over the cost with an exponential per entry (one if ``swept``) and three without. Penalised:
-    two with one.
+    Balanced: two passes over the cost with an exponential per entry (one less each if ``swept`` and if ``stored``) and
+    one without. Penalised: two with one.
     """
     xp, wide = problem.xp, problem.double()
     g = xp.astype(g, wide.dtype)
     if problem.balanced:
-        f, g, found = _balanced(wide, reg, g, tol, None if any(problem.has_zeros) else swept)
+        f, g, found = _balanced(wide, reg, g, tol, *((None, None) if any(problem.has_zeros) else (swept, stored)))
     elif math.isinf(problem.rho[1]):  # the marginal that is a constraint must be that of the rows
         f, _ = passes.sweep(wide.cost, g, wide.a, wide.b, reg, rho=wide.rho[0])
         g, f, found = _penalised(wide.T, reg, f)
@@ -126,7 +134,12 @@ def certify(
 
 
 def _balanced(
-    problem: Problem, eps: float, g: Array, tol: float | None, swept: tuple[Array, Array] | None
+    problem: Problem,
+    eps: float,
+    g: Array,
+    tol: float | None,
+    swept: tuple[Array, Array] | None,
+    stored: tuple[Array, Array, Array] | None,
 ) -> tuple[Array, Array, dict[str, Any]]:
     cost, a, b, xp, mass = problem.cost, problem.a, problem.b, problem.xp, problem.mass[0]
     f, c = swept or passes.sweep(cost, g, a, b, eps)
@@ -135,13 +148,15 @@ def _balanced(
     heavy = c > b
     k = xp.where(heavy, b, c)
     removed = _divide(c - k, c, xp)  # 1 - y
-    products, costs = passes.moments(cost, f, g, a, b, eps, xp.stack([xp.ones_like(c), removed], axis=1))
-    rows = products[:, 0]
-    p, q = _positive(products[:, 1] + (a - rows), xp), b - k
+    q = b - k
+    reached = _only_with_mass(g, b, problem.range, xp)
+    sums = passes.survey(cost, f, g, a, b, eps, removed, q, reached, stored=stored)
+    rows = sums.mass
+    p = _positive(sums.removed + (a - rows), xp)
     h_p, h_q = xp.sum(p), xp.sum(q)
     h = xp.maximum(h_p, h_q)
     s = _positive(mass - h, xp)
-    corner = _divide(xp.sum(p * passes.cost_apply(cost, q)), h, xp)  # <C, E>
+    corner = _divide(xp.sum(p * sums.product), h, xp)  # <C, E>
     stretch = corner - _divide(xp.sum(p * f) * h_q + xp.sum(q * g) * h_p, h, xp)
     bracket = (
         xp.sum(k * _log_rest(removed, _divide(b, c, xp), xp))
@@ -152,15 +167,15 @@ def _balanced(
         - xlogy(h, h, xp=xp)
     )
     f_mass, g_mass = xp.sum(f * a), xp.sum(g * b)
-    missing = mass - (xp.sum(rows - products[:, 1]) + _divide(h_p * h_q, h, xp))  # mass that R lacks, by rounding
+    missing = mass - (xp.sum(rows - sums.removed) + _divide(h_p * h_q, h, xp))  # mass that R lacks, by rounding
     gap, f_mass, g_mass, lower, linear, upper, row_error, column_error, size = _host(
         [
             stretch + eps * bracket,
             f_mass,
             g_mass,
-            _lp_dual(problem, g),
-            xp.sum(costs[:, 0]),
-            xp.sum(costs[:, 0] - costs[:, 1]) + corner + cost.bounds()[0] * missing,
+            _lp_dual(problem, sums.lowest),
+            xp.sum(sums.cost),
+            xp.sum(sums.cost - sums.removed_cost) + corner + cost.bounds()[0] * missing,
             xp.sum(xp.abs(rows - a)),
             xp.sum(xp.abs(c - b)),
             _size(f, a, xp) + _size(g, b, xp),
@@ -235,10 +250,9 @@ def _log_mass(weights: Array, potential: Array, rho: float, xp: Any) -> Array:
     return logsumexp(-potential / rho, b=weights, xp=xp)
 
 
-def _lp_dual(problem: Problem, g: Array) -> Array:
-    """Dual value of the linear program at the double C-transform of ``g``, taken over the points with mass."""
+def _lp_dual(problem: Problem, f: Array) -> Array:
+    """Dual value of the linear program at a C-transform and its C-transform, taken over the points with mass."""
     cost, a, b, xp = problem.cost, problem.a, problem.b, problem.xp
-    f = passes.c_transform(cost, _only_with_mass(g, b, problem.range, xp))
     g = passes.c_transform(cost.T, _only_with_mass(f, a, problem.range, xp))
     return xp.sum(f * a) + xp.sum(g * b)
 

@@ -94,20 +94,69 @@ def moments(cost: Cost, f: Array, g: Array, a: Array, b: Array, eps: float, v: A
     return a * product, a * (f[:, None] * product + shifted - eps * exponents)
 
 
+class Survey(NamedTuple):
+    """Sums over j of a plan P and a cost C, each of shape (n,)."""
+
+    mass: Array  # P
+    removed: Array  # P x
+    cost: Array  # P C
+    removed_cost: Array  # P C x
+    product: Array  # C q
+    lowest: Array  # the minimum of C - h instead of a sum
+
+
+def survey(
+    cost: Cost, f: Array, g: Array, a: Array, b: Array, eps: float, x: Array, q: Array, h: Array, *, stored: Any = None
+) -> Survey:
+    """All that a certificate needs of the rows, in one pass.
+
+    Parameters
+    ----------
+    cost : Cost, shape (n, m)
+    f, g, a, b : array
+        The plan P.
+    eps : float
+    x, q, h : array, shape (m,)
+        See `Survey`.
+    stored : (array, array, array), optional
+        Kernel ``exp((alpha_i + beta_j - C_ij) / eps)`` with its ``alpha`` and ``beta``, which saves the exponentials.
+    """
+    xp = cost.xp
+    h_plan = g + eps * log_weights(b, xp=xp)
+    kernel, alpha, beta = stored or (None, f, h_plan)
+    parts = []
+    for i0, i1, part in entries(cost):
+        block = kernel if kernel is None else kernel[i0:i1, :]
+        parts.append(_survey(block, alpha[i0:i1], beta, *part, f[i0:i1], h_plan, x, q, h, eps, xp=xp))
+    sums = _concat(parts, xp)
+    return Survey(*(a * sums[:, k] for k in range(4)), sums[:, 4], sums[:, 5])
+
+
 def plan_rows(cost: Cost, f: Array, g: Array, a: Array, b: Array, eps: float, i0: int, i1: int) -> Array:
     """Rows ``i0`` to ``i1`` (excluded) of the plan."""
     xp = cost.xp
     return a[i0:i1, None] * _gibbs(cost.rows(i0, i1), f[i0:i1], g + eps * log_weights(b, xp=xp), eps, xp=xp)
 
 
-def absorb(cost: Cost, f: Array, g: Array, b: Array, eps: float) -> tuple[Array, Array]:
-    """The stored matrix ``K_ij = exp((f_i + g_j - C_ij) / eps)`` with ``K b = 1``, and its ``f``; the old is a hint.
+def absorb(
+    cost: Cost, f: Array, g: Array, a: Array, b: Array, eps: float, inv_rho: float
+) -> tuple[Array, Array, Array, Array]:
+    """Store a kernel: ``sweep`` that keeps the exponentials; ``f`` is a hint.
 
-    The Numba variant aligns the rows of the matrix and pads them with zeros to a multiple of 64 bytes.
+    Returns
+    -------
+    kernel : array, shape (n, m)
+        ``K_ij = exp((alpha_i + g_j - C_ij) / eps)`` with ``K b = 1``. The Numba variant aligns its rows and pads them
+        with zeros to a multiple of 64 bytes.
+    alpha : array, shape (n,)
+        The row potentials in the kernel: those of constrained rows.
+    c, r : array, shapes (m,) and (n,)
+        Column and row sums of the plan of ``(lam alpha, g)``.
     """
     xp = cost.xp
-    parts = [_absorb(*part, f[i0:i1], g, b, eps, xp=xp) for i0, i1, part in entries(cost)]
-    return _concat([p[0] for p in parts], xp), _concat([p[1] for p in parts], xp)
+    parts = [_absorb(*part, f[i0:i1], g, a[i0:i1], b, eps, inv_rho, xp=xp) for i0, i1, part in entries(cost)]
+    kernel, alpha, r = (_concat([p[k] for p in parts], xp) for k in (0, 1, 3))
+    return kernel, alpha, _sum([p[2] for p in parts]), r
 
 
 def cost_apply(cost: Cost, v: Array) -> Array:
@@ -225,18 +274,42 @@ def _apply(
 
 @kernel(numba=f"{_NUMBA}:absorb", match="sum")
 def _absorb(
-    cost: Array | None, x: Array | None, y: Array | None, scale: float, f: Array, g: Array, b: Array, eps: float,
-    *, xp: Any,
-) -> tuple[Array, Array]:  # fmt: skip
-    matrix, potentials = [], []
-    for _, block in _blocks(cost, x, y, scale, g, xp):
+    cost: Array | None, x: Array | None, y: Array | None, scale: float, f: Array, g: Array, a: Array, b: Array,
+    eps: float, inv_rho: float, *, xp: Any,
+) -> tuple[Array, Array, Array, Array]:  # fmt: skip
+    lam = 1.0 / (1.0 + eps * inv_rho)
+    matrix, potentials, columns, sums = [], [], [], []
+    for rows, block in _blocks(cost, x, y, scale, g, xp):
         z = (g[None, :] - block) / eps
         top = xp.max(z, axis=1)
         e = xp.exp(z - top[:, None])
         s = e @ b
-        matrix.append(e / s[:, None])
-        potentials.append(-eps * (top + xp.log(s)))
-    return _concat(matrix, xp), _concat(potentials, xp)
+        lse = top + xp.log(s)
+        kernel, r = e / s[:, None], a[rows] * xp.exp((1.0 - lam) * lse)
+        matrix.append(kernel)
+        potentials.append(-eps * lse)
+        columns.append(b * (r @ kernel))
+        sums.append(r)
+    return _concat(matrix, xp), _concat(potentials, xp), _sum(columns), _concat(sums, xp)
+
+
+@kernel(numba=f"{_NUMBA}:survey", match="sum")
+def _survey(
+    stored: Array | None, alpha: Array, beta: Array, cost: Array | None, x: Array | None, y: Array | None, scale: float,
+    f: Array, h_plan: Array, removed: Array, q: Array, h: Array, eps: float, *, xp: Any,
+) -> Array:  # fmt: skip
+    """The columns of a `Survey`, for the plan ``exp((f_i + h_plan_j - C_ij) / eps)``."""
+    sums = []
+    for rows, c in _blocks(cost, x, y, scale, f, xp):
+        if stored is None:
+            e = xp.exp((f[rows][:, None] + (h_plan[None, :] - c)) / eps)
+        else:
+            u, v = xp.exp((f[rows] - alpha[rows]) / eps), xp.exp((h_plan - beta) / eps)
+            e = u[:, None] * xp.astype(stored[rows, :], f.dtype, copy=False) * v[None, :]
+        ec = e * c
+        least = xp.min(c - h[None, :], axis=1)
+        sums.append(xp.stack([xp.sum(e, axis=1), e @ removed, xp.sum(ec, axis=1), ec @ removed, c @ q, least], axis=1))
+    return _concat(sums, xp)
 
 
 @kernel(numba=f"{_NUMBA}:smallest", match="sum")

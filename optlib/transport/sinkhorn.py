@@ -19,7 +19,7 @@ from optlib.transport.certificates import certify
 from optlib.transport.cost import STORED_BYTES, Cost, DenseCost
 from optlib.transport.result import TransportResult
 
-PATH_START, PATH_RATIO = 0.1, 0.35  # first regularisation of the path in units of the cost range, and the next ratios
+PATH_START, PATH_RATIO = 0.1, 0.1  # first regularisation of the path in units of the cost range, and least ratios
 PATH_BELOW = 2e-3  # regularisation in the same units below which the path is taken
 LEVEL_ITERATIONS, LEVEL_TOL = 10, 1e-2  # of each level but the last
 SINGLE_RANGE, SINGLE_TOL = 100.0, 2e-5  # cost range in units of reg, and tolerance, that float32 potentials bear
@@ -202,7 +202,8 @@ def sinkhorn(
         # the sums of the last pass, unless it was at another level, in float32, or with rows that are not exact
         state, wide = step.state, default_float(problem.xp, problem.cost.device)
         exact = state.level == len(levels) - 1 and problem.dtype == wide and name != "overrelaxation"
-        return certify(problem, reg, step.x[1], tol=tol, swept=(state.f, state.c) if exact else None)
+        swept = (state.f, state.c) if exact else None
+        return certify(problem, reg, step.x[1], tol=tol, swept=swept, stored=solver.kernel if exact else None)
 
     return run(
         solver.steps,
@@ -269,7 +270,7 @@ class _Sinkhorn:
                 **point._asdict(), nit=state.nit + done, passes=state.passes + done, level_nit=state.level_nit + done
             )
             if done < todo and self.drifted(state):
-                state = self.absorb(state, state.f, state.g)
+                state, _, _ = self.absorb(state, state.f, state.g)
             elif not last and self.finished(state):
                 state = self.descend(state)
             elif last and done < todo:
@@ -279,15 +280,20 @@ class _Sinkhorn:
         """Start a level from given potentials."""
         eps = self.levels[state.level]
         if self.stored:
-            state = self.absorb(state, f, g)
-            f = self.kernel[1]
-        point = accelerated.start(self.evaluate(eps), self.given(eps), f, g, self.method, xp=self.xp)
-        return state._replace(**point._asdict(), level_nit=0, passes=state.passes + 1)
+            state, c, r = self.absorb(state, f, g)
+            f = self.kernel[1] / (1.0 + eps * self.inv_rho[0])
+        else:
+            f, c, r = self.evaluate(eps)(f, g, 1.0)
+            state = state._replace(passes=state.passes + 1)
+        point = accelerated.start(f, c, r, g, self.given(eps), self.method, xp=self.xp)
+        return state._replace(**point._asdict(), level_nit=0)
 
-    def absorb(self, state: SinkhornState, f: Array, g: Array) -> SinkhornState:
-        """Store the kernel of the given potentials."""
-        self.kernel = (*passes.absorb(self.cost, f, g, self.b, self.levels[state.level]), g)
-        return state._replace(hint=f, beta=g, passes=state.passes + 1)
+    def absorb(self, state: SinkhornState, f: Array, g: Array) -> tuple[SinkhornState, Array, Array]:
+        """Store the kernel of the given potentials; also the marginals of their plan."""
+        eps = self.levels[state.level]
+        kernel, alpha, c, r = passes.absorb(self.cost, f, g, self.a, self.b, eps, self.inv_rho[0])
+        self.kernel = (kernel, alpha, g)
+        return state._replace(hint=f, beta=g, passes=state.passes + 1), c, r
 
     def drifted(self, state: SinkhornState) -> bool:
         """Whether compiled iterations stopped because the kernel is too far from the potentials."""

@@ -49,8 +49,24 @@ def products(draw):
 
 @st.composite
 def absorbed(draw):
-    _, entries, _, b, f, g, eps = draw(problems())
-    return *entries, f, g, b, eps
+    _, entries, a, b, f, g, eps = draw(problems())
+    return *entries, f, g, a, b, eps, draw(st.sampled_from([0.0, 0.5]))
+
+
+@st.composite
+def surveys(draw):
+    rng, entries, _, b, _, g, eps = draw(problems())
+    h_plan = np.maximum(g + eps * passes.log_weights(b, xp=np), -1e20)
+    f = passes._min.generic(*entries, h_plan, xp=np)
+    x, q, h = rng.random(g.size), rng.random(g.size), rng.normal(size=g.size)
+    stored = (None, f, g)
+    if draw(st.booleans()):
+        stored = (
+            np.exp(rng.normal(size=(f.size, g.size))),
+            f + eps * rng.normal(size=f.size),
+            np.maximum(h_plan, -1.0),
+        )
+    return *stored, *entries, f, h_plan, x, q, h, eps
 
 
 @st.composite
@@ -74,13 +90,9 @@ def iterations(draw):
     form = draw(st.sampled_from(["stored", "entries"]))
     choices = [("lbfgs", (0.0, 0.0)), ("plain", (0.5, 2.0)), ("overrelaxation", (0.0, 0.0)), ("lbfgs", (0.0, 1.0))]
     method, inv_rho = draw(st.sampled_from(choices if form == "stored" else choices[:1]))
-    kernel, f = passes._absorb.generic(*entries, a, g, b, eps, xp=np)
-    alpha, beta = f, g
-
-    def evaluate(f, g, omega):
-        return passes._sweep.generic(*entries, f, g, a, b, eps, inv_rho[0], omega, xp=np)
-
-    point = acceleration.start(evaluate, acceleration.Problem(a, b, eps, inv_rho), f, g, method, xp=np)
+    kernel, alpha, c, r = passes._absorb.generic(*entries, a, g, a, b, eps, inv_rho[0], xp=np)
+    beta, f = g, alpha / (1.0 + eps * inv_rho[0])
+    point = acceleration.start(f, c, r, g, acceleration.Problem(a, b, eps, inv_rho), method, xp=np)
     source = (kernel, alpha, beta, None, None, None, 1.0) if form == "stored" else (None, alpha, beta, *entries)
     return *source, a, b, eps, inv_rho, method, draw(st.integers(1, 3)), -1.0, *point
 
@@ -89,6 +101,7 @@ CASES = {
     "transport.passes._sweep": sweeps(),
     "transport.passes._apply": products(),
     "transport.passes._absorb": absorbed(),
+    "transport.passes._survey": surveys(),
     "transport.passes._min": minima(),
     "transport.passes._gibbs": stored(),
     "transport.acceleration.iterate": iterations(),

@@ -102,10 +102,19 @@ def test_transforms_and_products(backend, engine, kind, eps):
     same(got, plan @ v)
     same(costs, (plan * entries) @ v)
     same(passes.plan_rows(cost, F, G, A, B, eps, 2, 5), plan[2:5])
-    kernel, alpha = passes.absorb(cost, F + 1.0, G, B, eps)
+    kernel, alpha, c, r = passes.absorb(cost, F + 1.0, G, A, B, eps, 0.0)
     same(alpha, f)
+    same(c, plan.sum(axis=0))
+    same(r, plan.sum(axis=1))
     with np.errstate(over="ignore"):
         same(kernel, np.exp((f[:, None] + g - entries) / eps))
+    x, q, h = (backend.asarray(np.linspace(0, 1, m) ** k) for k in (1, 2, 3))
+    shares, amounts, lowest = map(to_numpy, (x, q, h))
+    sums = (plan.sum(1), plan @ shares, (plan * entries).sum(1), (plan * entries) @ shares)
+    wanted = (*sums, entries @ amounts, np.min(entries - lowest, axis=1))
+    for stored in (None, (kernel, alpha, G)):
+        for got, want in zip(passes.survey(cost, F, G, A, B, eps, x, q, h, stored=stored), wanted, strict=True):
+            same(got, want)
 
 
 def test_float64_vectors_with_a_float32_cost():
