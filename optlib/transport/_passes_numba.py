@@ -17,12 +17,12 @@ import numpy as np
 from numba import njit
 
 from optlib.backend import get_threads
-from optlib.backend._math_numba import exp_, log_
+from optlib.backend._math_numba import _from_bits, _to_bits, exp_, log_
 
 SERIAL_SIZE = 250_000  # entries below which a pass is one chunk
 THREADED_SIZE = 2_000_000  # entries below which threads cost more than they save
-# Entries of a row at a time: few of a matrix, so that the memory streams of four rows run side by side
-TILE, TILE_POINTS = 512, 4096
+TILE = 4096  # entries of a row at a time
+TILE_DENSE = 512  # of four rows of a matrix, whose memory streams then run side by side
 
 JIT = {
     "cache": True,
@@ -34,7 +34,6 @@ JIT = {
 # Called from compiled code only; what is not a loop is inlined before it is compiled, which saves compile time
 INNER = JIT | {"no_cpython_wrapper": True}
 INLINE = INNER | {"inline": "always"}
-LARGEST = INNER | {"fastmath": {"nnan", "nsz"}}  # without NaN a largest entry is found by vector instructions
 
 
 # -- tiles of one row --
@@ -93,20 +92,24 @@ def exponents(cost, x, y, i, gt, inv, j0, z):
         _exponents_products(x[i, 0], x[i, 1], x[i, 2], y[0, j0:], y[1, j0:], y[2, j0:], gt[j0:], z)
 
 
-@njit(**LARGEST)
-def largest(z):
-    """Largest entry."""
-    top = z[0]
-    for j in range(z.size):
-        top = max(top, z[j])
-    return top
+@njit(**INNER)
+def smallest_gap(c, h):
+    """Smallest entry of ``c - h``, over the bits as integers in the same order: minima of floats do not vectorise."""
+    least = _to_bits(np.inf)
+    for j in range(c.size):
+        bits = _to_bits(np.float64(c[j]) - np.float64(h[j]))
+        least = min(least, bits ^ ((bits >> 63) & 0x7FFFFFFFFFFFFFFF))
+    return _from_bits(least ^ ((least >> 63) & 0x7FFFFFFFFFFFFFFF))
 
 
 @njit(**INNER)
 def exp_row_again(cost, x, y, i, gt, inv, e):
     """All exponentials of a row, shifted by the largest exponent: minus that, and their sum."""
     exponents(cost, x, y, i, gt, inv, 0, e)
-    shift, s = -largest(e), e.dtype.type(0)
+    shift, s = np.inf, e.dtype.type(0)
+    for j in range(e.size):
+        shift = min(shift, -e[j])
+    shift = e.dtype.type(shift)
     for j in range(e.size):
         t = exp_(e[j] + shift)
         e[j] = t
@@ -158,7 +161,7 @@ def sweep_chunks(k0, k1, chunks, small, e, cost, x, y, gt, f, offset, a, eps, la
 
     ``small`` (3, 4) and ``e`` (4, m) are scratch: allocating in compiled code costs a third of a second to compile.
     """
-    n, m, inv, tile = a.size, gt.size, 1.0 / eps, TILE if x is None else TILE_POINTS
+    n, m, inv, tile = a.size, gt.size, 1.0 / eps, TILE_DENSE if x is None else TILE
     low, high = (1e-200, 1e200) if gt.itemsize == 8 else (1e-25, 1e25)
     sums, shifts, weights = small[0], small[1], small[2]
     for chunk in range(k0, k1):
@@ -252,15 +255,28 @@ def _apply_chunks(k0, k1, chunks, small, scratch, cost, x, y, gt, shift, v, inv,
 # -- hard minima, stored kernel --
 
 
+@njit(**INNER)
+def _costs(source, x, y, offset, i, j0, c):
+    """Entries of row i of the cost from column j0 on."""
+    if source is not None:
+        row = source[i, j0:]
+        for j in range(c.size):
+            c[j] = row[j]
+    if x is not None:
+        x0, x1, x2, y0, y1, y2, near = x[i, 0], x[i, 1], x[i, 2], y[0, j0:], y[1, j0:], y[2, j0:], y[3, j0:]
+        for j in range(c.size):
+            c[j] = (near[j] + offset) - (x0 * y0[j] + (x1 * y1[j] + x2 * y2[j]))
+
+
 @njit(**JIT)
-def _min_rows(k0, k1, chunks, small, scratch, cost, x, y, g, offset, out):
+def _min_rows(k0, k1, chunks, small, scratch, cost, x, y, offset, g, out):
     for i in range(k0 * out.size // chunks, k1 * out.size // chunks):
-        top = -np.inf
+        least = np.inf
         for j0 in range(0, g.size, TILE):
-            zt = scratch[0, : min(TILE, g.size - j0)]
-            exponents(cost, x, y, i, g, 1.0, j0, zt)
-            top = max(top, largest(zt))
-        out[i] = offset[i] - top
+            c = scratch[0, : min(TILE, g.size - j0)]
+            _costs(cost, x, y, offset[i], i, j0, c)
+            least = min(least, smallest_gap(c, g[j0:]))
+        out[i] = least
 
 
 @njit(**INNER)
@@ -318,14 +334,6 @@ def _absorb_chunks(k0, k1, chunks, small, e, cost, x, y, gt, f, offset, a, b, ep
             )
 
 
-@njit(**LARGEST)
-def _smallest_gap(c, h):
-    least = c[0] - h[0]
-    for j in range(c.size):
-        least = min(least, c[j] - h[j])
-    return least
-
-
 @njit(**INNER)
 def _sums(e, c, x, q):
     s0 = s1 = s2 = s3 = s4 = e.dtype.type(0)
@@ -336,19 +344,6 @@ def _sums(e, c, x, q):
         s3 += (e[j] * c[j]) * x[j]
         s4 += c[j] * q[j]
     return s0, s1, s2, s3, s4
-
-
-@njit(**INNER)
-def _costs(source, x, y, offset, i, j0, c):
-    """Entries of row i of the cost from column j0 on."""
-    if source is not None:
-        row = source[i, j0:]
-        for j in range(c.size):
-            c[j] = row[j]
-    if x is not None:
-        x0, x1, x2, y0, y1, y2, near = x[i, 0], x[i, 1], x[i, 2], y[0, j0:], y[1, j0:], y[2, j0:], y[3, j0:]
-        for j in range(c.size):
-            c[j] = (near[j] + offset) - (x0 * y0[j] + (x1 * y1[j] + x2 * y2[j]))
 
 
 @njit(**INNER)
@@ -378,7 +373,7 @@ def _survey_chunks(k0, k1, chunks, small, scratch, kernel, cost, x, y, offset, v
             sums = _sums(e, c, removed[j0:j1], q[j0:j1])
             for k in range(5):
                 out[i, k] += sums[k]
-            least = min(least, _smallest_gap(c, h[j0:j1]))
+            least = min(least, smallest_gap(c, h[j0:]))
         if kernel is not None:
             for k in range(4):
                 out[i, k] *= scaling
@@ -488,7 +483,7 @@ def smallest(cost, x, y, scale, g):
         return out
     out = np.empty((cost if x is None else x).shape[0], g.dtype)
     for s, block, xs, ys, xo, yo in scaled(cost, x, y, scale, 1.0, g):
-        run_chunks(_min_rows, xo.size, g.size, block, xs, ys, g - yo, xo, out[s])
+        run_chunks(_min_rows, xo.size, g.size, block, xs, with_norms(ys, yo), xo, np.array(g), out[s])
     return out
 
 
@@ -512,11 +507,15 @@ def survey(stored, alpha, beta, cost, x, y, scale, f, h_plan, removed, q, h, eps
         v, factor = np.exp((h_plan - beta) / number(eps)), np.exp((f - alpha) / number(eps))
     removed, q, h = np.array(removed), np.array(q), np.array(h)
     for s, block, xs, ys, xo, yo in scaled(cost, x, y, scale, 1.0, f):
-        if ys is not None:
-            ys = np.concatenate([ys, yo[None, :]])
+        ys = with_norms(ys, yo)
         kernel = None if stored is None else padded_rows(stored[s])
         run_chunks(_survey_chunks, xo.size, m, kernel, block, xs, ys, xo, v, factor[s], inv, removed, q, h, out[s])
     return out
+
+
+def with_norms(y, offset):
+    """Points by columns and, as one coordinate more, what their squared norms add to the costs."""
+    return None if y is None else np.concatenate([y, offset[None, :]])
 
 
 def padded_rows(stored):

@@ -3,11 +3,10 @@
 import numpy as np
 from numba import njit
 
-from optlib.backend._math_numba import exp_, log_
+from optlib.backend._math_numba import _from_bits, _to_bits, exp_, log_
 from optlib.transport._passes_numba import (
     INNER,
     JIT,
-    LARGEST,
     THREADED_SIZE,
     chunks_of,
     log_weights,
@@ -103,12 +102,13 @@ def _translate(f, r, g, c, b, p, q, lam):
         c[j] *= factor
 
 
-@njit(**LARGEST)
+@njit(**INNER)
 def _largest_gap(u, v):
-    top = 0.0
+    """Largest entry of ``|u - v|``, over the bits as integers: maxima of floats do not vectorise."""
+    top = _to_bits(0.0)
     for j in range(u.size):
-        top = max(top, abs(u[j] - v[j]))
-    return top
+        top = max(top, _to_bits(abs(np.float64(u[j]) - np.float64(v[j]))))
+    return _from_bits(top)
 
 
 @njit(**INNER)

@@ -19,9 +19,9 @@ from optlib.transport.certificates import certify
 from optlib.transport.cost import STORED_BYTES, Cost, DenseCost
 from optlib.transport.result import TransportResult
 
-PATH_START, PATH_RATIO = 0.1, 0.1  # first regularisation of the path in units of the cost range, and least ratios
+PATH_START, PATH_RATIO = 0.1, 0.2  # first regularisation of the path in units of the cost range, and least ratios
 PATH_BELOW = 2e-3  # regularisation in the same units below which the path is taken
-LEVEL_ITERATIONS, LEVEL_TOL = 10, 1e-2  # of each level but the last
+LEVEL_ITERATIONS, LEVEL_TOL = 20, 1e-2  # of each level but the last
 SINGLE_RANGE, SINGLE_TOL = 100.0, 2e-5  # cost range in units of reg, and tolerance, that float32 potentials bear
 RANGE = {64: 300.0, 32: 40.0}  # range of the cost, in units of reg, that portable code stores as a kernel
 
@@ -146,7 +146,7 @@ def sinkhorn(
     their plan, in one pass over the cost: n m exponentials, or 2 n m multiplications in the scaling form. Memory
     O(n + m) beside the cost in the log form.
 
-    Below ``reg`` = 0.002 times the cost range the regularisation is lowered over a path of levels, at most 10
+    Below ``reg`` = 0.002 times the cost range the regularisation is lowered over a path of levels, at most 20
     iterations each, whose starts extrapolate the potentials of the last two levels linearly: they become affine in
     ``reg`` as it vanishes.
 
