@@ -283,11 +283,13 @@ def _least_by_lane(row, v, best, arg):
 
 
 @njit(**JIT)
-def _row_lanes(c, v, best, arg):
+def _row_lanes(c, v, least, best, arg):
     wide, where = np.empty(WIDE, v.dtype), np.empty(WIDE, U)
     for i in range(c.shape[0]):
         _least_by_lane(c[i], v, wide, where)
+        least[i] = wide[0]
         for l in range(LANES):
+            least[i] = min(least[i], wide[l])
             best[i, l] = wide[l]
             arg[i, l] = where[l] if wide[l] < np.inf else U(0)
 
@@ -359,9 +361,10 @@ def grow(n, rows, cols, row_order, col_order, left, parent, flow):
 
 
 def row_lanes(c, v):
-    best, arg = np.empty((c.shape[0], LANES), v.dtype), np.empty((c.shape[0], LANES), U)
-    _row_lanes(c, v, best, arg)
-    return best, arg
+    n = c.shape[0]
+    least, best, arg = np.empty(n, v.dtype), np.empty((n, LANES), v.dtype), np.empty((n, LANES), U)
+    _row_lanes(c, v, least, best, arg)
+    return least, best, arg
 
 
 def column_lanes(c, u, first):

@@ -66,15 +66,20 @@ class _Cloud(HostCost):
 
     def blocks(self) -> Iterator[tuple[int, np.ndarray]]:
         step = max(16, CLOUD_BLOCK // self.shape[1])
+        form = cloud_rows if self._x.shape[1] <= CLOUD_DIMENSIONS else _pairwise
         for i in range(0, self.shape[0], step):
-            block = cloud_rows(self._x[i : i + step], self._y, *self._form, xp=np)
-            yield i, _plain(block)
+            yield i, _plain(form(self._x[i : i + step], self._y, *self._form, xp=np))
 
     def pairs(self, i: np.ndarray, j: np.ndarray) -> np.ndarray:
+        step = max(1, CLOUD_BLOCK // self._x.shape[1])
+        parts = [self._pairs(i[k : k + step], j[k : k + step]) for k in range(0, i.size, step)]
+        return np.concatenate(parts) if parts else np.empty(0)
+
+    def _pairs(self, i: np.ndarray, j: np.ndarray) -> np.ndarray:
         kind, scale, p = self._form
         gaps = np.abs(self._x[i] - self._y[:, j].T)
         total = np.sum(gaps if p == 1 else gaps ** (p or 2), axis=1)
-        return (np.sqrt(total) if kind == "euclidean" else total) * scale
+        return np.sqrt(total) if kind == "euclidean" else scale * total
 
     def take(self, rows: np.ndarray | None, cols: np.ndarray | None) -> HostCost:
         x = self._x if rows is None else self._x[rows]
@@ -112,7 +117,7 @@ def host_cost(cost: Cost) -> HostCost:
     small = 8 * cost.shape[0] * cost.shape[1] <= STORED_BYTES
     if isinstance(cost, PointCloud) and cost.kind != "function":
         cost = to_device(cost, "numpy").astype(np.float64)
-        if not small and cost.x.shape[1] <= CLOUD_DIMENSIONS:
+        if not small:
             x, y = np.ascontiguousarray(cost.x), np.ascontiguousarray(cost.y.T)
             return _Cloud(x, y, (cost.kind, cost.scale, cost.p), size)
     if small or isinstance(cost, DenseCost):
@@ -135,4 +140,8 @@ def _read_only(array: np.ndarray) -> np.ndarray:
 @kernel(numba="optlib.transport._emd_numba:cloud_rows", match="sum")
 def cloud_rows(x: np.ndarray, y: np.ndarray, kind: str, scale: float, p: float | None, *, xp: Any) -> np.ndarray:
     """Costs between points: those of ``x`` are rows (k, d), those of ``y`` columns (d, m)."""
+    return _pairwise(x, y, kind, scale, p, xp=xp)
+
+
+def _pairwise(x: np.ndarray, y: np.ndarray, kind: str, scale: float, p: float | None, *, xp: Any) -> np.ndarray:
     return pairwise(x, y.T, kind, scale, p, xp=xp)

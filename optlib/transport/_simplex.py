@@ -29,6 +29,9 @@ LANES = 16  # rows and columns are searched in classes modulo this
 PRICE = 1e-13  # reduced costs above minus this times the spread of the potentials count as nonnegative
 SAMPLE_FROM = 250  # rows and columns from which a quarter of both is solved first, for its potentials
 LANDMARKS = 4  # rows and columns are alike if their costs to this many columns and rows are
+BETWEEN = 20  # pivots per node, at most, between two passes over the cost
+PASSES = 1000  # at most; about 10 are needed
+ALL_BELOW = 32  # arcs per row and column up to which all are listed
 ROUNDS = 4  # of serving what is left over by listed arcs, when the first flow is built
 
 
@@ -53,8 +56,8 @@ class State(NamedTuple):
         Dual objective of that solution.
     supply : array, shape (n + m + 1,)
         Weights of rows and columns, and 0.
-    nit, passes : int
-        Pivots, and passes over the cost.
+    nit, priced, passes : int
+        Pivots, pivots at the last pass over the cost, and passes.
     """
 
     parent: np.ndarray | None
@@ -69,6 +72,7 @@ class State(NamedTuple):
     bound: float
     supply: np.ndarray
     nit: int
+    priced: int
     passes: int
 
 
@@ -105,22 +109,23 @@ def start(cost: HostCost, state: State, *, staircase: bool = False, alike: bool 
         v, passes = np.min(lanes_by_column(cost, np.zeros(n))[0], axis=0), 2
     else:
         v = v - np.mean(v)
-    best, arg = lanes_by_row(cost, v)
+    u, best, arg = lanes_by_row(cost, v)
     if not staircase and state.dual is None and min(n, m) >= SAMPLE_FROM:
         w = dual_from_sample(cost, supply, alike)
         others = lanes_by_row(cost, w)
         passes += 1
-        if dual_value(others[0], w, supply) > dual_value(best, v, supply):
-            v, (best, arg) = w, others
-    u = np.min(best, axis=1)
-    column_best, column_arg = lanes_by_column(cost, u)
-    i, lane = np.nonzero(np.isfinite(best))
-    column_lane, j = np.nonzero(np.isfinite(column_best))
-    rows, cols, costs = listed(
-        cost,
-        np.concatenate([i, column_arg[column_lane, j].astype(np.int64)]),
-        np.concatenate([arg[i, lane].astype(np.int64), j]),
-    )
+        if dual_value(others[0], w, supply) > dual_value(u, v, supply):
+            v, (u, best, arg) = w, others
+    if n * m <= ALL_BELOW * (n + m):
+        rows, cols = np.divmod(np.arange(n * m), m)
+    else:
+        column_best, column_arg = lanes_by_column(cost, u)
+        i, lane = np.nonzero(np.isfinite(best))
+        column_lane, j = np.nonzero(np.isfinite(column_best))
+        rows = np.concatenate([i, column_arg[column_lane, j]])
+        cols = np.concatenate([arg[i, lane], j])
+        passes += 1
+    rows, cols, costs = listed(cost, rows, cols)
     if not staircase:
         forest = first_tree(cost, u, v, rows, cols, costs, forest)
         pi[:n], pi[n:-1] = u, -v
@@ -128,18 +133,21 @@ def start(cost: HostCost, state: State, *, staircase: bool = False, alike: bool 
     costs_up = tree_costs(cost, parent)
     for _ in range(2):  # the second time without a constant
         pi, _ = settle(n, parent, costs_up, centred(pi), supply, xp=np)
-    bound = float(u @ supply[:n] + v @ supply[n:-1])
-    return State(parent, flow, pi, rows, cols, costs, 0, price_tolerance(pi), v, bound, supply, 0, passes + 1)
+    return State(
+        parent, flow, pi, rows, cols, costs, 0, price_tolerance(pi), v, dual_value(u, v, supply), supply, 0, 0, passes
+    )
 
 
 def advance(cost: HostCost, state: State, budget: int) -> tuple[State, bool]:
     """Pivot at most ``budget`` times; tell whether the tree is optimal."""
-    done = 0
+    last = state.nit + budget
     while True:
-        parent, flow, pi, at, more = pivots(cost.shape[0], *state[:6], state.at, state.tol, budget - done, xp=np)
-        done += more
+        due = state.priced + BETWEEN * state.pi.size
+        parent, flow, pi, at, more = pivots(
+            cost.shape[0], *state[:6], state.at, state.tol, min(last, due) - state.nit, xp=np
+        )
         state = state._replace(parent=parent, flow=flow, pi=pi, at=at, nit=state.nit + more)
-        if done == budget:
+        if state.nit == last:
             return state, False
         state, optimal = price(cost, state)
         if optimal:
@@ -147,27 +155,34 @@ def advance(cost: HostCost, state: State, budget: int) -> tuple[State, bool]:
 
 
 def price(cost: HostCost, state: State) -> tuple[State, bool]:
-    """Add to the list the arcs of negative reduced cost, the best one per row and lane; tell whether there are none."""
-    n, pi = cost.shape[0], state.pi
-    v = -pi[n:-1]
-    best, arg = lanes_by_row(cost, v)
-    bound = dual_value(best, v, state.supply)
-    tol = price_tolerance(pi)
-    state, settled = state._replace(passes=state.passes + 1, tol=tol), state.tol <= 2 * tol
-    if bound > state.bound:
+    """Add to the list the arcs of negative reduced cost, the best one per row and lane; tell whether there are none.
+
+    This is also where the potentials are freed from the rounding errors of pivots. Should those ever keep the method
+    from coming to an end, the limit on the passes ends it, and the certificate says how good the answer is.
+    """
+    n = cost.shape[0]
+    pi, _ = settle(n, state.parent, tree_costs(cost, state.parent), centred(state.pi), state.supply, xp=np)
+    v, tol = -pi[n:-1], price_tolerance(pi)
+    u, best, arg = lanes_by_row(cost, v)
+    bound = dual_value(u, v, state.supply)
+    before, state = state.priced, state._replace(pi=pi, tol=tol, priced=state.nit, passes=state.passes + 1)
+    i = np.flatnonzero(u - pi[:n] < -tol)
+    if bound > state.bound or i.size == 0:
         state = state._replace(dual=v, bound=bound)
-    i, lane = np.nonzero(best - pi[:n, None] < -tol)
-    if i.size:
-        arcs = listed(
-            cost, np.concatenate([state.rows, i]), np.concatenate([state.cols, arg[i, lane].astype(np.int64)])
-        )
-        if arcs[0].size > state.rows.size:  # else they differ from the listed ones by rounding errors
-            return state._replace(rows=arcs[0], cols=arcs[1], costs=arcs[2]), False
-    top = centred(pi)
-    exact, _ = settle(n, state.parent, tree_costs(cost, state.parent), top, state.supply, xp=np)
-    if not settled or np.max(np.abs(exact - top)[:-1]) > tol:
-        return state._replace(pi=exact), False
-    return state._replace(pi=exact, dual=-exact[n:-1]), True
+    if i.size == 0 or state.passes >= PASSES:
+        return state, True
+    k, lane = np.nonzero(best[i] - pi[i, None] < -tol)
+    i, j = i[k], arg[i[k], lane]
+    old, new = (arc_keys(cost, *arcs) for arcs in ((state.rows, state.cols), (i, j)))
+    at = np.searchsorted(old, new)
+    fresh = (at == old.size) | (old[np.minimum(at, old.size - 1)] != new)
+    if not np.any(fresh):  # all are listed; if no pivot was made they are violators by a rounding error only
+        return state, state.nit == before
+    i, j, at = i[fresh], j[fresh], at[fresh]
+    rows, cols, costs = (
+        np.insert(u, at, w) for u, w in zip(state[3:6], (i.astype(np.uint32), j, cost.pairs(i, j)), strict=True)
+    )
+    return state._replace(rows=rows, cols=cols, costs=costs), False
 
 
 def dual_from_sample(cost: HostCost, supply: np.ndarray, alike: bool) -> np.ndarray:
@@ -203,11 +218,13 @@ def neighbours(cost: HostCost, rng: np.random.Generator) -> list[np.ndarray]:
 def z_order(features: np.ndarray) -> np.ndarray:
     """Order of points (rows) along a curve that interleaves the bits of the ranks of their coordinates."""
     n, d = features.shape
+    spread, bits = np.zeros(n, np.int64), (n - 1).bit_length()
+    for bit in range(max(0, bits - 62 // d), bits):  # the bits of each rank, d places apart
+        spread |= ((np.arange(n) >> bit) & 1) << ((bit - bits) * d + 62 // d * d)
     ranks = np.argsort(np.argsort(features, axis=0, kind="stable"), axis=0)
-    key, bits = np.zeros(n, np.int64), (n - 1).bit_length()
-    for bit in range(bits - 1, max(-1, bits - 1 - 62 // d), -1):
-        for k in range(d):
-            key = 2 * key + ((ranks[:, k] >> bit) & 1)
+    key = np.zeros(n, np.int64)
+    for k in range(d):
+        key += spread[ranks[:, k]] >> k
     return np.argsort(key, kind="stable")
 
 
@@ -216,14 +233,17 @@ def first_tree(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Send along arcs of small reduced cost what there is: listed ones, then those of what is left over."""
     n, nothing = cost.shape[0], np.empty(0, np.uint32)
-    reduced = costs - u[rows] - v[cols]
+    reduced, pairs = costs - u[rows] - v[cols], n * cost.shape[1]
     for _ in range(ROUNDS):
         order = np.argsort(reduced)
         forest = grow(n, rows[order], cols[order], nothing, nothing, *forest, xp=np)
         i, j = (np.flatnonzero(left > 0).astype(np.uint32) for left in np.split(forest[0], [n]))
-        if i.size == 0 or j.size == 0:
+        if i.size * j.size == 0:
             return forest
-        best, arg = lanes_by_row(cost.take(i, j), v[j])
+        if i.size * j.size > 0.8 * pairs:  # too slow
+            break
+        pairs = i.size * j.size
+        _, best, arg = lanes_by_row(cost.take(i, j), v[j])
         k, lane = np.nonzero(np.isfinite(best))
         rows, cols, reduced = i[k], j[arg[k, lane]], best[k, lane] - u[i[k]]
     order = np.argsort(reduced)
@@ -256,9 +276,9 @@ def fits(cost: HostCost, state: State, supply: np.ndarray) -> bool:
     return bool(np.all(tree <= 100 * state.tol)) and np.array_equal(cost.pairs(state.rows, state.cols), state.costs)
 
 
-def new_state(a: np.ndarray, b: np.ndarray, dual: np.ndarray | None = None) -> State:
+def new_state(a: np.ndarray, b: np.ndarray) -> State:
     """The state before the first tree."""
-    return State(*6 * [None], 0, 0.0, dual, -math.inf, np.concatenate([a, b, [0.0]]), 0, 0)
+    return State(*6 * [None], 0, 0.0, None, -math.inf, np.concatenate([a, b, [0.0]]), 0, 0, 0)
 
 
 def centred(pi: np.ndarray) -> np.ndarray:
@@ -293,25 +313,28 @@ def primal_value(n: int, state: State) -> float:
     return float(np.sum(np.where(state.parent < state.parent.size - 1, state.flow * rise, 0.0)))
 
 
-def dual_value(best: np.ndarray, v: np.ndarray, supply: np.ndarray) -> float:
+def dual_value(u: np.ndarray, v: np.ndarray, supply: np.ndarray) -> float:
     """Dual objective of column potentials and their row minima."""
-    return float(np.min(best, axis=1) @ supply[: best.shape[0]] + v @ supply[best.shape[0] : -1])
+    return float(u @ supply[: u.size] + v @ supply[u.size : -1])
 
 
 def listed(cost: HostCost, i: np.ndarray, j: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Sort arcs by rows without repetition, and look up their costs."""
-    m = cost.shape[1]
-    keys = np.sort(i.astype(np.int64) * m + j)
+    keys = np.sort(arc_keys(cost, i, j))
     keys = keys[np.concatenate([[True], keys[1:] != keys[:-1]])]
-    i, j = np.divmod(keys, m)
+    i, j = np.divmod(keys, cost.shape[1])
     return i.astype(np.uint32), j.astype(np.uint32), cost.pairs(i, j)
 
 
-def lanes_by_row(cost: HostCost, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def arc_keys(cost: HostCost, i: np.ndarray, j: np.ndarray) -> np.ndarray:
+    """Numbers of arcs in the matrix."""
+    return i.astype(np.int64) * cost.shape[1] + j
+
+
+def lanes_by_row(cost: HostCost, v: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """`row_lanes` of all rows."""
     parts = [row_lanes(block, v, xp=np) for _, block in cost.blocks()]
-    best, arg = zip(*parts, strict=True)
-    return (best[0], arg[0]) if len(parts) == 1 else (np.concatenate(best), np.concatenate(arg))
+    return parts[0] if len(parts) == 1 else tuple(np.concatenate(part) for part in zip(*parts, strict=True))
 
 
 def lanes_by_column(cost: HostCost, u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -331,30 +354,35 @@ def lanes_by_column(cost: HostCost, u: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 
 @kernel(numba=f"{_NUMBA}:row_lanes", match="exact")
-def row_lanes(c: np.ndarray, v: np.ndarray, *, xp: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Find the smallest ``c_ij - v_j`` of every row among the columns j = l mod 16, and the first column with it.
+def row_lanes(c: np.ndarray, v: np.ndarray, *, xp: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Find the smallest ``c_ij - v_j`` of every row, overall and among the columns j = l mod 16.
 
-    Shape (n, 16); infinity and 0 where no column is in the class.
+    Returns the minima, shape (n,), and those of the classes with the first columns that have them, shape (n, 16):
+    infinity and 0 where no column is in the class.
     """
-    (n, m), width = c.shape, -(-c.shape[1] // LANES)
-    d = xp.full((n, width * LANES), xp.inf, dtype=v.dtype)
-    d[:, :m] = c - v
-    d = xp.reshape(d, (n, width, LANES))
-    best = xp.min(d, axis=1)
-    arg = xp.argmin(d, axis=1) * LANES + xp.arange(LANES)
-    return best, xp.astype(xp.where(xp.isfinite(best), arg, 0), xp.uint32)
+    best, arg = _lanes(c - v, 0, xp)
+    return xp.min(best, axis=1), best, arg
 
 
 @kernel(numba=f"{_NUMBA}:column_lanes", match="exact")
 def column_lanes(c: np.ndarray, u: np.ndarray, first: int, *, xp: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Find the smallest ``c_ij - u_i`` of every column among the rows i = l mod 16, and the first row with it.
+    """Find the smallest ``c_ij - u_i`` of every column among the rows i = l mod 16, and the first row that has it.
 
     Shape (16, m). The rows given are numbered from ``first`` on.
     """
-    best, arg = row_lanes.generic(xp.concat([xp.full((first % LANES, c.shape[1]), xp.inf, dtype=c.dtype), c]).T,
-                                  xp.concat([xp.zeros(first % LANES, dtype=u.dtype), u]), xp=xp)  # fmt: skip
-    arg = xp.astype(arg, xp.int64) + (first - first % LANES)
-    return best.T, xp.astype(xp.where(xp.isfinite(best), arg, 0), xp.uint32).T
+    best, arg = _lanes((c - u[:, None]).T, first, xp)
+    return best.T, arg.T
+
+
+def _lanes(d: np.ndarray, first: int, xp: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Minima of every row in classes of columns, which are numbered from ``first`` on, and where they are."""
+    (n, m), before = d.shape, first % LANES
+    width = -(-(before + m) // LANES)
+    padded = xp.full((n, width * LANES), xp.inf, dtype=d.dtype)
+    padded[:, before : before + m] = d
+    padded = xp.reshape(padded, (n, width, LANES))
+    best, arg = xp.min(padded, axis=1), xp.argmin(padded, axis=1) * LANES + xp.arange(LANES) + (first - before)
+    return best, xp.astype(xp.where(xp.isfinite(best), arg, 0), xp.uint32)
 
 
 @kernel(numba=f"{_NUMBA}:grow", match="exact")

@@ -20,8 +20,9 @@ from optlib.transport.cost import Cost, PointCloud
 from optlib.transport.result import TransportResult
 from optlib.transport.sparse_plan import SparsePlan
 
-LARGEST = 1e300
+LARGEST = 1e300  # size of a cost: potentials are sums of them
 EPS = float(np.finfo(np.float64).eps)
+ROUNDING = 8 * EPS  # errors of the primal minus the dual objective of unit mass, in units of the potentials
 
 
 @supports(sequential=True, gradients=("cost", "a", "b"))
@@ -170,14 +171,14 @@ class _Simplex:
         self.orders, self.staircase = _curve(problem.cost)
         self.full = host_cost(problem.cost.take(*self.orders) if self.orders else problem.cost)
         a, b = (np.asarray(to_numpy(w), dtype=np.float64) for w in (problem.a, problem.b))
-        self.mass = math.fsum(a)
+        self.mass = _sum(a)
         if self.full.size > LARGEST:
             expected = f"costs of size at most {LARGEST:g}: potentials are sums of them"
             raise check.error("cost", f"an entry of size {self.full.size:g}", expected, "rescale it")
         if not math.isfinite(self.mass * self.full.size):
             expected = "a mass whose product with the largest cost is finite"
             raise check.error("a", f"total mass {self.mass:g}", expected, "rescale the weights or the cost")
-        b = b * (self.mass / math.fsum(b))
+        b = b * (self.mass / _sum(b))
         self.a, self.b = (a[self.orders[0]], b[self.orders[1]]) if self.orders else (a, b)
         self.unit = 2.0 ** min(-math.frexp(self.mass)[1], 1000)
         self.rows, self.cols = np.flatnonzero(self.a > 0), np.flatnonzero(self.b > 0)
@@ -234,13 +235,8 @@ class _Simplex:
 
     def relative_gap(self, state: State) -> float:
         """Gap between the flow and the best dual solution so far, rounding errors included."""
-        n, mass = self.rows.size, self.mass * self.unit
-        gap = max(simplex.primal_value(n, state) - state.bound, 0.0) / mass + self.rounding(state.pi[:n], state.pi[n:])
-        return gap / self.cost.size if self.cost.size else 0.0
-
-    def rounding(self, f: np.ndarray, g: np.ndarray) -> float:
-        """Bound on the rounding errors of primal minus dual objective, for unit mass: costs in use are sums f + g."""
-        return 8 * EPS * (float(np.max(np.abs(f))) + float(np.max(np.abs(g))))
+        gap = max(simplex.primal_value(self.rows.size, state) - state.bound, 0.0) / (self.mass * self.unit)
+        return (gap + ROUNDING * _largest(state.pi[:-1])) / self.cost.size if self.cost.size else 0.0
 
     def potentials(self, state: State) -> tuple[Array, Array]:
         """The potentials of the tree, as the user sees them; 0 where there is no mass."""
@@ -263,20 +259,17 @@ class _Simplex:
         costs = simplex.tree_costs(self.cost, state.parent)
         pi, flow = simplex.settle(n, state.parent, costs, state.pi, self.supply, xp=np)
         i, j, w = simplex.tree_arcs(n, state.parent)
-        carries = flow[w] > EPS * flow.size * np.minimum(
-            self.supply[i], self.supply[n + j]
-        )  # more than rounding errors
-        i, j, w = i[carries], j[carries], w[carries]
-        value = math.fsum(costs[w] * flow[w]) / self.unit
+        noise = EPS * flow.size * np.minimum(self.supply[i], self.supply[n + j])
+        i, j, w = (u[flow[w] > noise] for u in (i, j, w))
+        value = _sum(costs[w] * flow[w]) / self.unit
 
         duals = [state.dual] if step.status is Status.CONVERGED else [state.dual, -pi[n:-1]]
         dual, f, g, columns, rows = max((self.dual(v) for v in duals), key=lambda found: found[0])
-        rounding = self.rounding(f, g) * self.mass
+        i, j, masses = self.rows[i], self.cols[j], flow[w] / self.unit
+        plan, error, missing = self.plan(i, j, masses, columns, rows)
+        rounding = (ROUNDING * self.mass + missing) * (_largest(f) + _largest(g))
         gap = max(value - dual, 0.0) + rounding
-
-        plan, error = self.plan(self.rows[i], self.cols[j], flow[w] / self.unit, columns, rows)
-        scale = self.mass * self.cost.size
-        certificate = Certificate("lp_gap", gap, scale, tol=tol, residual=error / self.mass)
+        certificate = Certificate("lp_gap", gap, self.mass * self.cost.size, tol=tol, residual=error / self.mass)
         potentials = self.back(f, 0), self.back(g, 1)
         return {
             "certificate": certificate, "x": potentials, "potentials": potentials, "plan": plan, "fun": value,
@@ -293,33 +286,43 @@ class _Simplex:
         n, m = self.full.shape
         g = np.full(m, np.min(v) - 4.0 * max(self.cost.size, 1.0))  # so low that no minimum is attained there
         g[self.cols] = v
-        best, arg = simplex.lanes_by_row(self.full, g)
-        f, columns = np.min(best, axis=1), arg[np.arange(n), np.argmin(best, axis=1)]
+        f, best, arg = simplex.lanes_by_row(self.full, g)
+        columns = arg[np.arange(n), np.argmin(best, axis=1)]
         rows = np.zeros(m, np.int64)
         if self.cols.size < m:
             best, arg = simplex.lanes_by_column(self.full, f)
             empty = self.b == 0
             g, rows = np.where(empty, np.min(best, axis=0), g), arg[np.argmin(best, axis=0), np.arange(m)]
-        of_f, of_g = math.fsum(f * (self.a * self.unit)), math.fsum(g * (self.b * self.unit))
+        of_f, of_g = _sum(f * (self.a * self.unit)), _sum(g * (self.b * self.unit))
         shift = 0.5 * (of_g - of_f) / (self.mass * self.unit)
         return (of_f + of_g) / self.unit, f + shift, g - shift, columns, rows
 
     def plan(
         self, i: np.ndarray, j: np.ndarray, flow: np.ndarray, columns: np.ndarray, rows: np.ndarray
-    ) -> tuple[SparsePlan, float]:
-        """The plan, and the error of its marginals in the precision that it has."""
+    ) -> tuple[SparsePlan, float, float]:
+        """The plan, and the error of its marginals in the precision that it has and in that of the computation."""
         sources, targets = self.orders or (np.arange(k) for k in self.full.shape)
         order = np.lexsort((targets[j], sources[i]))
-        i, j, values = i[order], j[order], self.back(flow[order])
-        host = np.asarray(to_numpy(values), dtype=np.float64)
-        sums = np.bincount(i, host, self.a.size), np.bincount(j, host, self.b.size)
-        error = sum(math.fsum(np.abs(s - w)) for s, w in zip(sums, (self.a, self.b), strict=True))
+        i, j, flow = i[order], j[order], flow[order]
+        values, errors = self.back(flow), []
+        for masses in (np.asarray(to_numpy(values), dtype=np.float64), flow):
+            sums = np.bincount(i, masses, self.a.size), np.bincount(j, masses, self.b.size)
+            errors.append(sum(_sum(np.abs(s - w)) for s, w in zip(sums, (self.a, self.b), strict=True)))
         lonely = np.flatnonzero(sums[0] == 0), np.flatnonzero(sums[1] == 0)
         closest = (
             (sources[lonely[0]], targets[columns[lonely[0]]]),
             (sources[rows[lonely[1]]], targets[lonely[1]]),
         )
-        return SparsePlan(sources[i], targets[j], values, self.problem.a, self.problem.b, closest=closest), error
+        return SparsePlan(sources[i], targets[j], values, self.problem.a, self.problem.b, closest=closest), *errors
+
+
+def _sum(x: np.ndarray) -> float:
+    """The sum, rounded once."""
+    return math.fsum(x.tolist())
+
+
+def _largest(x: np.ndarray) -> float:
+    return float(np.max(np.abs(x)))
 
 
 def _curve(cost: Cost) -> tuple[tuple[np.ndarray, np.ndarray] | None, bool]:
