@@ -9,15 +9,12 @@ The rows are cut into chunks that depend on the shape alone, and the partial col
 chunks: any number of threads gives the same bits.
 """
 
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
-from itertools import pairwise
-
 import numpy as np
 from numba import njit
 
 from optlib.backend import get_threads
 from optlib.backend._math_numba import _from_bits, _to_bits, exp_, log_
+from optlib.backend.threads import read_only, run_chunks
 
 SERIAL_SIZE = 250_000  # entries below which a pass is one chunk
 THREADED_SIZE = 2_000_000  # entries below which threads cost more than they save
@@ -387,28 +384,18 @@ def chunks_of(n: int, m: int) -> int:
     return 1 if n * m <= SERIAL_SIZE else min(64, -(-n // 64))
 
 
-@cache
-def _pool(threads):
-    return ThreadPoolExecutor(threads, thread_name_prefix="optlib")
-
-
-def run_chunks(function, n, m, *args):
+def run_rows(function, n, m, *args):
     """Call ``function(k0, k1, chunks, small, scratch, *args)`` for n rows, on threads if the work is large enough.
 
     ``small`` (3, 4) and ``scratch`` (4, m) belong to the thread; the latter has the dtype of the last argument.
     """
     chunks = chunks_of(n, m)
-    threads = min(get_threads(), chunks) if n * m >= THREADED_SIZE else 1
+    parts = min(get_threads(), chunks) if n * m >= THREADED_SIZE else 1
 
-    def work(k0, k1):
+    def work(k0, k1, _):
         function(k0, k1, chunks, np.empty((3, 4)), np.empty((4, m), args[-1].dtype), *args)
 
-    if threads == 1:
-        work(0, chunks)
-        return
-    cuts = [t * chunks // threads for t in range(threads + 1)]
-    for job in [_pool(threads).submit(work, *cut) for cut in pairwise(cuts)]:
-        job.result()
+    run_chunks(work, chunks, parts)
 
 
 def log_weights(b):
@@ -438,13 +425,7 @@ def scaled(cost, x, y, scale, eps, like):
     zeros = np.zeros(max(n, m), dtype)
     for i in range(0, n, step):
         rows = slice(i, min(i + step, n))
-        yield rows, _read_only(np.ascontiguousarray(cost[rows])), None, None, zeros[rows], zeros[:m]
-
-
-def _read_only(matrix):
-    view = matrix.view()
-    view.flags.writeable = False
-    return view
+        yield rows, read_only(cost[rows]), None, None, zeros[rows], zeros[:m]
 
 
 def sweep(cost, x, y, scale, f, g, a, b, eps, inv_rho, omega):
@@ -454,7 +435,7 @@ def sweep(cost, x, y, scale, f, g, a, b, eps, inv_rho, omega):
     for s, block, xs, ys, xo, yo in scaled(cost, x, y, scale, eps, g):
         gt = (g - yo) / dtype.type(eps) + log_b
         partial = np.empty((chunks_of(xo.size, m), m), dtype)
-        run_chunks(sweep_chunks, xo.size, m, block, xs, ys, gt, f[s], xo, a[s], eps, lam, omega, new[s], r[s], partial)
+        run_rows(sweep_chunks, xo.size, m, block, xs, ys, gt, f[s], xo, a[s], eps, lam, omega, new[s], r[s], partial)
         c += partial.sum(axis=0, dtype=np.float64)
     return new, c.astype(dtype, copy=False), r
 
@@ -465,18 +446,18 @@ def apply(cost, x, y, scale, f, h, v, eps, moments):
     v = np.array(v.T, order="C")
     for s, block, xs, ys, xo, yo in scaled(cost, x, y, scale, eps, h):
         gt, shift = (h - yo) / dtype.type(eps), (f[s] - xo) / dtype.type(eps)
-        run_chunks(_apply_chunks, shift.size, gt.size, block, xs, ys, gt, shift, v, 1.0 / eps, moments, out[s])
+        run_rows(_apply_chunks, shift.size, gt.size, block, xs, ys, gt, shift, v, 1.0 / eps, moments, out[s])
     return out
 
 
 def smallest(cost, x, y, scale, g):
     if cost is not None and cost.flags.f_contiguous and not cost.flags.c_contiguous:
         out = np.empty(cost.shape[0], g.dtype)
-        _min_columns(_read_only(cost.T), np.array(g), out)
+        _min_columns(read_only(cost.T), np.array(g), out)
         return out
     out = np.empty((cost if x is None else x).shape[0], g.dtype)
     for s, block, xs, ys, xo, yo in scaled(cost, x, y, scale, 1.0, g):
-        run_chunks(_min_rows, xo.size, g.size, block, xs, with_norms(ys, yo), xo, np.array(g), out[s])
+        run_rows(_min_rows, xo.size, g.size, block, xs, with_norms(ys, yo), xo, np.array(g), out[s])
     return out
 
 
@@ -486,7 +467,7 @@ def absorb(cost, x, y, scale, f, g, a, b, eps, inv_rho):
     matrix, lam = aligned(f.size, m, dtype), 1.0 / (1.0 + eps * inv_rho)
     for s, block, xs, ys, xo, yo in scaled(cost, x, y, scale, eps, g):
         gt, partial = (g - yo) / dtype.type(eps), np.empty((chunks_of(xo.size, m), m), dtype)
-        run_chunks(_absorb_chunks, xo.size, m, block, xs, ys, gt, f[s], xo, a[s], b, eps, lam, matrix[s], r[s], partial)
+        run_rows(_absorb_chunks, xo.size, m, block, xs, ys, gt, f[s], xo, a[s], b, eps, lam, matrix[s], r[s], partial)
         c += partial.sum(axis=0, dtype=np.float64)
     return matrix[:, :m], f, (b * c).astype(dtype, copy=False), r
 
@@ -502,7 +483,7 @@ def survey(stored, alpha, beta, cost, x, y, scale, f, h_plan, removed, q, h, eps
     for s, block, xs, ys, xo, yo in scaled(cost, x, y, scale, 1.0, f):
         ys = with_norms(ys, yo)
         kernel = None if stored is None else padded_rows(stored[s])
-        run_chunks(_survey_chunks, xo.size, m, kernel, block, xs, ys, xo, v, factor[s], inv, removed, q, h, out[s])
+        run_rows(_survey_chunks, xo.size, m, kernel, block, xs, ys, xo, v, factor[s], inv, removed, q, h, out[s])
     return out
 
 

@@ -12,7 +12,7 @@ from optlib.transport._passes_numba import (
     chunks_of,
     log_weights,
     padded_rows,
-    run_chunks,
+    run_rows,
     scaled,
     stored_chunks,
     sweep_chunks,
@@ -304,9 +304,9 @@ def iterate(
             now, omega = int(info[NOW]), float(info[OMEGA]) if method == "overrelaxation" else 1.0
             rows = (u[F + now], u[ALPHA], u[A], eps, lam, omega, u[F + 1 - now], u[R + 1 - now], partial)
             if kernel is None:
-                run_chunks(sweep_chunks, n, m, cost, xs, ys, gt, *rows)
+                run_rows(sweep_chunks, n, m, cost, xs, ys, gt, *rows)
             else:
-                run_chunks(stored_chunks, n, m, kernel, gt, *rows)
+                run_rows(stored_chunks, n, m, kernel, gt, *rows)
             stop = accept(*present, v, u, memory, info, gt, partial)
             done += 1
     now, order = int(info[NOW]), (np.arange(len(steps)) + int(info[HEAD])) % len(steps)
