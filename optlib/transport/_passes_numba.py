@@ -496,25 +496,9 @@ def sweep(cost, x, y, scale, f, g, a, b, eps, inv_rho, omega, bound=np.inf, keep
         gt = (g - yo) / dtype.type(eps) + log_b
         partial = np.empty((chunks_of(xo.size, m), m), dtype)
         run_chunks(
-            sweep_chunks,
-            xo.size,
-            m,
-            keep,
-            block,
-            xs,
-            ys,
-            gt,
-            f[s],
-            xo,
-            a[s],
-            eps,
-            lam,
-            omega,
-            bound,
-            new[s],
-            r[s],
+            sweep_chunks, xo.size, m, keep, block, xs, ys, gt, f[s], xo, a[s], eps, lam, omega, bound, new[s], r[s],
             partial,
-        )
+        )  # fmt: skip
         c += partial.sum(axis=0, dtype=np.float64)
     return new, c.astype(dtype, copy=False), r
 

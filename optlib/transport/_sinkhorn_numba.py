@@ -253,48 +253,14 @@ def _iterate(penalised, relaxed, kernel, cost, x, y, todo, v, u, memory, info, s
             )
         if cost is not None:
             sweep_chunks(
-                0,
-                chunks,
-                chunks,
-                numbers,
-                e,
-                None,
-                cost,
-                x,
-                y,
-                gt,
-                f,
-                u[ALPHA],
-                u[A],
-                info[EPS],
-                lam,
-                omega,
-                new,
-                r,
-                partial,
-            )
+                0, chunks, chunks, numbers, e, None, cost, x, y, gt, f, u[ALPHA], u[A], info[EPS], lam, omega, np.inf,
+                new, r, partial,
+            )  # fmt: skip
         if x is not None:
             sweep_chunks(
-                0,
-                chunks,
-                chunks,
-                numbers,
-                e,
-                None,
-                cost,
-                x,
-                y,
-                gt,
-                f,
-                u[ALPHA],
-                u[A],
-                info[EPS],
-                lam,
-                omega,
-                new,
-                r,
-                partial,
-            )
+                0, chunks, chunks, numbers, e, None, cost, x, y, gt, f, u[ALPHA], u[A], info[EPS], lam, omega, np.inf,
+                new, r, partial,
+            )  # fmt: skip
         if accept(penalised, relaxed, v, u, memory, info, gt, partial):
             return done
     return todo

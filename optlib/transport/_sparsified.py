@@ -93,7 +93,7 @@ class SparsifiedMethod:
         self.cost, self.a, self.b = inner.cost, inner.a, inner.b
         n, m = inner.cost.shape
         if density is None:
-            density = 4.0 / max(n, m)
+            density = min(1.0, 4.0 / max(n, m))
         density = check.scalar("density", density, low=0.0, high=1.0)
         self.kept = min(n * m, math.ceil(density * n * m))
         self.sweeps = check.scalar("sweeps", sweeps, low=0, integer=True)
