@@ -1,7 +1,10 @@
 """Low-rank recovery: sensing operators, solvers from papers, and a default that solves what they cannot."""
 
+from typing import TYPE_CHECKING, Any
+
 from optlib.sensing._front import recover
 from optlib.sensing.alternating_minimization import alternating_minimization
+from optlib.sensing.biased import biased_factorization
 from optlib.sensing.entries import EntrySampling, random_entries
 from optlib.sensing.gauss_newton import gauss_newton
 from optlib.sensing.gradient_descent import gradient_descent
@@ -18,18 +21,23 @@ from optlib.sensing.spectral import spectral_init
 from optlib.sensing.subgradient import subgradient
 from optlib.sensing.transform import SubsampledTransform
 
+if TYPE_CHECKING:
+    from optlib.sensing.completion import MatrixCompletion
+
 __all__ = [
     "DenseSensing",
     "EntrySampling",
     "GaussianSensing",
     "LinearSensing",
     "LowRankMatrix",
+    "MatrixCompletion",
     "RankOneSensing",
     "RegeneratedSensing",
     "SensingOperator",
     "SensingResult",
     "SubsampledTransform",
     "alternating_minimization",
+    "biased_factorization",
     "gauss_newton",
     "gradient_descent",
     "incremental",
@@ -42,3 +50,11 @@ __all__ = [
     "spectral_init",
     "subgradient",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "MatrixCompletion":  # brings scikit-learn
+        from optlib.sensing.completion import MatrixCompletion
+
+        return MatrixCompletion
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

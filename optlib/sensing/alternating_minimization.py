@@ -9,7 +9,7 @@ from optlib._core import validation as check
 from optlib.backend import Array, linalg, supports
 from optlib.sensing._factored import finish_factored, spectral_start
 from optlib.sensing._problem import Problem, check_rank, prepare, starting_point
-from optlib.sensing.entries import EntrySampling, row_grams, weighted_rows
+from optlib.sensing.entries import EntrySampling, sampled_product, solve_rows, weighted_rows
 from optlib.sensing.result import SensingResult
 
 
@@ -139,18 +139,18 @@ def alternating_minimization(
 
 
 def _steps(state: ALSState, *, problem: Problem, ridge: float, inner: int | None) -> Steps:
-    A, xp, y = problem.A, problem.xp, problem.y
+    A, xp = problem.A, problem.xp
     F, G, nit = state
-    n1, n2 = A.matrix_shape
+    sides = [Side(A, problem.y, side) for side in (0, 1)]
     while True:
         yield Step(
             (F, G), nit, ALSState(F, G, nit),
             stop=lambda: problem.relative(problem.residual(F, G)), counts={"passes": 4 * nit},
         )  # fmt: skip
         F, G = _balanced(F, G, ridge, xp)
-        G = _half(F, G, A.cols, A.rows, n2, y, ridge, inner, xp)
+        G = _half(F, G, sides[1], ridge, inner, xp)
         G, F = _balanced(G, F, ridge, xp)
-        F = _half(G, F, A.rows, A.cols, n1, y, ridge, inner, xp)
+        F = _half(G, F, sides[0], ridge, inner, xp)
         F, G = _balanced(F, G, ridge, xp)
         nit += 1
 
@@ -165,25 +165,38 @@ def _balanced(F: Array, G: Array, ridge: float, xp: Any) -> tuple[Array, Array]:
     return (Q @ u) * s**0.5, (Q2 @ vh.T) * s**0.5
 
 
-def _half(
-    fixed: Array, x: Array, to: Array, source: Array, n: int, y: Array, ridge: float, inner: int | None, xp: Any
-) -> Array:
+class Side:
+    """The entries by rows (side 0) or by columns (side 1), and the observations in this order.
+
+    Parameters
+    ----------
+    A : EntrySampling
+    y : array, shape (m,)
+    side : {0, 1}
+    """
+
+    def __init__(self, A: EntrySampling, y: Array, side: int) -> None:
+        self.xp, self.n = A.xp, A.matrix_shape[side]
+        order, self.starts, self.source = A.grouped(side)
+        self.y, self.to = A.xp.take(y, order, axis=0), A.xp.take((A.rows, A.cols)[side], order, axis=0)
+
+    def solve(self, fixed: Array, ridge: Any, y: Array | None = None) -> Array:
+        """Least squares of every row (or column) on the rows of the other factor, with a ridge."""
+        ridge = ridge + self.xp.zeros((self.n, fixed.shape[1]), dtype=fixed.dtype, device=fixed.device)
+        return solve_rows(fixed, self.starts, self.source, self.y if y is None else y, ridge, xp=self.xp)
+
+
+def _half(fixed: Array, x: Array, side: Side, ridge: float, inner: int | None, xp: Any) -> Array:
     """Solve for the rows of the other factor, exactly or by conjugate gradients in all rows at once."""
-    rhs = weighted_rows(y, fixed, to, source, n, xp=xp)
-    k = fixed.shape[1]
     if inner is None:
-        grams = row_grams(fixed, to, source, n, xp=xp)
-        trace = xp.sum(xp.linalg.diagonal(grams), axis=1)
-        jitter = ridge + 1e-14 * xp.where(trace > 0, trace, xp.ones_like(trace))
-        eye = xp.eye(k, dtype=y.dtype, device=y.device)
-        solved = linalg.solve(grams + jitter[:, None, None] * eye, rhs[:, :, None], xp=xp, check=False)[:, :, 0]
+        solved = side.solve(fixed, ridge)
         return xp.where(xp.isfinite(solved), solved, x)
 
     def normal(p: Array) -> Array:
-        values = xp.sum(xp.take(p, to, axis=0) * xp.take(fixed, source, axis=0), axis=1)
-        return weighted_rows(values, fixed, to, source, n, xp=xp) + ridge * p
+        values = sampled_product(p, fixed, side.to, side.source, xp=xp)
+        return weighted_rows(values, fixed, side.to, side.source, side.n, xp=xp) + ridge * p
 
-    r = rhs - normal(x)
+    r = weighted_rows(side.y, fixed, side.to, side.source, side.n, xp=xp) - normal(x)
     p, rr = r, xp.sum(r * r, axis=1, keepdims=True)
     for _ in range(inner):
         q = normal(p)

@@ -28,6 +28,7 @@ def incomplete(backend):
 
 CASES = {
     "sensing.alternating_minimization": incomplete,
+    "sensing.biased_factorization": incomplete,
     "sensing.gauss_newton": rectangular,
     "sensing.gradient_descent": random_start,
     "sensing.incremental": rectangular,
