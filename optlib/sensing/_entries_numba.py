@@ -7,7 +7,8 @@ its own, which are summed in order: any number of threads gives the same bits.
 import numpy as np
 from numba import njit
 
-from optlib.sensing._dense_numba import JIT, SERIAL_SIZE, read_only, run_chunks
+from optlib.backend.threads import read_only, run_chunks
+from optlib.sensing._dense_numba import JIT, SERIAL_SIZE
 
 # Plain loops over the few columns: calls of vector functions would cost more than they do.
 

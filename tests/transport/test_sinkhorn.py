@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 import optlib
@@ -132,20 +132,28 @@ def test_plain_iterations_ascend():
 
 @given(problems(), st.sampled_from([1e-2, 0.1, 1.0]), st.sampled_from(["scaling", "log"]))
 def test_symmetries(problem, reg, method):
+    """Of the solutions found: a problem that all but falls apart (weights of 1e-14) stalls, and must say so."""
     cost, a, b = problem
     eps = reg * spread(cost)
-    options = {"method": method, "tol": 1e-10, "maxiter": 50_000}
-    plan = plan_of(sinkhorn(cost, a, b, reg=eps, **options))
-    scale = 1e-8 * a.sum()
-    swapped = plan_of(sinkhorn(np.ascontiguousarray(cost.T), b, a, reg=eps, **options)).T
-    assert np.max(np.abs(plan - swapped)) <= scale
-    assert (
-        np.max(np.abs(plan - plan_of(sinkhorn(DenseCost(np.asfortranarray(cost)), a, b, reg=eps, **options)))) <= scale
-    )
     rows = np.random.default_rng(0).permutation(len(a))
-    assert np.max(np.abs(plan[rows] - plan_of(sinkhorn(cost[rows], a[rows], b, reg=eps, **options)))) <= scale
-    stretched = plan_of(sinkhorn(7.0 * cost, a, b, reg=7.0 * eps, **options))
-    assert np.max(np.abs(plan - stretched)) <= scale
+
+    def solution(cost, a, b, reg=eps):
+        got = sinkhorn(cost, a, b, reg=reg, method=method, tol=1e-10, maxiter=50_000)
+        plan = plan_of(got)
+        off = max(np.max(np.abs(plan.sum(1) - a)), np.max(np.abs(plan.sum(0) - b)))
+        assert got.success == (off <= 2e-10 * a.sum())
+        assume(got.success)
+        return plan
+
+    plan = solution(cost, a, b)
+    others = [
+        solution(np.ascontiguousarray(cost.T), b, a).T,
+        solution(DenseCost(np.asfortranarray(cost)), a, b),
+        solution(cost[rows], a[rows], b)[np.argsort(rows)],
+        solution(7.0 * cost, a, b, 7.0 * eps),
+    ]
+    for other in others:
+        assert np.max(np.abs(plan - other)) <= 1e-8 * a.sum()
 
 
 def test_zero_weights_are_left_out():
