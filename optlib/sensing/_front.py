@@ -9,6 +9,7 @@ from optlib.sensing._portfolio import Portfolio, PortfolioState
 from optlib.sensing._problem import Problem, check_rank, conclude, prepare
 from optlib.sensing._robust import Robust, RobustState
 from optlib.sensing.alternating_minimization import alternating_minimization
+from optlib.sensing.deep_factorization import deep_factorization
 from optlib.sensing.gauss_newton import gauss_newton
 from optlib.sensing.gradient_descent import gradient_descent
 from optlib.sensing.incremental import incremental
@@ -22,6 +23,7 @@ from optlib.sensing.subgradient import subgradient
 
 METHODS: dict[str, Callable[..., SensingResult]] = {
     "alternating_minimization": alternating_minimization,
+    "deep_factorization": deep_factorization,
     "gauss_newton": gauss_newton,
     "gradient_descent": gradient_descent,
     "incremental": incremental,

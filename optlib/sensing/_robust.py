@@ -5,11 +5,11 @@ from typing import Any, NamedTuple
 
 from optlib._core import Certificate, Step
 from optlib.backend import Array, linalg, to_numpy
-from optlib.sensing._lowrank import append, degrees_of_freedom, image, top_singular, zero_point
+from optlib.sensing._lowrank import Point, append, degrees_of_freedom, image, top_singular, zero_point
 from optlib.sensing._problem import Problem, conclude
 from optlib.sensing._stages import ENDED, Found, Stages, done, flat, found
 from optlib.sensing.levenberg_marquardt import LMState, Method
-from optlib.sensing.spectral import spectral_point
+from optlib.sensing.spectral import truncated_point
 
 ROUNDS = {"trimming": 40, "reweighting": 60}
 STAGES = ("trimming", "growing rank and trimming", "reweighting and trimming")
@@ -56,7 +56,7 @@ class Robust(Stages):
     def __init__(self, problem: Problem, rank: int) -> None:
         self.problem, self.rank, self.xp = problem, rank, problem.xp
         self.unit = problem.size / math.sqrt(problem.y.shape[0])
-        self.target = max(problem.tol or 0.0, 1e-12 if problem.bits == 64 else 1e-6) * self.unit
+        self.target = least_scale(problem)
 
     def start(self) -> RobustState:
         """The state before the first iteration."""
@@ -66,8 +66,7 @@ class Robust(Stages):
 
     def median(self, residual: Array) -> float:
         """Median of the absolute residuals."""
-        size = self.xp.sort(self.xp.abs(residual))
-        return float(size[(size.shape[0] - 1) // 2])
+        return float(median(residual, xp=self.xp))
 
     def measure(self, state: RobustState) -> float:
         """Median of the absolute residuals over the root mean square of the measurements."""
@@ -101,10 +100,7 @@ class Robust(Stages):
 
     def spectral(self, state: RobustState) -> RobustState:
         """Start from the spectral point of the half of the measurements that are smallest."""
-        xp, y = self.xp, self.problem.y
-        kept = xp.abs(y) <= self.median(y)
-        fraction = float(xp.mean(xp.astype(kept, y.dtype)))
-        point = spectral_point(self.problem, self.rank, xp.where(kept, y, xp.zeros_like(y)) / fraction)
+        point = truncated_point(self.problem, self.rank)
         return done(state, now=Method(self.problem).start(point, state.now.nit, state.now.passes))
 
     def trim(self, state: RobustState) -> RobustState:
@@ -150,25 +146,38 @@ class Robust(Stages):
         return done(state, now=Method(self.problem).start(point, now.nit, now.passes + 4))
 
     def finish(self, step: Step) -> dict[str, Any]:
-        """Certificate: the residual of the measurements that were kept, and how well they determine the matrix."""
-        problem, xp = self.problem, self.xp
-        point = step.state.now.point
-        residual = image(problem.A, point) - problem.y
-        median = self.median(residual)
-        limit = max(3.0 * median, 100.0 * self.target)
-        kept = xp.abs(residual) <= limit
-        weights = xp.astype(kept, residual.dtype)
-        m, count = residual.shape[0], int(to_numpy(xp.sum(weights)))
-        fields = conclude(problem, point, weights=weights)
-        size = float(linalg.norm(residual * weights, xp=xp))
-        dof = degrees_of_freedom(problem.A.matrix_shape, point.rank, problem.psd)
-        note = f"{m - count} of {m} measurements taken for outliers; {fields['certificate'].note}"
-        if count < 1.3 * dof:
-            note += f"; only {count / dof:.2f} kept measurements a degree of freedom"
-        fields["certificate"] = Certificate(
-            "residual", size, scale=float(linalg.norm(problem.y * weights, xp=xp)) or 1.0,
-            tol=None if problem.tol is None else 100.0 * problem.tol, proof=count >= 1.3 * dof, note=note,
-        )  # fmt: skip
-        fields["fun"] = float(xp.sum(xp.abs(residual)))
-        fields["outliers"] = ~kept
-        return fields
+        """Certificate and fields of the answer."""
+        return conclude_robust(self.problem, step.state.now.point)
+
+
+def least_scale(problem: Problem) -> float:
+    """Residual that counts as zero: a multiple of rounding, in units of the measurements."""
+    return max(problem.tol or 0.0, 1e-12 if problem.bits == 64 else 1e-6) * problem.size / math.sqrt(problem.y.shape[0])
+
+
+def conclude_robust(problem: Problem, point: Point, residual: Array | None = None) -> dict[str, Any]:
+    """Certificate: the residual of the measurements that were kept, and how well they determine the matrix."""
+    xp = problem.xp
+    residual = image(problem.A, point) - problem.y if residual is None else residual
+    limit = max(3.0 * float(median(residual, xp=xp)), 100.0 * least_scale(problem))
+    kept = xp.abs(residual) <= limit
+    weights = xp.astype(kept, residual.dtype)
+    m, count = residual.shape[0], int(to_numpy(xp.sum(weights)))
+    fields = conclude(problem, point, weights=weights, residual=residual)
+    size = float(linalg.norm(residual * weights, xp=xp))
+    dof = degrees_of_freedom(problem.A.matrix_shape, point.rank, problem.psd)
+    note = f"{m - count} of {m} measurements taken for outliers; {fields['certificate'].note}"
+    if count < 1.3 * dof:
+        note += f"; only {count / dof:.2f} kept measurements a degree of freedom"
+    fields["certificate"] = Certificate(
+        "residual", size, scale=float(linalg.norm(problem.y * weights, xp=xp)) or 1.0,
+        tol=None if problem.tol is None else 100.0 * problem.tol, proof=count >= 1.3 * dof, note=note,
+    )  # fmt: skip
+    fields["fun"] = float(xp.sum(xp.abs(residual)))
+    fields["outliers"] = ~kept
+    return fields
+
+
+def median(values: Array, *, xp: Any) -> Array:
+    """Median of the absolute values."""
+    return xp.sort(xp.abs(values))[(values.shape[0] - 1) // 2]

@@ -9,8 +9,7 @@ from optlib._core import Certificate, Step, Steps, prepare_init, run
 from optlib._core import validation as check
 from optlib.backend import Array, linalg, scatter, supports, to_numpy
 from optlib.sensing._problem import Problem, prepare, starting_point
-from optlib.sensing.alternating_minimization import Side
-from optlib.sensing.entries import EntrySampling, sampled_product, weighted_rows
+from optlib.sensing.entries import EntrySampling, Side, sampled_product, weighted_rows
 from optlib.sensing.result import LowRankMatrix, SensingResult
 from optlib.sensing.spectral import spectral_point
 

@@ -148,6 +148,27 @@ class EntrySampling(SensingOperator):
         return self._derive(rows, cols, like)
 
 
+class Side:
+    """Least squares for one factor: the observations by rows (side 0) or by columns (side 1).
+
+    Parameters
+    ----------
+    A : EntrySampling
+    y : array, shape (m,)
+    side : {0, 1}
+    """
+
+    def __init__(self, A: EntrySampling, y: Array, side: int) -> None:
+        self.xp, self.n = A.xp, A.matrix_shape[side]
+        order, self.starts, self.source = A.grouped(side)
+        self.y = A.xp.take(y, order, axis=0)
+
+    def solve(self, fixed: Array, ridge: Any, y: Array | None = None) -> Array:
+        """Rows of the factor, given those of the other one; with a penalty, and for other observations if given."""
+        ridge = ridge + self.xp.zeros((self.n, fixed.shape[1]), dtype=fixed.dtype, device=fixed.device)
+        return solve_rows(fixed, self.starts, self.source, self.y if y is None else y, ridge, xp=self.xp)
+
+
 def random_entries(
     matrix_shape: tuple[int, int], m: int, *, rng: Any = None, like: Array | None = None
 ) -> EntrySampling:

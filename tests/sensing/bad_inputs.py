@@ -7,6 +7,8 @@ from optlib import sensing
 A = sensing.GaussianSensing((4, 3), 10, rng=0)
 S = sensing.GaussianSensing((4, 4), 9, rng=0)
 E = sensing.random_entries((4, 3), 9, rng=0)
+C = np.random.default_rng(0).normal(size=(2, 5, 3))
+BW = "bures_wasserstein"
 
 CASES = [
     ("no-measurement", lambda: sensing.GaussianSensing((4, 3), 0), ValueError, "`m`"),
@@ -65,5 +67,37 @@ CASES = [
     ("no-observed", lambda: sensing.MatrixCompletion().fit([[np.nan]]), ValueError, "`X`.*observed"),
     ("init", lambda: sensing.recover(A, np.ones(10), rank=1, init=np.ones(4)), TypeError, "`init`"),
     ("init-shape", lambda: sensing.recover(A, np.ones(10), rank=1, init=(np.ones((4, 2)),) * 2), ValueError, "`init`"),
+    ("depth", lambda: sensing.deep_factorization(A, np.ones(10), depth=0), ValueError, "`depth`"),
+    ("deep-loss", lambda: sensing.deep_factorization(A, np.ones(10), loss="l1"), ValueError, "`loss`"),
+    ("deep-operator", lambda: sensing.deep_factorization(S, np.ones(9), loss=BW), TypeError, "`A`.*None"),
+    ("deep-rank", lambda: sensing.deep_factorization(None, np.eye(3), rank=4), ValueError, "`rank`"),
+    ("deep-square", lambda: sensing.deep_factorization(None, np.ones((3, 2)), loss=BW), ValueError, "`y`.*square"),
+    ("deep-indefinite", lambda: sensing.deep_factorization(None, -np.eye(3), loss=BW), ValueError, "`y`.*semidef"),
+    ("deep-smoothing", lambda: sensing.deep_factorization(None, np.eye(3), smoothing=0.1), ValueError, "`smoothing`"),
+    ("deep-noise", lambda: sensing.deep_factorization(None, np.eye(3), noise=0.1), ValueError, "`noise`"),
+    ("deep-empty", lambda: sensing.deep_factorization(None, np.ones((3, 0))), ValueError, "`y`"),
+    ("end-to-end", lambda: sensing.end_to_end(np.eye(3), np.ones((3, 2)), 2), ValueError, "`grad`"),
+    ("power", lambda: sensing.overparameterized_regression(np.eye(2), np.ones(2), power=1.0), ValueError, "`power`"),
+    ("dynamics", lambda: sensing.overparameterized_regression(np.eye(2), [1, 2], dynamics="x"), ValueError, "`dyn"),
+    ("responses", lambda: sensing.overparameterized_regression(np.eye(2), np.ones(3)), ValueError, "`y`"),
+    ("no-rows", lambda: sensing.overparameterized_regression(np.ones((0, 2)), np.ones(0)), ValueError, "`X`"),
+    ("model", lambda: sensing.self_calibration(C, np.ones((2, 5)), model="one"), ValueError, "`model`"),
+    ("calibration-A", lambda: sensing.self_calibration(C[0], np.ones((2, 5))), ValueError, "`A`.*snapshots"),
+    ("calibration-nan", lambda: sensing.self_calibration(C, np.full((2, 5), np.nan)), ValueError, "`y`.*finite"),
+    ("dead-sensor", lambda: sensing.self_calibration(C, np.eye(2, 5)), ValueError, "`y`.*zero"),
+    ("calibration-init", lambda: sensing.self_calibration(C, np.ones((2, 5)), init=np.ones(8)), TypeError, "`init`"),
+    ("weights-negative", lambda: sensing.weighted_svd(np.eye(3), -np.ones((3, 3)), rank=1), ValueError, "`weights`"),
+    ("weights-nan", lambda: sensing.weighted_svd(np.eye(3), np.full(3, np.nan), rank=1), ValueError, "`weights`"),
+    ("weights-shape", lambda: sensing.weighted_svd(np.eye(3), np.ones((3, 2)), rank=1), ValueError, "`weights`"),
+    ("weights-zero", lambda: sensing.weighted_svd(np.eye(3), np.zeros(3), rank=1), ValueError, "`weights`.*zero"),
+    ("weighted-rank", lambda: sensing.weighted_svd(np.eye(3), np.ones(3), rank=4), ValueError, "`rank`"),
+    ("level", lambda: sensing.lifted(S, np.ones(9), level=2), ValueError, "`level`.*odd"),
+    ("level-size", lambda: sensing.lifted(S, np.ones(9), level=9), ValueError, "`level`"),
+    ("lifted-square", lambda: sensing.lifted(A, np.ones(10)), ValueError, "`psd`.*square"),
+    ("rule", lambda: sensing.subgradient(A, np.ones(10), rank=1, rule="x"), ValueError, "`rule`"),
+    ("decay", lambda: sensing.subgradient(A, np.ones(10), rank=1, decay=1.0), ValueError, "`decay`"),
+    ("hold", lambda: sensing.subgradient(A, np.ones(10), rank=1, hold=-1), ValueError, "`hold`"),
+    ("minimum", lambda: sensing.subgradient(A, np.ones(10), rank=1, minimum=-1.0), ValueError, "`minimum`"),
+    ("sketch", lambda: sensing.alternating_minimization(E, np.ones(9), rank=1, sketch=4), ValueError, "`sketch`"),
     ("blocks", lambda: A.split(11), ValueError, "`blocks`"),
 ]

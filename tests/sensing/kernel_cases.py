@@ -65,6 +65,15 @@ def passes(draw):
     return int(rng.integers(2**63)), first, name, 0.5, F, G, rng.normal(size=m), task
 
 
+@st.composite
+def regression(draw):
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    n, d, depth = draw(st.integers(1, 9)), draw(st.integers(1, 6)), draw(st.integers(1, 4))
+    scales = np.ones(depth - 1 if draw(st.booleans()) else 0)
+    power, count = draw(st.sampled_from([2.0, 3.0, 4.0])), draw(st.integers(0, 4))
+    return rng.normal(size=(n, d)), rng.normal(size=n), rng.normal(size=d), scales, power, depth, 0.01, count
+
+
 CASES = {
     "sensing.operators.residual_and_image": dense(),
     "sensing.entries.sampled_product": products(),
@@ -72,5 +81,6 @@ CASES = {
     "sensing.entries.completion_gradient": gradients(),
     "sensing.entries.row_grams": grams(),
     "sensing.entries.solve_rows": regressions(),
+    "sensing.overparameterized_regression.regression_steps": regression(),
     "sensing.regenerated.regenerated_pass": passes(),
 }
