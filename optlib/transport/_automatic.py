@@ -40,6 +40,11 @@ class AutomaticState(NamedTuple):
         """The regularisation of the problem."""
         return self.sinkhorn.reg
 
+    @property
+    def nit(self) -> int:
+        """Iterations of both methods."""
+        return self.sinkhorn.nit + self.newton.nit
+
 
 def automatic(
     cost: Any,

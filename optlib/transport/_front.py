@@ -68,18 +68,18 @@ def solve(
         For wrong shapes, costs that are not finite, negative or all-zero weights, masses that differ, ``reg < 0``, and
         ``reg = 0`` with penalties.
 
+    See Also
+    --------
+    optlib.transport.emd : The method for ``reg=0``.
+    optlib.transport.sinkhorn : Fast at large ``reg``, with options of its own, and for clouds of any size.
+    optlib.transport.sinkhorn_newton : Fast at small ``reg``, and where Sinkhorn iterations stall.
+
     Notes
     -----
     ``method="auto"``: with ``reg=0``, ``"emd"``. Else Sinkhorn iterations are done first, and every 10 of them their
     rate is read off the errors; where it predicts more than 25 more, and below a ``reg`` of 0.003 times the cost
     range from the start, ``"sinkhorn_newton"`` takes over, at the head of its path. Problems of more than 2^27 entries,
     whose plans are not stored, and options that only ``"sinkhorn"`` has (``acceleration``) leave it to that.
-
-    See Also
-    --------
-    optlib.transport.emd : The method for ``reg=0``.
-    optlib.transport.sinkhorn : Fast at large ``reg``, with options of its own, and for clouds of any size.
-    optlib.transport.sinkhorn_newton : Fast at small ``reg``, and where Sinkhorn iterations stall.
 
     Examples
     --------
