@@ -1,8 +1,11 @@
 """Optimal transport: costs, solvers, lazy plans, and proven bounds with every answer."""
 
 from optlib.transport._front import solve
+from optlib.transport.bures_wasserstein import bures_wasserstein_barycenter
 from optlib.transport.cost import Cost, DenseCost, PointCloud
+from optlib.transport.divergence import DivergenceResult, Gradients, divergence
 from optlib.transport.emd import emd
+from optlib.transport.gaussian import GaussianTransport, bures_wasserstein, gaussian_transport
 from optlib.transport.one_dimensional import wasserstein_1d
 from optlib.transport.plan import EntropicPlan, Plan
 from optlib.transport.result import TransportResult
@@ -13,13 +16,20 @@ from optlib.transport.sparse_plan import SparsePlan
 __all__ = [
     "Cost",
     "DenseCost",
+    "DivergenceResult",
     "EntropicPlan",
+    "GaussianTransport",
+    "Gradients",
     "Plan",
     "PointCloud",
     "RoundedPlan",
     "SparsePlan",
     "TransportResult",
+    "bures_wasserstein",
+    "bures_wasserstein_barycenter",
+    "divergence",
     "emd",
+    "gaussian_transport",
     "round_plan",
     "sinkhorn",
     "solve",

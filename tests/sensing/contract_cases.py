@@ -67,6 +67,7 @@ def thresholded(backend):
 
 CASES = {
     "sensing.alternating_minimization": incomplete,
+    "sensing.biased_factorization": incomplete,
     "sensing.deep_factorization": layers,
     "sensing.fista": penalised,
     "sensing.gauss_newton": rectangular,
