@@ -1,8 +1,11 @@
 """Low-rank recovery: sensing operators, solvers from papers, and a default that solves what they cannot."""
 
+from typing import TYPE_CHECKING, Any
+
 from optlib.sensing._end_to_end import end_to_end
 from optlib.sensing._front import recover
 from optlib.sensing.alternating_minimization import alternating_minimization
+from optlib.sensing.biased import biased_factorization
 from optlib.sensing.deep_factorization import deep_factorization
 from optlib.sensing.entries import EntrySampling, random_entries
 from optlib.sensing.gauss_newton import gauss_newton
@@ -24,18 +27,23 @@ from optlib.sensing.subgradient import subgradient
 from optlib.sensing.transform import SubsampledTransform
 from optlib.sensing.weighted_svd import weighted_svd
 
+if TYPE_CHECKING:
+    from optlib.sensing.completion import MatrixCompletion
+
 __all__ = [
     "DenseSensing",
     "EntrySampling",
     "GaussianSensing",
     "LinearSensing",
     "LowRankMatrix",
+    "MatrixCompletion",
     "RankOneSensing",
     "RegeneratedSensing",
     "SensingOperator",
     "SensingResult",
     "SubsampledTransform",
     "alternating_minimization",
+    "biased_factorization",
     "deep_factorization",
     "end_to_end",
     "gauss_newton",
@@ -54,3 +62,11 @@ __all__ = [
     "subgradient",
     "weighted_svd",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "MatrixCompletion":  # brings scikit-learn
+        from optlib.sensing.completion import MatrixCompletion
+
+        return MatrixCompletion
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

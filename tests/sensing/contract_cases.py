@@ -53,6 +53,7 @@ def small(backend):
 
 CASES = {
     "sensing.alternating_minimization": incomplete,
+    "sensing.biased_factorization": incomplete,
     "sensing.deep_factorization": layers,
     "sensing.gauss_newton": rectangular,
     "sensing.gradient_descent": random_start,
