@@ -11,6 +11,7 @@ from optlib.transport.plan import EntropicPlan, Plan
 from optlib.transport.result import TransportResult
 from optlib.transport.rounding import RoundedPlan, round_plan
 from optlib.transport.sinkhorn import sinkhorn
+from optlib.transport.sinkhorn_newton import sinkhorn_newton
 from optlib.transport.sparse_plan import SparsePlan
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "gaussian_transport",
     "round_plan",
     "sinkhorn",
+    "sinkhorn_newton",
     "solve",
     "wasserstein_1d",
 ]

@@ -14,4 +14,9 @@ def sinkhorn(backend):
     return (cost, a, b), {"reg": 0.01}
 
 
-CASES = {"transport.sinkhorn": sinkhorn, "transport.emd": emd_cases.emd, **divergence_cases.CONTRACT}
+CASES = {
+    "transport.sinkhorn": sinkhorn,
+    "transport.sinkhorn_newton": sinkhorn,
+    "transport.emd": emd_cases.emd,
+    **divergence_cases.CONTRACT,
+}
