@@ -11,43 +11,82 @@ from optlib.online.ader import Ader
 from optlib.online.bandits import EXP3, TsallisINF
 from optlib.online.coin_betting import CoinBetting
 from optlib.online.comparators import Switching, best_fixed, best_switching
+from optlib.online.constrained import ConstrainedOGD
+from optlib.online.control import DisturbanceActionController
+from optlib.online.dog import DoG
 from optlib.online.environments import QuadraticLosses
+from optlib.online.examples import LinearModelLosses
 from optlib.online.feedback import Feedback
 from optlib.online.fixed_share import FixedShare
 from optlib.online.ftrl import FTRL, FTRLProximal
 from optlib.online.hedge import Hedge
+from optlib.online.implicit import AdaImplicit, ImplicitFTRL
 from optlib.online.learner import Learner
+from optlib.online.linear_decay import LinearDecay, refined_weights
+from optlib.online.log_barrier import LogBarrierFTRL
+from optlib.online.matrix_hedge import MatrixHedge
 from optlib.online.ogd import OGD
 from optlib.online.omd import OMD, DualStabilizedOMD
 from optlib.online.ons import ONS, OptimisticONS
 from optlib.online.optimistic import OptimisticFTRL, OptimisticOMD
 from optlib.online.play import OnlineResult, play
+from optlib.online.portfolio import (
+    ExponentiatedGradient,
+    PortfolioLosses,
+    PortfolioONS,
+    UniformPortfolio,
+    best_portfolio,
+)
+from optlib.online.projection_free import FTPL, OnlineFrankWolfe
+from optlib.online.regression import GLMFTRL, OnlineRidge, VovkAzouryWarmuth
+from optlib.online.sword import Sword
 
 __all__ = [
     "EXP3",
+    "FTPL",
     "FTRL",
+    "GLMFTRL",
     "OGD",
     "OMD",
     "ONS",
     "AdaGrad",
     "AdaGradFull",
     "AdaHedge",
+    "AdaImplicit",
     "Ader",
     "CoinBetting",
+    "ConstrainedOGD",
+    "DisturbanceActionController",
+    "DoG",
     "DualStabilizedOMD",
+    "ExponentiatedGradient",
     "FTRLProximal",
     "Feedback",
     "FixedShare",
     "Hedge",
+    "ImplicitFTRL",
     "Learner",
+    "LinearDecay",
+    "LinearModelLosses",
+    "LogBarrierFTRL",
+    "MatrixHedge",
+    "OnlineFrankWolfe",
     "OnlineResult",
+    "OnlineRidge",
     "OptimisticFTRL",
     "OptimisticOMD",
     "OptimisticONS",
+    "PortfolioLosses",
+    "PortfolioONS",
     "QuadraticLosses",
     "Switching",
+    "Sword",
     "TsallisINF",
+    "UniformPortfolio",
+    "VovkAzouryWarmuth",
     "best_fixed",
+    "best_portfolio",
     "best_switching",
     "play",
+    "refined_weights",
 ]

@@ -1,6 +1,7 @@
 """The sets that learners decide in: those of mirror maps, and what is asked of a set."""
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 from optlib._core import validation as check
@@ -53,3 +54,43 @@ def vector_mirror(mirror: Any, n: int) -> MirrorMap:
     if not mirror.sigma(n) > 0.0:
         raise check.error("mirror", repr(mirror), "a strongly convex map", "bound its set, by `radius` or `mass`")
     return mirror
+
+
+@dataclass(frozen=True, eq=False)
+class FlatDomain(Domain):
+    """A domain of matrices, whose points are given row by row as vectors."""
+
+    inner: Domain
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of a point."""
+        return (math.prod(self.inner.shape),)
+
+    @property
+    def diameter(self) -> float:
+        """Diameter of the set."""
+        return self.inner.diameter
+
+    @property
+    def radius(self) -> float:
+        """Radius of the set."""
+        return self.inner.radius
+
+    def _arrays(self) -> dict[str, Array]:
+        return {}
+
+    def _matrices(self, x: Array, xp: Any) -> Array:
+        return xp.reshape(x, (*x.shape[:-1], *self.inner.shape))
+
+    def _project(self, x: Array, xp: Any) -> Array:
+        return xp.reshape(self.inner.project(self._matrices(x, xp), xp=xp), x.shape)
+
+    def _violation(self, x: Array, xp: Any) -> Array:
+        return self.inner._violation(self._matrices(x, xp), xp)
+
+    def _linear_minimizer(self, g: Array, xp: Any) -> Array:
+        return xp.reshape(self.inner.linear_minimizer(self._matrices(g, xp), xp=xp), g.shape)
+
+    def _center(self, like: Array, xp: Any) -> Array:
+        return xp.reshape(self.inner.center(like), self.shape)
