@@ -10,6 +10,7 @@ from optlib.datasets.load import (
     Digits,
     ExchangeRates,
     Experts,
+    Ratings,
     Rentals,
     Source,
     fetch,
@@ -18,6 +19,7 @@ from optlib.datasets.load import (
     load_digits,
     load_fx_ecb,
     load_photographs,
+    load_ratings,
 )
 from optlib.datasets.make import TRANSPORT_KINDS, TransportProblem, make_low_rank, make_transport
 
@@ -27,6 +29,7 @@ __all__ = [
     "Digits",
     "ExchangeRates",
     "Experts",
+    "Ratings",
     "Rentals",
     "Source",
     "TransportProblem",
@@ -36,6 +39,7 @@ __all__ = [
     "load_digits",
     "load_fx_ecb",
     "load_photographs",
+    "load_ratings",
     "make_low_rank",
     "make_transport",
 ]

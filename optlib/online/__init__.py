@@ -9,6 +9,7 @@ from optlib.online.adagrad import AdaGrad, AdaGradFull
 from optlib.online.adahedge import AdaHedge
 from optlib.online.ader import Ader
 from optlib.online.bandits import EXP3, TsallisINF
+from optlib.online.chambolle_pock import chambolle_pock
 from optlib.online.coin_betting import CoinBetting
 from optlib.online.comparators import Switching, best_fixed, best_switching
 from optlib.online.constrained import ConstrainedOGD
@@ -16,9 +17,11 @@ from optlib.online.control import DisturbanceActionController
 from optlib.online.dog import DoG
 from optlib.online.environments import QuadraticLosses
 from optlib.online.examples import LinearModelLosses
+from optlib.online.extragradient import extragradient, mirror_prox
 from optlib.online.feedback import Feedback
 from optlib.online.fixed_share import FixedShare
 from optlib.online.ftrl import FTRL, FTRLProximal
+from optlib.online.halpern import halpern, variance_reduced_halpern
 from optlib.online.hedge import Hedge
 from optlib.online.implicit import AdaImplicit, ImplicitFTRL
 from optlib.online.learner import Learner
@@ -29,6 +32,7 @@ from optlib.online.ogd import OGD
 from optlib.online.omd import OMD, DualStabilizedOMD
 from optlib.online.ons import ONS, OptimisticONS
 from optlib.online.optimistic import OptimisticFTRL, OptimisticOMD
+from optlib.online.optimistic_gradient import optimistic_gradient
 from optlib.online.play import OnlineResult, play
 from optlib.online.portfolio import (
     ExponentiatedGradient,
@@ -37,9 +41,14 @@ from optlib.online.portfolio import (
     UniformPortfolio,
     best_portfolio,
 )
+from optlib.online.problems import AffineOperator, BilinearGame, FiniteSum, VariationalInequality
 from optlib.online.projection_free import FTPL, OnlineFrankWolfe
+from optlib.online.proximal_point import proximal_point
 from optlib.online.regression import GLMFTRL, OnlineRidge, VovkAzouryWarmuth
+from optlib.online.self_play import self_play
 from optlib.online.sword import Sword
+from optlib.online.terms import CompositeProblem, Indicator, L1Norm, SquaredDistance, Term
+from optlib.online.tuner import OnlineTuner
 
 __all__ = [
     "EXP3",
@@ -54,7 +63,10 @@ __all__ = [
     "AdaHedge",
     "AdaImplicit",
     "Ader",
+    "AffineOperator",
+    "BilinearGame",
     "CoinBetting",
+    "CompositeProblem",
     "ConstrainedOGD",
     "DisturbanceActionController",
     "DoG",
@@ -62,9 +74,12 @@ __all__ = [
     "ExponentiatedGradient",
     "FTRLProximal",
     "Feedback",
+    "FiniteSum",
     "FixedShare",
     "Hedge",
     "ImplicitFTRL",
+    "Indicator",
+    "L1Norm",
     "Learner",
     "LinearDecay",
     "LinearModelLosses",
@@ -73,20 +88,32 @@ __all__ = [
     "OnlineFrankWolfe",
     "OnlineResult",
     "OnlineRidge",
+    "OnlineTuner",
     "OptimisticFTRL",
     "OptimisticOMD",
     "OptimisticONS",
     "PortfolioLosses",
     "PortfolioONS",
     "QuadraticLosses",
+    "SquaredDistance",
     "Switching",
     "Sword",
+    "Term",
     "TsallisINF",
     "UniformPortfolio",
+    "VariationalInequality",
     "VovkAzouryWarmuth",
     "best_fixed",
     "best_portfolio",
     "best_switching",
+    "chambolle_pock",
+    "extragradient",
+    "halpern",
+    "mirror_prox",
+    "optimistic_gradient",
     "play",
+    "proximal_point",
     "refined_weights",
+    "self_play",
+    "variance_reduced_halpern",
 ]
