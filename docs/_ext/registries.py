@@ -14,6 +14,8 @@ PAGES = {
     "optlib.transport": "Optimal transport",
     "optlib.sensing": "Low-rank sensing",
     "optlib.online": "Online learning",
+    "optlib.bilevel": "Bilevel optimization",
+    "optlib.inner": "Inner solvers",
     "optlib.geometry": "Geometry",
     "optlib.linop": "Linear operators",
     "optlib.steps": "Steps",
