@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
-from benchmarks.harness import Contest, timed
+from benchmarks.harness import Contest, per_unit, timed
 from optlib import sensing
 from optlib.datasets import make_low_rank
 
@@ -19,6 +19,9 @@ def contests(quick: bool) -> Iterator[Contest]:
     yield regenerated("gaussian", 8.0)
     yield regenerated("rademacher", None)
     yield completion(200_000 if quick else 1_000_000, 4.0)
+    yield alternation(200_000 if quick else 1_000_000)
+    yield deep_regression()
+    yield calibration()
     yield whole_completion(quick)
     yield whole_recovery()
 
@@ -91,6 +94,106 @@ def completion(m: int, target: float) -> Contest:
 
     entrants = {"optlib": timed(lambda: A._gradient(F, G, y)), "SciPy sparse": timed(peer)}
     return Contest(f"completion gradient {m} entries, r = {r}", entrants, target, verify)
+
+
+def alternation(m: int) -> Contest:
+    """A sweep of exact alternating least squares, against a loop over rows with NumPy's BLAS."""
+    n1, n2, r = 6000, 4000, 10
+    rng = np.random.default_rng(0)
+    A = sensing.random_entries((n1, n2), m, rng=rng)
+    left, right = rng.standard_normal((n1, r)), rng.standard_normal((n2, r))
+    y = A.forward_factored(left, right) + 0.1 * rng.standard_normal(m)
+    start = rng.standard_normal((n1, r)), rng.standard_normal((n2, r))
+    order = np.argsort(A.cols, kind="stable")
+    sides = (A.cols[order], A.rows[order], y[order], n2), (A.rows, A.cols, y, n1)
+    ends = [np.searchsorted(to, np.arange(n + 1)) for to, _, _, n in sides]
+
+    def sweeps(count: int) -> Any:
+        go = {"rank": r, "init": start, "tol": None, "check_every": 1000, "record": False}
+        return sensing.alternating_minimization(A, y, maxiter=count, **go)
+
+    def half(fixed: np.ndarray, side: int) -> np.ndarray:
+        _, source, values, n = sides[side]
+        out = np.empty((n, r))
+        for i in range(n):
+            mine = slice(ends[side][i], ends[side][i + 1])
+            B = fixed[source[mine]]
+            out[i] = np.linalg.solve(B.T @ B, B.T @ values[mine])
+        return out
+
+    def peer() -> Any:
+        G = half(np.linalg.qr(start[0])[0], 0)
+        return half(np.linalg.qr(G)[0], 1), np.linalg.qr(G)[0]
+
+    def verify() -> dict[str, float]:
+        F, G = sweeps(1).factors
+        F2, G2 = peer()
+        gap = float(np.max(np.abs(F[:50] @ G.T - F2[:50] @ G2.T)))
+        assert gap < 1e-8, gap
+        return {"difference": gap}
+
+    return Contest(
+        f"sweep of alternating least squares, {m} entries, r = {r}",
+        {"optlib": per_unit(sweeps, 2, 8), "NumPy": timed(peer)},
+        1.5,
+        verify,
+    )
+
+
+def deep_regression() -> Contest:
+    """10 000 steps of the end-to-end rule on a small regression, against a loop in NumPy."""
+    rng = np.random.default_rng(0)
+    X, y, w0, eta, count = rng.standard_normal((100, 10)), rng.standard_normal(100), 0.1 * np.ones(10), 1e-3, 10_000
+    go = {"depth": 3, "step": eta, "init": w0, "tol": None, "maxiter": count, "check_every": count}
+
+    def ours() -> Any:
+        return sensing.overparameterized_regression(X, y, **go).x
+
+    def peer() -> Any:
+        w = w0
+        for _ in range(count):
+            g, square = (X @ w - y) @ X / 100, w @ w
+            w = w - eta * square ** (2.0 / 3.0) * (g + 2.0 * (g @ w) / square * w)
+        return w
+
+    def verify() -> dict[str, float]:
+        gap = float(np.max(np.abs(ours() - peer())))
+        assert gap < 1e-10, gap
+        return {"difference": gap}
+
+    return Contest(
+        "10 000 steps of the end-to-end rule, 100 x 10", {"optlib": timed(ours), "NumPy": timed(peer)}, None, verify
+    )
+
+
+def calibration() -> Contest:
+    """Self-calibration by products, against dense least squares in NumPy."""
+    p, m, n = 8, 256, 96
+    rng = np.random.default_rng(0)
+    A, x, d = rng.standard_normal((p, m, n)), rng.standard_normal(n), rng.uniform(0.7, 1.3, m)
+    y = d * (A @ x)
+    y += 1e-3 * np.std(y) * rng.standard_normal(y.shape)
+
+    def ours() -> Any:
+        return sensing.self_calibration(A, y).gains
+
+    def peer() -> Any:
+        H = np.concatenate([np.hstack([np.diag(y[k]), -A[k]]) for k in range(p)] + [np.eye(1, m + n)])
+        H[-1, :m] = 1.0
+        s = np.linalg.lstsq(H, np.eye(1, p * m + 1, p * m)[0])[0][:m]
+        return np.sqrt(np.mean(s * s)) / s
+
+    def verify() -> dict[str, float]:
+        gap = float(np.max(np.abs(ours() - peer())))
+        assert gap < 1e-8, gap
+        return {"difference": gap}
+
+    return Contest(
+        f"self-calibration, {p} x {m} readings, {n} unknowns",
+        {"optlib": timed(ours), "NumPy dense": timed(peer)},
+        None,
+        verify,
+    )
 
 
 def whole_completion(quick: bool) -> Contest:
