@@ -12,6 +12,7 @@ from optlib.online.bandits import EXP3, TsallisINF
 from optlib.online.chambolle_pock import chambolle_pock
 from optlib.online.coin_betting import CoinBetting
 from optlib.online.comparators import Switching, best_fixed, best_switching
+from optlib.online.dykstra import dykstra
 from optlib.online.environments import QuadraticLosses
 from optlib.online.extragradient import extragradient, mirror_prox
 from optlib.online.feedback import Feedback
@@ -20,6 +21,7 @@ from optlib.online.ftrl import FTRL, FTRLProximal
 from optlib.online.halpern import halpern, variance_reduced_halpern
 from optlib.online.hedge import Hedge
 from optlib.online.learner import Learner
+from optlib.online.metric_nearness import MetricOracle, correlation_clustering, metric_nearness
 from optlib.online.ogd import OGD
 from optlib.online.omd import OMD, DualStabilizedOMD
 from optlib.online.ons import ONS, OptimisticONS
@@ -27,6 +29,7 @@ from optlib.online.optimistic import OptimisticFTRL, OptimisticOMD
 from optlib.online.optimistic_gradient import optimistic_gradient
 from optlib.online.play import OnlineResult, play
 from optlib.online.problems import AffineOperator, BilinearGame, FiniteSum, VariationalInequality
+from optlib.online.project_and_forget import Constraints, HalfSpaces, project_and_forget
 from optlib.online.proximal_point import proximal_point
 from optlib.online.self_play import self_play
 from optlib.online.terms import CompositeProblem, Indicator, L1Norm, SquaredDistance, Term
@@ -46,15 +49,18 @@ __all__ = [
     "BilinearGame",
     "CoinBetting",
     "CompositeProblem",
+    "Constraints",
     "DualStabilizedOMD",
     "FTRLProximal",
     "Feedback",
     "FiniteSum",
     "FixedShare",
+    "HalfSpaces",
     "Hedge",
     "Indicator",
     "L1Norm",
     "Learner",
+    "MetricOracle",
     "OnlineResult",
     "OnlineTuner",
     "OptimisticFTRL",
@@ -69,11 +75,15 @@ __all__ = [
     "best_fixed",
     "best_switching",
     "chambolle_pock",
+    "correlation_clustering",
+    "dykstra",
     "extragradient",
     "halpern",
+    "metric_nearness",
     "mirror_prox",
     "optimistic_gradient",
     "play",
+    "project_and_forget",
     "proximal_point",
     "self_play",
     "variance_reduced_halpern",
