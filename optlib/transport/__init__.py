@@ -3,16 +3,21 @@
 from optlib.transport._front import solve
 from optlib.transport.cost import Cost, DenseCost, PointCloud
 from optlib.transport.emd import emd
+from optlib.transport.mirror_sinkhorn import mirror_sinkhorn
 from optlib.transport.one_dimensional import wasserstein_1d
-from optlib.transport.plan import EntropicPlan, Plan
+from optlib.transport.partial import partial
+from optlib.transport.plan import DensePlan, EntropicPlan, Plan
+from optlib.transport.quadratic import quadratic
 from optlib.transport.result import TransportResult
 from optlib.transport.rounding import RoundedPlan, round_plan
 from optlib.transport.sinkhorn import sinkhorn
 from optlib.transport.sparse_plan import SparsePlan
+from optlib.transport.sparsity_constrained import sparsity_constrained
 
 __all__ = [
     "Cost",
     "DenseCost",
+    "DensePlan",
     "EntropicPlan",
     "Plan",
     "PointCloud",
@@ -20,8 +25,12 @@ __all__ = [
     "SparsePlan",
     "TransportResult",
     "emd",
+    "mirror_sinkhorn",
+    "partial",
+    "quadratic",
     "round_plan",
     "sinkhorn",
     "solve",
+    "sparsity_constrained",
     "wasserstein_1d",
 ]

@@ -6,10 +6,11 @@ from typing import Any
 from optlib._core import validation as check
 from optlib.transport._problem import check_reg
 from optlib.transport.emd import emd
+from optlib.transport.quadratic import quadratic
 from optlib.transport.result import TransportResult
 from optlib.transport.sinkhorn import sinkhorn
 
-METHODS: dict[str, Callable[..., TransportResult]] = {"emd": emd, "sinkhorn": sinkhorn}
+METHODS: dict[str, Callable[..., TransportResult]] = {"emd": emd, "sinkhorn": sinkhorn, "quadratic": quadratic}
 
 
 def solve(
@@ -81,14 +82,23 @@ def solve(
     >>> low <= 0.25 <= high
     True
     """
-    check.option("reg_type", reg_type, ("entropy",))
+    check.option("reg_type", reg_type, ("entropy", "quadratic"))
     exact = isinstance(reg, (int, float)) and not isinstance(reg, bool) and reg == 0
     if exact and unbalanced is not None:
         raise check.error("reg", reg, "a finite number > 0 if marginals are penalised", "pass a small reg")
+    if reg_type == "quadratic" and unbalanced is not None:
+        raise check.error("unbalanced", unbalanced, "None for the quadratic regulariser", 'use reg_type="entropy"')
     if method == "auto":
-        method, why = ("emd", "for reg=0") if exact else ("sinkhorn", f"for the entropy with reg={check_reg(reg):g}")
+        if exact:
+            method, why = "emd", "for reg=0"
+        elif reg_type == "quadratic":
+            method, why = "quadratic", "for reg_type='quadratic'"
+        else:
+            method, why = "sinkhorn", f"for the entropy with reg={check_reg(reg):g}"
     else:
         why = "as asked"
+        if not exact and (method in ("quadratic", quadratic)) != (reg_type == "quadratic"):
+            raise check.error("method", method, f"a method for reg_type={reg_type!r}", 'pass method="auto"')
     if not callable(method):
         method = METHODS[check.option("method", method, tuple(METHODS))]
     if method is not emd:
