@@ -50,6 +50,28 @@ class Digits(NamedTuple):
     labels: np.ndarray
 
 
+class Ratings(NamedTuple):
+    """Ratings of films by users.
+
+    Attributes
+    ----------
+    user, item : ndarray, shape (m,)
+        Numbers of user and film of each rating, from 0; pairs are different, and sorted by user.
+    rating : ndarray, shape (m,)
+        Stars, 0 to 10.
+    timestamp : ndarray, shape (m,)
+        Seconds since 1970.
+    imdb_id : ndarray, shape (films,)
+        Number of each film in the Internet Movie Database.
+    """
+
+    user: np.ndarray
+    item: np.ndarray
+    rating: np.ndarray
+    timestamp: np.ndarray
+    imdb_id: np.ndarray
+
+
 def fetch(source: Source) -> Path:
     """Path of a data file: from the folder ``OPTLIB_DATA``, else from the cache, else downloaded into the cache.
 
@@ -126,6 +148,64 @@ def load_digits() -> Digits:
     """
     data = _need("sklearn.datasets").load_digits()
     return Digits(data.images / 16.0, data.target)
+
+
+_MOVIETWEETINGS = "MovieTweetings by Simon Dooms, snapshot 100K, MIT licence (github.com/sidooms/MovieTweetings)"
+_SNAPSHOT = Source(
+    "ratings.dat",
+    "c0dd868c2632d10002ebc928ddc5345f33adeaa59eca52c2941c26a2c5e36fd6",
+    _MOVIETWEETINGS,
+    "https://raw.githubusercontent.com/sidooms/MovieTweetings/4d8280a3f1ea83e3e23f13d1710d19f43564274f"
+    "/snapshots/100K/ratings.dat",
+)
+_ARRAYS = Source(
+    "movietweetings_100k.npz",
+    "3ae813373e6109d708e546823108b5b3f5f19d94620b5385d2d010a7e5e7af73",
+    f"the arrays of `Ratings`, derived from {_MOVIETWEETINGS}",
+)
+
+
+def load_ratings() -> Ratings:
+    """100 000 film ratings from public tweets, by 16 554 users of 10 506 films (MovieTweetings, snapshot 100K).
+
+    Read from ``movietweetings_100k.npz`` in the folder ``OPTLIB_DATA`` if it is there, else from the snapshot's
+    ``ratings.dat`` there, in the cache, or downloaded. By Simon Dooms, MIT licence.
+
+    Returns
+    -------
+    Ratings
+        Users, films, ratings, times.
+
+    Raises
+    ------
+    ValueError
+        If a file is damaged.
+    ImportError
+        If a download is needed and pooch is not installed.
+    OSError
+        If a download fails.
+    """
+    try:
+        with np.load(fetch(_ARRAYS)) as data:
+            return Ratings(*(data[name].astype(np.int64) for name in Ratings._fields))
+    except DatasetNotFoundError:
+        return parse_ratings(fetch(_SNAPSHOT).read_text())
+
+
+def parse_ratings(text: str) -> Ratings:
+    """Read the lines ``user::film::rating::timestamp`` of MovieTweetings.
+
+    Parameters
+    ----------
+    text : str
+
+    Returns
+    -------
+    Ratings
+    """
+    user, imdb, rating, timestamp = np.array(text.replace("::", " ").split(), dtype=np.int64).reshape(-1, 4).T
+    imdb_id, item = np.unique(imdb, return_inverse=True)
+    return Ratings(user - 1, item, rating, timestamp, imdb_id)
 
 
 def _need(module: str) -> ModuleType:

@@ -9,19 +9,27 @@ from optlib.online.adagrad import AdaGrad, AdaGradFull
 from optlib.online.adahedge import AdaHedge
 from optlib.online.ader import Ader
 from optlib.online.bandits import EXP3, TsallisINF
+from optlib.online.chambolle_pock import chambolle_pock
 from optlib.online.coin_betting import CoinBetting
 from optlib.online.comparators import Switching, best_fixed, best_switching
 from optlib.online.environments import QuadraticLosses
+from optlib.online.extragradient import extragradient, mirror_prox
 from optlib.online.feedback import Feedback
 from optlib.online.fixed_share import FixedShare
 from optlib.online.ftrl import FTRL, FTRLProximal
+from optlib.online.halpern import halpern, variance_reduced_halpern
 from optlib.online.hedge import Hedge
 from optlib.online.learner import Learner
 from optlib.online.ogd import OGD
 from optlib.online.omd import OMD, DualStabilizedOMD
 from optlib.online.ons import ONS, OptimisticONS
 from optlib.online.optimistic import OptimisticFTRL, OptimisticOMD
+from optlib.online.optimistic_gradient import optimistic_gradient
 from optlib.online.play import OnlineResult, play
+from optlib.online.problems import AffineOperator, BilinearGame, FiniteSum, VariationalInequality
+from optlib.online.proximal_point import proximal_point
+from optlib.online.self_play import self_play
+from optlib.online.terms import CompositeProblem, Indicator, L1Norm, SquaredDistance, Term
 
 __all__ = [
     "EXP3",
@@ -33,21 +41,38 @@ __all__ = [
     "AdaGradFull",
     "AdaHedge",
     "Ader",
+    "AffineOperator",
+    "BilinearGame",
     "CoinBetting",
+    "CompositeProblem",
     "DualStabilizedOMD",
     "FTRLProximal",
     "Feedback",
+    "FiniteSum",
     "FixedShare",
     "Hedge",
+    "Indicator",
+    "L1Norm",
     "Learner",
     "OnlineResult",
     "OptimisticFTRL",
     "OptimisticOMD",
     "OptimisticONS",
     "QuadraticLosses",
+    "SquaredDistance",
     "Switching",
+    "Term",
     "TsallisINF",
+    "VariationalInequality",
     "best_fixed",
     "best_switching",
+    "chambolle_pock",
+    "extragradient",
+    "halpern",
+    "mirror_prox",
+    "optimistic_gradient",
     "play",
+    "proximal_point",
+    "self_play",
+    "variance_reduced_halpern",
 ]

@@ -1,22 +1,34 @@
 """Low-rank recovery: sensing operators, solvers from papers, and a default that solves what they cannot."""
 
+from typing import TYPE_CHECKING, Any
+
+from optlib.sensing._end_to_end import end_to_end
 from optlib.sensing._front import recover
 from optlib.sensing.alternating_minimization import alternating_minimization
+from optlib.sensing.biased import biased_factorization
+from optlib.sensing.deep_factorization import deep_factorization
 from optlib.sensing.entries import EntrySampling, random_entries
 from optlib.sensing.gauss_newton import gauss_newton
 from optlib.sensing.gradient_descent import gradient_descent
 from optlib.sensing.incremental import incremental
 from optlib.sensing.levenberg_marquardt import levenberg_marquardt
+from optlib.sensing.lifted import lifted
 from optlib.sensing.operators import DenseSensing, GaussianSensing, LinearSensing, SensingOperator
+from optlib.sensing.overparameterized_regression import overparameterized_regression
 from optlib.sensing.prec_gd import prec_gd
 from optlib.sensing.rank_one import RankOneSensing
 from optlib.sensing.regenerated import RegeneratedSensing
 from optlib.sensing.result import LowRankMatrix, SensingResult
 from optlib.sensing.riemannian import riemannian
 from optlib.sensing.scaled_gd import scaled_gd
+from optlib.sensing.self_calibration import self_calibration
 from optlib.sensing.spectral import spectral_init
 from optlib.sensing.subgradient import subgradient
 from optlib.sensing.transform import SubsampledTransform
+from optlib.sensing.weighted_svd import weighted_svd
+
+if TYPE_CHECKING:
+    from optlib.sensing.completion import MatrixCompletion
 
 __all__ = [
     "DenseSensing",
@@ -24,21 +36,37 @@ __all__ = [
     "GaussianSensing",
     "LinearSensing",
     "LowRankMatrix",
+    "MatrixCompletion",
     "RankOneSensing",
     "RegeneratedSensing",
     "SensingOperator",
     "SensingResult",
     "SubsampledTransform",
     "alternating_minimization",
+    "biased_factorization",
+    "deep_factorization",
+    "end_to_end",
     "gauss_newton",
     "gradient_descent",
     "incremental",
     "levenberg_marquardt",
+    "lifted",
+    "overparameterized_regression",
     "prec_gd",
     "random_entries",
     "recover",
     "riemannian",
     "scaled_gd",
+    "self_calibration",
     "spectral_init",
     "subgradient",
+    "weighted_svd",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "MatrixCompletion":  # brings scikit-learn
+        from optlib.sensing.completion import MatrixCompletion
+
+        return MatrixCompletion
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

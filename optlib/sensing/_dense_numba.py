@@ -4,13 +4,10 @@ The rows are cut into chunks that depend on the shape alone, and their partial s
 threads gives the same bits.
 """
 
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
-
 import numpy as np
 from numba import njit
 
-from optlib.backend import get_threads
+from optlib.backend.threads import read_only, run_chunks
 
 CACHED_SIZE = 100_000  # entries that two matrix-vector products read from the cache as fast as one pass does
 SERIAL_SIZE = 250_000  # entries below which a parallel region costs more than it saves
@@ -69,30 +66,6 @@ def _chunk(i0, i1, c, A, x, y, residual, images):
     for i in range(last, i1):
         residual[i] = dot(A[i], x) - y[i]
         add(image, A[i], residual[i])
-
-
-@cache
-def _pool(threads):
-    return ThreadPoolExecutor(threads, thread_name_prefix="optlib")
-
-
-def run_chunks(chunk, count, chunks, *args):
-    """Call ``chunk(i0, i1, c, *args)`` for consecutive chunks of ``range(count)``, on threads if there are several."""
-    cuts = [count * c // chunks for c in range(chunks + 1)]
-    threads = min(get_threads(), chunks)
-    if threads == 1:
-        for c in range(chunks):
-            chunk(cuts[c], cuts[c + 1], c, *args)
-        return
-    for job in [_pool(threads).submit(chunk, cuts[c], cuts[c + 1], c, *args) for c in range(chunks)]:
-        job.result()
-
-
-def read_only(x):
-    """Return a contiguous read-only view (a copy, if need be): one type for the compiler, whatever the user passes."""
-    view = np.ascontiguousarray(x).view()
-    view.flags.writeable = False
-    return view
 
 
 def residual_and_image(A, x, y):

@@ -7,7 +7,8 @@ its own, which are summed in order: any number of threads gives the same bits.
 import numpy as np
 from numba import njit
 
-from optlib.sensing._dense_numba import JIT, SERIAL_SIZE, read_only, run_chunks
+from optlib.backend.threads import read_only, run_chunks
+from optlib.sensing._dense_numba import INNER, JIT, SERIAL_SIZE
 
 # Plain loops over the few columns: calls of vector functions would cost more than they do.
 
@@ -101,3 +102,51 @@ def row_grams(G, to, source, n):
     given, outputs = _given(G, to, source), [((n, k, k), G.dtype)]
     (lower,) = _run(_gram_chunk, to.size, to.size * k * k, n * k * k, given, outputs)
     return lower + np.tril(lower, -1).transpose(0, 2, 1)
+
+
+@njit(**JIT)
+def _solve_chunk(i0, i1, c, G, starts, source, y, ridge, floor, scratch, out):
+    H, k = scratch[c], G.shape[1]
+    for i in range(i0, i1):
+        H[:] = 0
+        x = out[i]
+        x[:] = 0
+        for l in range(starts[i], starts[i + 1]):
+            g, w = G[source[l]], y[l]
+            for a in range(k):
+                x[a] += w * g[a]
+                for b in range(k):
+                    H[a, b] += g[a] * g[b]
+        _solve(H, x, ridge[i], floor)
+
+
+@njit(**INNER)
+def _solve(H, x, ridge, floor):
+    """Solve with the symmetric H, whose lower triangle becomes that of Cholesky, and a shift of its diagonal."""
+    k, trace = x.size, x.dtype.type(0)
+    for a in range(k):
+        trace += H[a, a]
+    shift = floor * (trace if trace > 0 else x.dtype.type(1))
+    for a in range(k):
+        for b in range(a):
+            for j in range(b):
+                H[a, b] -= H[a, j] * H[b, j]
+            H[a, b] /= H[b, b]
+            x[a] -= H[a, b] * x[b]
+            H[a, a] -= H[a, b] * H[a, b]
+        H[a, a] = np.sqrt(H[a, a] + (ridge[a] + shift))  # NaN if not positive: without an answer
+        x[a] /= H[a, a]
+    for a in range(k - 1, -1, -1):
+        x[a] /= H[a, a]
+        for b in range(a):
+            x[b] -= H[a, b] * x[a]
+
+
+def solve_rows(G, starts, source, y, ridge):
+    """Numba variant of `optlib.sensing.entries.solve_rows`."""
+    k, n, number = G.shape[1], starts.size - 1, G.dtype.type
+    chunks = 1 if y.size * k * k <= SERIAL_SIZE else min(64, n)
+    out, scratch = np.empty((n, k), G.dtype), np.empty((chunks, k, k), G.dtype)
+    floor = number(64 * np.finfo(G.dtype).eps)
+    run_chunks(_solve_chunk, n, chunks, *_given(G, starts, source, y, ridge), floor, scratch, out)
+    return out

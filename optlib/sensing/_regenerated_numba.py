@@ -8,17 +8,8 @@ import numpy as np
 from numba import njit
 
 from optlib.backend._philox_numba import fill_normal, fill_words, split_key
-from optlib.sensing._dense_numba import (
-    INNER,
-    JIT,
-    SERIAL_SIZE,
-    add,
-    add_rows,
-    dot,
-    dot_rows,
-    read_only,
-    run_chunks,
-)
+from optlib.backend.threads import read_only, run_chunks
+from optlib.sensing._dense_numba import INNER, JIT, SERIAL_SIZE, add, add_rows, dot, dot_rows
 
 
 @njit(**INNER)

@@ -1,8 +1,11 @@
 """Optimal transport: costs, solvers, lazy plans, and proven bounds with every answer."""
 
 from optlib.transport._front import solve
+from optlib.transport.bures_wasserstein import bures_wasserstein_barycenter
 from optlib.transport.cost import Cost, DenseCost, PointCloud
+from optlib.transport.divergence import DivergenceResult, Gradients, divergence
 from optlib.transport.emd import emd
+from optlib.transport.gaussian import GaussianTransport, bures_wasserstein, gaussian_transport
 from optlib.transport.mirror_sinkhorn import mirror_sinkhorn
 from optlib.transport.one_dimensional import wasserstein_1d
 from optlib.transport.partial import partial
@@ -18,13 +21,20 @@ __all__ = [
     "Cost",
     "DenseCost",
     "DensePlan",
+    "DivergenceResult",
     "EntropicPlan",
+    "GaussianTransport",
+    "Gradients",
     "Plan",
     "PointCloud",
     "RoundedPlan",
     "SparsePlan",
     "TransportResult",
+    "bures_wasserstein",
+    "bures_wasserstein_barycenter",
+    "divergence",
     "emd",
+    "gaussian_transport",
     "mirror_sinkhorn",
     "partial",
     "quadratic",

@@ -120,6 +120,18 @@ def prepare(cost: Any, a: Any = None, b: Any = None, *, unbalanced: Any = None) 
     return Problem(cost, a, b, rho, (mass_a, mass_b), (zeros_a, zeros_b))
 
 
+def proportions(weights: Any, k: int, xp: Any, dtype: Any, device: Any) -> Array:
+    """Check the weights of k measures or matrices in a barycenter and scale them to sum 1; None means equal ones."""
+    if weights is None:
+        return xp.full(k, 1.0 / k, dtype=dtype, device=device)
+    fix = "give one weight >= 0 per measure"
+    w = check.array("weights", weights, xp=xp, shape=(k,), nonnegative=True, dtype=dtype, device=device, fix=fix)
+    total = float(xp.sum(w))
+    if not 0.0 < total < math.inf:
+        raise check.error("weights", f"total {total:g}", "a positive finite sum", fix)
+    return w / total
+
+
 def check_reg(reg: Any) -> float:
     """Check the strength of a regularisation."""
     fix = "pass e.g. reg=0.01 times the largest cost; smaller is closer to the unregularised plan, and slower"

@@ -11,7 +11,7 @@ from optlib.transport._passes_numba import (
     JIT,
     _costs,
     chunks_of,
-    run_chunks,
+    run_rows,
     scaled,
     smallest_gap,
     with_norms,
@@ -132,7 +132,7 @@ def _sweep_part(part, f, g, wanted, margin, room):
     while True:
         shape = (chunks, room * rows + 8 if room else 0)
         index, slack = np.empty(shape, np.int32), np.empty(shape)
-        run_chunks(
+        run_rows(
             _sweep_chunks, n, m, block, xs, with_norms(ys, yo), xo, g, f, wanted, margin, new, squares, begin, end,
             kept, index, slack, partial,
         )  # fmt: skip

@@ -3,7 +3,7 @@
 import numpy as np
 from numba import njit
 
-from optlib.transport._passes_numba import INNER, JIT, _costs, chunks_of, run_chunks, scaled, with_norms
+from optlib.transport._passes_numba import INNER, JIT, _costs, chunks_of, run_rows, scaled, with_norms
 
 
 @njit(**INNER)
@@ -62,7 +62,7 @@ def top_sweep(cost, x, y, scale, f, g, wanted, k, exact):
     ((_, block, xs, ys, xo, yo),) = pieces
     new, squares, partial = np.empty(n), np.empty(n), np.empty((chunks, m))
     tops, places = np.empty((n, k)), np.empty((n, k), np.int64)
-    run_chunks(
+    run_rows(
         _top_chunks, n, m, block, xs, with_norms(ys, yo), xo, g, f, wanted, exact, new, squares, tops, places, partial
     )
     return *(u.astype(dtype, copy=False) for u in (new, partial.sum(axis=0), squares, tops)), places

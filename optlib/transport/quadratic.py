@@ -386,7 +386,8 @@ def quadratic(
         problem=(problem.cost, problem.a, problem.b, reg),
         patience=300,
         result_class=TransportResult,
-        message=f"reg lowered in {len(solver.levels)} levels" if len(solver.levels) > 1 else "",
+        message="semismooth Newton"
+        + (f", reg lowered in {len(solver.levels)} levels" if len(solver.levels) > 1 else ""),
     )
 
 

@@ -6,7 +6,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pytest
 
-from optlib.datasets import DatasetNotFoundError, Source, fetch, load_digits, load_photographs
+from optlib.datasets import DatasetNotFoundError, Source, fetch, load, load_digits, load_photographs, load_ratings
 
 CONTENT = b"some data"
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -77,3 +77,28 @@ def test_digits():
     assert images.shape == (1797, 8, 8)
     assert images.max() == 1.0
     np.testing.assert_array_equal(np.unique(labels), np.arange(10))
+
+
+LINES = "1::0000031::7::1365029107\n1::0000007::8::1366576639\n2::0000031::10::1364690142\n"
+
+
+def test_ratings_from_the_snapshot(folder, monkeypatch):
+    (folder / "ratings.dat").write_text(LINES)
+    sha256 = hashlib.sha256(LINES.encode()).hexdigest()
+    monkeypatch.setattr(load, "_SNAPSHOT", load._SNAPSHOT._replace(sha256=sha256))
+    check_ratings(load_ratings())
+
+
+def test_ratings_from_arrays(folder, monkeypatch):
+    np.savez(folder / "movietweetings_100k.npz", **load.parse_ratings(LINES)._asdict())
+    sha256 = hashlib.sha256((folder / "movietweetings_100k.npz").read_bytes()).hexdigest()
+    monkeypatch.setattr(load, "_ARRAYS", load._ARRAYS._replace(sha256=sha256))
+    check_ratings(load_ratings())
+
+
+def check_ratings(ratings):
+    np.testing.assert_array_equal(ratings.user, [0, 0, 1])
+    np.testing.assert_array_equal(ratings.item, [1, 0, 1])
+    np.testing.assert_array_equal(ratings.rating, [7, 8, 10])
+    np.testing.assert_array_equal(ratings.imdb_id, [7, 31])
+    assert ratings.timestamp[0] == 1365029107

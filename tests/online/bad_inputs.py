@@ -7,6 +7,7 @@ import numpy as np
 from optlib import geometry as geo
 from optlib import online
 from optlib.online import Feedback, play
+from tests.online.saddle_bad_inputs import CASES as SADDLE
 
 L = np.ones((5, 3))
 
@@ -39,6 +40,7 @@ def newton(n):
 
 FREE = geo.Box(-np.inf, np.inf, 3)
 CASES = [
+    *SADDLE,
     # feedback
     ("nan-feedback", told([1.0, np.nan, 0.0]), ValueError, "round `3`.*nan.*finite"),
     ("inf-feedback", told([1.0, np.inf, 0.0]), ValueError, "round `3`.*inf.*finite"),

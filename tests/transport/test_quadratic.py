@@ -28,7 +28,7 @@ def assert_optimal(got, cost, a, b, reg, tol):
     slack = f[:, None] + g - cost
     assert np.allclose(p * reg, np.maximum(slack, 0.0), rtol=0, atol=1e-13 * size + 1e-12 * reg * mass)
     value = (cost * p).sum() + 0.5 * reg * (p**2).sum()
-    assert abs(value - got.value) <= 2 * got.gap + 2 * tol * got.certificate.scale
+    assert abs(value - got.value) <= 2 * got.gap + 2 * tol * (got.certificate.scale + size * mass)
     assert got.dual_value <= got.value
 
 

@@ -1,0 +1,87 @@
+"""Refused calls of the saddle-point methods."""
+
+import array_api_strict as strict
+import numpy as np
+
+from optlib import geometry as geo
+from optlib import online
+from optlib.online import (
+    AffineOperator,
+    BilinearGame,
+    CompositeProblem,
+    FiniteSum,
+    Indicator,
+    L1Norm,
+    SquaredDistance,
+    VariationalInequality,
+)
+
+A = np.ones((3, 2))
+GAME, FREE, L1, LEARNER = BilinearGame(A), BilinearGame(A, rows=geo.Euclidean()), L1Norm(), online.Hedge(2)
+TURN = np.array([[0.0, 1.0], [-1.0, 0.0]])
+FAR = np.array([[-0.9, 0.4], [-0.4, -0.9]])  # comonotone with -0.93
+
+
+def vi(**options):
+    return VariationalInequality(lambda z: z, 2, **options)
+
+
+CASES = [
+    ("game-none", lambda: BilinearGame(None), TypeError, "`A`"),
+    ("game-empty", lambda: BilinearGame(np.ones((0, 2))), ValueError, "`A`.*row"),
+    ("game-nan", lambda: BilinearGame([[1.0, np.nan]]), ValueError, "`A`.*NaN"),
+    ("game-b", lambda: BilinearGame(A, b=np.ones(2)), ValueError, "`b`.*shape"),
+    ("game-map", lambda: BilinearGame(A, rows=7), TypeError, "`mirror`"),
+    ("game-domain", lambda: BilinearGame(A, rows=geo.Ball(2)), ValueError, r"`rows`.*\(2,\).*\(3,\)"),
+    ("game-init", lambda: online.mirror_prox(BilinearGame(A), init=np.ones(3)), ValueError, "`init`.*tuple of 2"),
+    ("game-outside", lambda: online.mirror_prox(BilinearGame(A), init=(np.ones(3), np.ones(2) / 2)), ValueError,
+     "`init`.*outside"),
+    ("game-mixed", lambda: online.mirror_prox(BilinearGame(A), init=(strict.ones(3), strict.ones(2))), TypeError,
+     "one library"),
+    ("game-step", lambda: online.mirror_prox(BilinearGame(A), step=0.0), ValueError, "`step`.*> 0"),
+    ("prox-no-problem", lambda: online.mirror_prox(A), TypeError, "`problem`.*ndarray"),
+    ("vi-operator", lambda: VariationalInequality(A, 2), TypeError, "`operator`.*function"),
+    ("vi-shape", lambda: VariationalInequality(lambda z: z[:1], 2), ValueError, r"`operator`.*\(1,\).*\(2,\)"),
+    ("vi-lipschitz", lambda: online.extragradient(vi()), ValueError, "`lipschitz`.*nothing"),
+    ("vi-n", lambda: VariationalInequality(lambda z: z, 0), ValueError, "`n`"),
+    ("vi-resolvent", lambda: online.proximal_point(vi(lipschitz=1.0)), ValueError, "`problem`.*resolvent"),
+    ("vi-rho", lambda: vi(comonotonicity=np.nan), ValueError, "`comonotonicity`"),
+    ("affine-rectangular", lambda: AffineOperator(A), ValueError, "`M`.*square"),
+    ("affine-singular", lambda: AffineOperator([[-1.0, 0.0], [0.0, 0.0]]), ValueError, "`M`.*monotone"),
+    ("affine-entropy", lambda: AffineOperator(TURN, domain=geo.Entropy()), ValueError, "`problem`.*Euclidean"),
+    ("resolvent-step", lambda: online.proximal_point(AffineOperator(FAR), step=1.8), ValueError, "`step`.*1.8.*> 1.8"),
+    ("extragradient-entropy", lambda: online.extragradient(BilinearGame(A)), ValueError, "mirror_prox"),
+    ("extragradient-far", lambda: online.extragradient(AffineOperator(FAR)), ValueError, "comonotonicity.*proximal"),
+    ("extragradient-set", lambda: online.extragradient(AffineOperator(FAR, domain=geo.Ball(2))), ValueError,
+     "comonotonicity.*monotone"),
+    ("halpern-far", lambda: online.halpern(AffineOperator(FAR)), ValueError, "comonotonicity.*proximal"),
+    ("halpern-set", lambda: online.halpern(AffineOperator(TURN, domain=geo.Ball(2))), ValueError, "extragradient"),
+    ("halpern-state", lambda: online.halpern(AffineOperator(TURN), init=online.extragradient(AffineOperator(TURN))),
+     TypeError, "`init`.*ExtragradientState"),
+    ("sum-components", lambda: FiniteSum(A, 3, 2, lipschitz=1.0), TypeError, "`components`"),
+    ("sum-count", lambda: FiniteSum(lambda z, i: z, 0, 2, lipschitz=1.0), ValueError, "`count`"),
+    ("sum-other", lambda: online.variance_reduced_halpern(vi(lipschitz=1.0)), TypeError, "`problem`.*FiniteSum"),
+    # self-play
+    ("play-learner", lambda: online.self_play(GAME, 7, online.Hedge(2)), TypeError, "`rows`.*int"),
+    ("play-bandit", lambda: online.self_play(GAME, online.EXP3(3), online.Hedge(2)), TypeError, "`rows`.*EXP3"),
+    ("play-size", lambda: online.self_play(GAME, online.Hedge(2), online.Hedge(2)), ValueError, "`rows`.*2.*3"),
+    ("play-same", lambda: online.self_play(BilinearGame(TURN), LEARNER, LEARNER), ValueError, "`columns`.*own"),
+    ("play-unbounded", lambda: online.self_play(FREE, online.Hedge(3), online.Hedge(2)),
+     ValueError, "`problem`.*bounded"),
+    ("play-init", lambda: online.self_play(GAME, online.Hedge(3), LEARNER, init=np.ones(3)), TypeError, "`init`"),
+    # composite problems
+    ("term-none", lambda: CompositeProblem(A, 7, L1), TypeError, "`f`.*Term"),
+    ("term-size", lambda: CompositeProblem(A, L1, SquaredDistance(np.ones(2))), ValueError, "`h`.*2.*3"),
+    ("term-domain", lambda: CompositeProblem(A, Indicator(geo.Ball(3)), L1), ValueError, "`f`.*3.*2"),
+    ("term-nan", lambda: CompositeProblem(A * np.nan, L1, L1), ValueError, "`K`.*NaN"),
+    ("term-empty", lambda: CompositeProblem(np.ones((0, 2)), L1, L1), ValueError, "`K`.*row"),
+    ("term-norm", lambda: CompositeProblem(A, L1, L1, norm=-1.0), ValueError, "`norm`"),
+    ("term-reg", lambda: L1Norm(0.0), ValueError, "`reg`"),
+    ("term-weight", lambda: SquaredDistance([1.0], 0.0), ValueError, "`weight`"),
+    ("term-target", lambda: SquaredDistance([np.inf]), ValueError, "`target`"),
+    ("term-unbounded", lambda: Indicator(geo.Box(0.0, np.inf, 2)), TypeError, "`domain`.*bounded"),
+    ("pock-entropy", lambda: online.chambolle_pock(GAME), ValueError, "Euclidean.*mirror_prox"),
+    ("pock-vi", lambda: online.chambolle_pock(vi(lipschitz=1.0)), TypeError, "`problem`"),
+    ("pock-step", lambda: online.chambolle_pock(CompositeProblem(A, L1, L1), step=-1.0), ValueError, "`step`"),
+    ("pock-restart", lambda: online.chambolle_pock(CompositeProblem(A, L1, L1), restart=2), ValueError, "`restart`"),
+]  # fmt: skip
