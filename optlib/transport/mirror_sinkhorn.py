@@ -16,6 +16,8 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import array_api_compat as compat
+
 from optlib._core import Certificate, Step, Steps, prepare_init, run
 from optlib._core import validation as check
 from optlib.backend import Array, array_namespace, as_floating, device_of, supports, to_numpy
@@ -136,10 +138,12 @@ def mirror_sinkhorn(
     maxiter, check_every : int
         Largest number of iterations, and iterations between two checks; a check with an exact oracle asks for one more
         gradient.
-    callback, record, max_time, disp, checkpoint : optional
+    callback, record, max_time, disp : optional
         See `optlib._core.run`.
     rng : int, Generator or None
         Seed of the generators that the oracle gets.
+    checkpoint : path, optional
+        See `optlib._core.run`.
 
     Returns
     -------
@@ -164,6 +168,9 @@ def mirror_sinkhorn(
     -----
     *When not to use it.* To an accuracy of a few digits only: errors fall like ``1 / sqrt(t)``, at best like ``1 / t``.
     For a linear objective `optlib.transport.solve` is better in every respect but simplicity.
+
+    *Stopping.* By ``tol``, see there: the quantity is that of the certificate, bounded by dual variables that come for
+    free, so that the certificate holds then.
 
     *Cost.* An iteration costs a gradient and a pass with an exponential per entry. For a cost a check takes five more
     passes; for a function it takes O(n m), and the certificate solves one linear program by `optlib.transport.emd`.
@@ -337,8 +344,13 @@ class _Mirror:
         """The gradient at a plan."""
         grad = self.gradient(plan, t, as_generator([seed, t]))
         like = self.problem.a
-        if array_namespace(grad) is not self.xp or device_of(grad) != device_of(like):
-            raise check.error("objective", f"{type(grad).__name__}", "gradients like the weights", kind=TypeError)
+        if (
+            not compat.is_array_api_obj(grad)
+            or array_namespace(grad) is not self.xp
+            or device_of(grad) != device_of(like)
+        ):
+            got, expected = type(grad).__name__, "gradients of the library and device of the weights"
+            raise check.error("objective", got, expected, kind=TypeError)
         shape = tuple(plan.shape)
         return check.array("objective", grad, xp=self.xp, shape=shape, finite=False, dtype=like.dtype)
 

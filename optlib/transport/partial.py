@@ -130,9 +130,14 @@ def partial(
     *Exact.* One call of `optlib.transport.emd` on a problem with one source and one target more; its notes apply.
 
     *Entropic.* Each iteration maximises the dual objective over ``f``, over ``g``, and after each of them a few times
-    over the price: two passes over the cost with an exponential per entry. Convergence is linear, and slow for small
-    ``reg``. ``success`` asks for a duality gap of at most ``tol`` times ``mass`` times the range of the cost plus
-    ``reg``: that of the plan scaled to fit into ``a`` and ``b`` and completed to the mass.
+    over the price. Convergence is linear, and slow for small ``reg``.
+
+    *Stopping.* By ``tol``, see there; the exact form stops at the optimum. In the entropic form ``success`` asks for a
+    duality gap of at most ``tol`` times ``mass`` times the range of the cost plus ``reg``: that of the plan scaled to
+    fit into ``a`` and ``b`` and completed to the mass.
+
+    *Cost.* Exact: as `optlib.transport.emd`. Entropic: two passes over the cost an iteration, with an exponential per
+    entry; memory O(n + m) beside the cost and its transpose.
 
     References
     ----------

@@ -8,8 +8,8 @@ semi-dual ``J(g) = <a, f> + <b, g> - reg |P|^2 / 2`` is concave and piecewise qu
 
 the Laplacian of a graph on the columns. Its components may be many, and then a Newton step knows nothing of how they
 hang together. Three things help: entries that are almost in the support enter ``W`` with a small weight; a small
-multiple of ``diag(max(b, c))`` is added to ``S``; and the problem is solved for a sequence of regularisations, each from a
-linear extrapolation of the potentials of the last two, which is exact as long as the support stays.
+multiple of ``diag(max(b, c))`` is added to ``S``; and the problem is solved for a sequence of regularisations, each
+from a linear extrapolation of the potentials of the last two, which is exact as long as the support stays.
 """
 
 import math
@@ -386,8 +386,7 @@ def quadratic(
         problem=(problem.cost, problem.a, problem.b, reg),
         patience=300,
         result_class=TransportResult,
-        message="semismooth Newton"
-        + (f", reg lowered in {len(solver.levels)} levels" if len(solver.levels) > 1 else ""),
+        message=f"semismooth Newton, {len(solver.levels)} level{'s' * (len(solver.levels) > 1)} of reg",
     )
 
 

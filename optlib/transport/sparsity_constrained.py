@@ -40,7 +40,8 @@ MEMORY = 10  # pairs of steps and changes of the gradient
 ARMIJO, CUT, TRIALS = 1e-4, 0.25, 30
 TIES = (1e-6, 1e-4, 1e-2, 1e-1, 1.0)  # distances in units of range(C) at which entries count as tied with the k-th
 REPAIRS = 10
-FORBIDDEN = 1e3  # price of pairs outside of the support, in the same units
+# price of pairs outside of the support, in the same units, and tolerance, by the precision
+FORBIDDEN = {64: (1e3, 1e-10), 32: (10.0, 1e-4)}
 
 
 class SparsityState(NamedTuple):
@@ -182,8 +183,8 @@ class _Sparse:
     def best(self, cost: Array, support: Array) -> tuple[SparsePlan, bool]:
         """The best plan on some entries, and whether it could keep to them."""
         xp = self.xp
-        price = self.cost.bounds()[1] + FORBIDDEN * (self.range or 1.0)
-        accuracy = 1e-10 if xp.finfo(cost.dtype).bits == 64 else "auto"
+        factor, accuracy = FORBIDDEN[xp.finfo(cost.dtype).bits]
+        price = self.cost.bounds()[1] + factor * (self.range or 1.0)
         found = quadratic(xp.where(support, cost, price), self.a, self.b, reg=self.reg, tol=accuracy)
         i, j = found.plan._host
         kept = np.flatnonzero(to_numpy(support)[i, j])
@@ -334,8 +335,10 @@ def sparsity_constrained(
     of the dual value: then there is no success, and the two numbers say how far the plan is from one. Whether an exact
     plan exists at all is a hard problem; only ``k n >= m`` is checked, with the numbers of points that have mass.
 
-    *Method.* L-BFGS with a backtracking line search. Where entries tie, the dual objective has kinks: the run ends when
-    no ascent is found (``STALLED``).
+    *Method.* L-BFGS with a backtracking line search.
+
+    *Stopping.* By ``tol``, see there. Where entries tie, the dual objective has kinks, and the run ends when no ascent
+    is found (``STALLED``).
 
     *Cost.* A pass over the cost that selects k entries a row, some passes an iteration. ``"polish"`` stores the cost
     and solves up to fifteen quadratic problems.

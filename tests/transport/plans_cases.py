@@ -42,7 +42,10 @@ def _problem(backend, n=14, m=11):
 
 CONTRACTS = {
     "transport.quadratic": lambda backend: (_problem(backend), {"reg": 0.02}),
-    "transport.sparsity_constrained": lambda backend: (_problem(backend), {"reg": 0.1, "k": 2}),
+    "transport.sparsity_constrained": lambda backend: (
+        _problem(backend),
+        {"reg": 0.1, "k": 2, "recover": "subgradient"},
+    ),
     "transport.partial": lambda backend: (_problem(backend), {"reg": 0.05, "mass": 0.6}),
     "transport.mirror_sinkhorn": lambda backend: (
         (lambda plan, t, rng: _problem(backend)[0] + plan, *_problem(backend)[1:]),
@@ -105,7 +108,7 @@ BAD_INPUTS = [
         "`objective`.*float.*gradients",
     ),
     ("mirror-oracle", partial(mirror, A, B, oracle="noisy"), ValueError, "`oracle`.*'noisy'.*'online'"),
-    ("mirror-cost-oracle", partial(mirror_sinkhorn, C, oracle="online"), ValueError, "`oracle`.*'online'.*cost"),
+    ("mirror-cost-oracle", partial(mirror_sinkhorn, C, oracle="online"), ValueError, "`oracle`.*got online.*cost"),
     ("mirror-average", partial(mirror, A, B, average="best"), ValueError, "`average`.*'best'.*'uniform'"),
     ("mirror-init", partial(mirror, A, B, init=-C), ValueError, "`init`.*-2.*>= 0"),
     ("mirror-init-cost", partial(mirror_sinkhorn, C, init=C), ValueError, "`init`.*array.*result"),
