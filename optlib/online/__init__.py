@@ -30,6 +30,7 @@ from optlib.online.problems import AffineOperator, BilinearGame, FiniteSum, Vari
 from optlib.online.proximal_point import proximal_point
 from optlib.online.self_play import self_play
 from optlib.online.terms import CompositeProblem, Indicator, L1Norm, SquaredDistance, Term
+from optlib.online.tuner import OnlineTuner
 
 __all__ = [
     "EXP3",
@@ -55,6 +56,7 @@ __all__ = [
     "L1Norm",
     "Learner",
     "OnlineResult",
+    "OnlineTuner",
     "OptimisticFTRL",
     "OptimisticOMD",
     "OptimisticONS",

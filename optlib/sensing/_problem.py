@@ -106,6 +106,8 @@ def singular_values(problem: Problem, point: Point, weights: Array | None = None
     """Smallest and largest singular value of the Jacobian at a point; None if it is too large to form."""
     A, xp = problem.A, problem.xp
     dof = degrees_of_freedom(A.matrix_shape, point.rank, problem.psd)
+    if dof > A.shape[0]:
+        return 0.0, math.sqrt(2.0 * A.isotropy)
     if dof > 1500 or A.shape[0] * dof * problem.bits // 8 > JACOBIAN_BYTES or point.rank == 0:
         return None
     sides = A._sides(point.U, point.V)
@@ -116,8 +118,6 @@ def singular_values(problem: Problem, point: Point, weights: Array | None = None
         J = weights[:, None] * J
     w, _ = linalg.eigh(J.T @ J, xp=xp)
     largest = math.sqrt(max(float(w[-1]), 0.0))
-    if dof > A.shape[0]:
-        return 0.0, largest
     return math.sqrt(max(float(w[0]), 0.0)), largest
 
 

@@ -14,6 +14,7 @@ from optlib.transport.quadratic import quadratic
 from optlib.transport.result import TransportResult
 from optlib.transport.rounding import RoundedPlan, round_plan
 from optlib.transport.sinkhorn import sinkhorn
+from optlib.transport.sinkhorn_newton import sinkhorn_newton
 from optlib.transport.sparse_plan import SparsePlan
 from optlib.transport.sparsity_constrained import sparsity_constrained
 
@@ -40,6 +41,7 @@ __all__ = [
     "quadratic",
     "round_plan",
     "sinkhorn",
+    "sinkhorn_newton",
     "solve",
     "sparsity_constrained",
     "wasserstein_1d",

@@ -21,9 +21,10 @@ import numpy as np
 
 from optlib._core import Certificate, Step, Steps, prepare_init, run
 from optlib._core import validation as check
-from optlib.backend import Array, device_of, kernel, linalg, scatter, supports, to_numpy
+from optlib.backend import Array, device_of, kernel, scatter, supports, to_numpy
 from optlib.backend.namespace import asarray_on
 from optlib.transport import passes
+from optlib.transport._newton_systems import solve_dense, solve_sparse
 from optlib.transport._problem import Problem, check_reg, prepare
 from optlib.transport._support import Support, by_rows, has_kernels
 from optlib.transport.certificates import _host, _only_with_mass, _size
@@ -175,12 +176,18 @@ class _Quadratic:
         xp, b = self.xp, self.b
         rhs = b - point.c
         ground = (state.shift * min(1.0, point.error) / self.size) * xp.maximum(b, point.c)  # bounds y whatever b is
+        accuracy = min(0.1, max(point.error, 1e-6))
         if point.entries is not None:
-            y = _solve_sparse(point, ground, rhs, state.margin)
+            from optlib.transport._quadratic_numba import weigh
+
+            begin, end, index, slack = point.entries
+            value, rows, columns = weigh(begin, end, index, slack, state.margin, SOFT, LEAST, rhs.size)
+            columns = columns + ground
+            y = solve_sparse((begin, end, index, value), rows, columns, columns, rhs, accuracy)
         else:
-            slack = point.f[:, None] + (point.g[None, :] - self.cost.toarray())
-            weights = _weights(slack, state.margin, xp)
-            y = _solve_dense(weights, ground, rhs, xp)
+            weights = _weights(point.f[:, None] + (point.g[None, :] - self.cost.toarray()), state.margin, xp)
+            rows, columns = xp.sum(weights, axis=1), xp.sum(weights, axis=0) + ground
+            y = solve_dense(weights, rows, columns, columns, rows, rhs, accuracy, xp=xp)
         return y - xp.sum(b * y) / self.mass
 
     def gain(self, old: Point, new: Point, eps: float) -> tuple[float, float, float]:
@@ -390,39 +397,11 @@ def quadratic(
     )
 
 
-# -- the system --
-
-
-def _solve_sparse(point: Point, ground: np.ndarray, rhs: np.ndarray, margin: float) -> np.ndarray:
-    """Conjugate gradients, with an approximate Cholesky factor of the graph if they are slow."""
-    from optlib.transport import _laplacian_numba as graph
-    from optlib.transport._quadratic_numba import weigh
-
-    begin, end, index, slack = point.entries
-    value, rows, columns = weigh(begin, end, index, slack, margin, SOFT, LEAST, rhs.size)
-    columns = columns + ground
-    accuracy = min(0.1, max(point.error, 1e-6))
-    return graph.solve(begin, end, index, value, rows, columns, columns, rhs, accuracy)
-
-
 def _weights(slack: Array, margin: float, xp: Any) -> Array:
     """1 in the support, less than `SOFT` at the distance of at most ``margin`` from it, 0 beyond."""
     near = SOFT * (1.0 + slack / margin) + LEAST
     zero, one = xp.zeros_like(slack), xp.ones_like(slack)
     return xp.where(slack > 0, one, xp.where(slack > -margin, near, zero))
-
-
-def _solve_dense(weights: Array, ground: Array, rhs: Array, xp: Any) -> Array:
-    """Cholesky factorisation of the system, scaled to a unit diagonal."""
-    columns = xp.sum(weights, axis=0) + ground
-    scaled = weights / xp.sqrt(xp.sum(weights, axis=1))[:, None]
-    eye = xp.eye(rhs.shape[0], dtype=rhs.dtype, device=device_of(rhs))
-    couplings = (1.0 - eye) * (scaled.T @ scaled)
-    # the diagonal as the sum of all couplings and the ground: nothing cancels
-    diagonal = xp.sum(couplings, axis=1) + ground + 8.0 * float(xp.finfo(rhs.dtype).eps) * columns
-    scale = 1.0 / xp.sqrt(diagonal)
-    factor = linalg.cholesky(eye - couplings * scale[:, None] * scale[None, :], xp=xp, check=False)
-    return scale * linalg.cho_solve(factor, (scale * rhs)[:, None], xp=xp)[:, 0]
 
 
 # -- the pass --

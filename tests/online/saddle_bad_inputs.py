@@ -12,6 +12,7 @@ from optlib.online import (
     FiniteSum,
     Indicator,
     L1Norm,
+    OnlineTuner,
     SquaredDistance,
     VariationalInequality,
 )
@@ -84,4 +85,15 @@ CASES = [
     ("pock-vi", lambda: online.chambolle_pock(vi(lipschitz=1.0)), TypeError, "`problem`"),
     ("pock-step", lambda: online.chambolle_pock(CompositeProblem(A, L1, L1), step=-1.0), ValueError, "`step`"),
     ("pock-restart", lambda: online.chambolle_pock(CompositeProblem(A, L1, L1), restart=2), ValueError, "`restart`"),
+    # the tuner
+    ("tuner-none", lambda: OnlineTuner([]), ValueError, "`candidates`"),
+    ("tuner-range", lambda: OnlineTuner([1], low=2.0, high=1.0), ValueError, "`high`.*1.*> 2"),
+    ("tuner-contexts", lambda: OnlineTuner([1], context=3.0), TypeError, "`context`.*pair"),
+    ("tuner-context-range", lambda: OnlineTuner([1], context=(1.0, 1.0)), ValueError, "`context`"),
+    ("tuner-degree", lambda: OnlineTuner([1], context=(0.0, 1.0), degree=-1), ValueError, "`degree`"),
+    ("tuner-context", lambda: OnlineTuner([1], context=(0.0, 1.0)).ask(), TypeError, "`context`.*None"),
+    ("tuner-context-nan", lambda: OnlineTuner([1], context=(0.0, 1.0)).ask(np.nan), ValueError, "`context`"),
+    ("tuner-no-context", lambda: OnlineTuner([1]).ask(0.5), ValueError, "`context`.*without"),
+    ("tuner-tell", lambda: OnlineTuner([1]).tell(1.0), ValueError, "`cost`.*ask"),
+    ("tuner-state", lambda: setattr(OnlineTuner([1, 2]), "state", OnlineTuner([1]).state), TypeError, "`state`"),
 ]  # fmt: skip

@@ -16,6 +16,7 @@ def sinkhorn(backend):
 
 CASES = {
     "transport.sinkhorn": sinkhorn,
+    "transport.sinkhorn_newton": sinkhorn,
     "transport.emd": emd_cases.emd,
     **divergence_cases.CONTRACT,
     **plans_cases.CONTRACTS,
