@@ -13,6 +13,8 @@ PAGES = {
     "optlib": "Top level",
     "optlib.transport": "Optimal transport",
     "optlib.sensing": "Low-rank sensing",
+    "optlib.bilevel": "Bilevel optimization",
+    "optlib.inner": "Inner solvers",
     "optlib.geometry": "Geometry",
     "optlib.linop": "Linear operators",
     "optlib.steps": "Steps",
