@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
-from benchmarks.harness import Contest, timed
+from benchmarks.harness import Contest, per_unit, timed
 from optlib import sensing
 from optlib.datasets import make_low_rank
 
@@ -21,6 +21,7 @@ def contests(quick: bool) -> Iterator[Contest]:
     yield regenerated("rademacher", None)
     yield never_stored()
     yield completion(200_000 if quick else 1_000_000, 4.0)
+    yield alternation(200_000 if quick else 1_000_000, 1.5)
     yield whole_completion(quick)
     yield whole_recovery()
 
@@ -107,6 +108,64 @@ def completion(m: int, target: float) -> Contest:
 
     entrants = {"optlib": timed(lambda: A._gradient(F, G, y)), "SciPy sparse": timed(peer)}
     return Contest(f"completion gradient {m} entries, r = {r}", entrants, target, verify)
+
+
+def alternation(m: int, target: float) -> Contest:
+    """A sweep of alternating least squares, against cmfrec (if installed) and rows solved in NumPy."""
+    n1, n2, r, ridge, sweeps = 6000, 4000, 10, 1.0, 4
+    rng = np.random.default_rng(0)
+    A = sensing.random_entries((n1, n2), m, rng=rng)
+    start, y = (rng.standard_normal((n1, r)), rng.standard_normal((n2, r))), rng.standard_normal(m)
+    y += A.forward_factored(*start)
+    matrix = sp.csr_array((y, (A.rows, A.cols)), shape=(n1, n2))
+
+    def ours(count: int) -> Any:
+        return sensing.alternating_minimization(
+            A, y, rank=r, ridge=ridge, init=start, tol=None, maxiter=count, check_every=count or 1, record=False
+        )
+
+    def half(rows: sp.csr_array, G: np.ndarray) -> np.ndarray:
+        found = np.zeros((rows.shape[0], r))
+        for i in range(rows.shape[0]):
+            part = slice(rows.indptr[i], rows.indptr[i + 1])
+            g = G[rows.indices[part]]
+            found[i] = np.linalg.solve(g.T @ g + ridge * np.eye(r), g.T @ rows.data[part])
+        return found
+
+    def loops(count: int) -> Any:
+        F, G = start
+        columns = sp.csr_array(matrix.T)
+        for _ in range(count):
+            G = half(columns, F)
+            F = half(matrix, G)
+        return F, G
+
+    entrants = {"optlib": per_unit(ours, 1, 1 + sweeps), "NumPy loop": per_unit(loops, 0, 1)}
+    try:
+        from cmfrec import CMF
+    except ImportError:
+        pass
+    else:
+        coo = matrix.tocoo()
+
+        def cmfrec(count: int) -> Any:
+            model = CMF(
+                k=r, lambda_=ridge, method="als", use_cg=False, niter=count, user_bias=False, item_bias=False,
+                center=False, nthreads=1, verbose=False, precompute_for_predictions=False, scale_lam=False,
+            )  # fmt: skip
+            return model.fit(coo)
+
+        entrants["cmfrec"] = per_unit(cmfrec, 1, 1 + sweeps)
+
+    def rmse(F: np.ndarray, G: np.ndarray) -> float:
+        return float(np.sqrt(np.mean((A.forward_factored(F, G) - y) ** 2)))
+
+    def verify() -> dict[str, float]:
+        found = {"optlib": rmse(*ours(3).factors), "NumPy loop": rmse(*loops(3))}
+        assert found["optlib"] < 1.05 * found["NumPy loop"], found
+        return found
+
+    return Contest(f"ALS sweep, {m} entries, r = {r}", entrants, target, verify)
 
 
 def whole_completion(quick: bool) -> Contest:
