@@ -114,7 +114,7 @@ def ssor_solve(data: Array, indices: Array, indptr: Array, r: Array, omega: floa
     return linalg.solve_triangular(backward, (omega * (2.0 - omega)) * z, lower=False, xp=xp)
 
 
-def _rows(A: Any, b: Any = None) -> tuple[LinearOperator, Rows, Array]:
+def compressed_rows(A: Any, b: Any = None) -> tuple[LinearOperator, Rows, Array]:
     """Return a matrix as operator and by rows, and its diagonal, after checks."""
     A = as_linear_operator(A)
     xp, device, dtype = check.common(A=_empty(A), b=b)
@@ -128,7 +128,7 @@ def _rows(A: Any, b: Any = None) -> tuple[LinearOperator, Rows, Array]:
     if isinstance(A, _Dense):
         a = A._a
         if A.xp is check.common()[0]:  # NumPy: leave out the zeros
-            return _rows(as_linear_operator(_compressed(a)))
+            return compressed_rows(as_linear_operator(_compressed(a)))
         rows = Rows(xp.reshape(a, (-1,)), xp.tile(index, (n,)), xp.arange(n + 1, dtype=xp.int64, device=device) * n)
         diagonal = xp.linalg.diagonal(a)
     else:
@@ -214,7 +214,7 @@ def sor(
     (True, array([0.09091, 0.63636]))
     """
     omega = check.scalar("omega", omega, low=0.0, high=2.0, low_open=True, high_open=True)
-    A, rows, _ = _rows(A, b)
+    A, rows, _ = compressed_rows(A, b)
     xp, n = A.xp, A.shape[0]
     b = check.array("b", b, xp=xp, shape=(n,), dtype=A.dtype, device=A.device)
     size = float(linalg.norm(b, xp=xp)) or 1.0
@@ -282,7 +282,7 @@ class SSOR(LinearOperator):
 
     def __init__(self, A: Any, omega: float = 1.0) -> None:
         self._omega = check.scalar("omega", omega, low=0.0, high=2.0, low_open=True, high_open=True)
-        self._A, self._entries, _ = _rows(A)
+        self._A, self._entries, _ = compressed_rows(A)
         super().__init__(self._A.shape, _empty(self._A), positive_semidefinite=True)
 
     def _matvec(self, x: Array) -> Array:

@@ -96,6 +96,20 @@ class EntrySampling(SensingOperator):
     def _isotropy(self) -> float:
         return self.shape[0] / self.shape[1]
 
+    def norm(self, *, iterations: int = 30, rng: Any = 0) -> float:
+        """Return the largest singular value, which is known: entries are copied.
+
+        Parameters
+        ----------
+        iterations, rng : object
+            Not needed.
+
+        Returns
+        -------
+        float
+        """
+        return 1.0
+
     def degrees(self) -> tuple[Array, Array]:
         """Numbers of observed entries of the rows and of the columns.
 
