@@ -7,6 +7,7 @@ import numpy as np
 
 from optlib.backend import Array, is_numpy, linalg
 
+TINY = 1e-300  # on the diagonal, for columns whose entries underflow
 DIAGONAL_STEPS, FACTOR_STEPS = 100, 500  # most conjugate gradient steps with the diagonal, with a factor
 
 
@@ -23,7 +24,7 @@ def solve_sparse(
     y = np.zeros_like(c)
     inv_rows = np.divide(1.0, rows, out=np.zeros_like(rows), where=rows > 1e-290)
     columns = columns * (1.0 + 1e-14)
-    diagonal = np.maximum(graph.schur_diagonal(*entries, inv_rows, columns), 1e-12 * c)
+    diagonal = np.maximum(graph.schur_diagonal(*entries, inv_rows, columns), 1e-12 * c + TINY)
     system, scratch = (
         (*entries, inv_rows, columns, diagonal),
         (np.empty((4, y.size)), np.empty((2, rows.size + y.size))),
@@ -47,7 +48,7 @@ def solve_dense(
     roots = xp.sqrt(xp.where(rows > tiny, rows, xp.ones_like(rows)))
     p = plan / roots[:, None]
     if is_numpy(xp):
-        diagonal = np.maximum(columns - np.sum(p * p, axis=0), 1e-12 * c)
+        diagonal = np.maximum(columns - np.sum(p * p, axis=0), 1e-12 * c + TINY)
         y, solved = _conjugate_gradients(lambda v: columns * v - (p @ v) @ p, diagonal, rhs, accuracy)
         if solved:
             return y
