@@ -13,6 +13,7 @@ PAGES = {
     "optlib": "Top level",
     "optlib.transport": "Optimal transport",
     "optlib.sensing": "Low-rank sensing",
+    "optlib.online": "Online learning",
     "optlib.bilevel": "Bilevel optimization",
     "optlib.inner": "Inner solvers",
     "optlib.geometry": "Geometry",

@@ -12,30 +12,33 @@ from optlib._core import validation as check
 from optlib.backend import Array, array_namespace, as_floating, device_of, linalg, to_numpy
 from optlib.geometry import Domain, Entropy, Euclidean, MirrorMap, Simplex
 from optlib.linop import as_linear_operator
-from optlib.online.domains import mirror_domain, vector_mirror
+from optlib.online.domains import vector_mirror
 from optlib.online.learner import moved
 
 
 class Projected(Euclidean):
     """Half the squared norm on a domain: steps are projected."""
 
-    def __init__(self, domain: Domain) -> None:
-        self.domain = domain
+    def __init__(self, onto: Domain) -> None:
+        self.onto = onto
+
+    def _domain(self, n: int) -> Domain:
+        return self.onto
 
     def _range(self, n: int) -> float:
-        return 0.5 * self.domain.diameter**2
+        return 0.5 * self.onto.diameter**2
 
     def _diameter(self, n: int) -> float:
-        return self.domain.diameter
+        return self.onto.diameter
 
     def _grad_conj(self, theta: Array, xp: Any) -> Array:
-        return self.domain.project(theta, xp=xp)
+        return self.onto.project(theta, xp=xp)
 
     def _violation(self, x: Array, xp: Any) -> Array:
-        return self.domain._violation(x, xp)
+        return self.onto._violation(x, xp)
 
     def _map_arrays(self, move: Callable[[Any], Any]) -> MirrorMap:
-        return Projected(self.domain._map_arrays(move))
+        return Projected(self.onto._map_arrays(move))
 
 
 def _as_map(name: str, geometry: Any, n: int) -> MirrorMap:
@@ -72,7 +75,7 @@ class Problem:
         ends = np.cumsum([0, *sizes]).tolist()
         self._parts = [slice(i, j) for i, j in itertools.pairwise(ends)]
         self._maps = [moved(m, self._like) for m in maps]
-        self._domains = [_set_of(m, n) for m, n in zip(self._maps, sizes, strict=True)]
+        self._domains = [m.domain(n) for m, n in zip(self._maps, sizes, strict=True)]
         self._bounded = all(d is not None and d.diameter < math.inf for d in self._domains)
         self._free = all(type(m) is Euclidean for m in self._maps)
 
@@ -192,10 +195,6 @@ class Problem:
         """Return what tells this problem from others: its value at a fixed point, and its sets."""
         probe = self._xp.cos(self._xp.arange(self.n, dtype=self._like.dtype, device=device_of(self._like)))
         return type(self).__name__, self.operator(probe), [repr(m) for m in self._maps]
-
-
-def _set_of(mirror: MirrorMap, n: int) -> Domain | None:
-    return mirror.domain if isinstance(mirror, Projected) else mirror_domain(mirror, n)
 
 
 def euclidean(problem: Problem, method: str, fix: str = "use mirror_prox") -> None:
@@ -327,7 +326,7 @@ class BilinearGame(Problem):
     def _map_arrays(self, move: Callable[[Array], Array]) -> "BilinearGame":
         options = {k: None if v is None else move(v) for k, v in (("b", self.b), ("c", self.c))}
         maps = {
-            name: m.domain._map_arrays(move) if isinstance(m, Projected) else moved_arrays(m, move)
+            name: m.onto._map_arrays(move) if isinstance(m, Projected) else moved_arrays(m, move)
             for name, m in zip(("rows", "columns"), self._maps, strict=True)
         }
         return BilinearGame(self.A._map_arrays(move), **options, **maps, lipschitz=self._given)
@@ -467,9 +466,7 @@ class AffineOperator(VariationalInequality):
 
     def _map_arrays(self, move: Callable[[Array], Array]) -> "AffineOperator":
         (m,) = self._maps
-        domain = (
-            m.domain._map_arrays(move) if isinstance(m, Projected) else None if self._free else moved_arrays(m, move)
-        )
+        domain = m.onto._map_arrays(move) if isinstance(m, Projected) else None if self._free else moved_arrays(m, move)
         return AffineOperator(move(self.M), move(self.q), domain=domain)
 
 

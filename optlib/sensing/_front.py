@@ -1,5 +1,6 @@
 """The front door of sensing: one call that recovers the matrix."""
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,7 @@ from optlib.sensing._problem import Problem, check_rank, conclude, prepare
 from optlib.sensing._robust import Robust, RobustState
 from optlib.sensing.alternating_minimization import alternating_minimization
 from optlib.sensing.deep_factorization import deep_factorization
+from optlib.sensing.fista import fista
 from optlib.sensing.gauss_newton import gauss_newton
 from optlib.sensing.gradient_descent import gradient_descent
 from optlib.sensing.incremental import incremental
@@ -18,12 +20,15 @@ from optlib.sensing.prec_gd import prec_gd
 from optlib.sensing.result import SensingResult
 from optlib.sensing.riemannian import riemannian
 from optlib.sensing.scaled_gd import scaled_gd
+from optlib.sensing.soft_impute import soft_impute
 from optlib.sensing.spectral import as_point
 from optlib.sensing.subgradient import subgradient
+from optlib.sensing.svt import svt
 
 METHODS: dict[str, Callable[..., SensingResult]] = {
     "alternating_minimization": alternating_minimization,
     "deep_factorization": deep_factorization,
+    "fista": fista,
     "gauss_newton": gauss_newton,
     "gradient_descent": gradient_descent,
     "incremental": incremental,
@@ -31,7 +36,9 @@ METHODS: dict[str, Callable[..., SensingResult]] = {
     "prec_gd": prec_gd,
     "riemannian": riemannian,
     "scaled_gd": scaled_gd,
+    "soft_impute": soft_impute,
     "subgradient": subgradient,
+    "svt": svt,
 }
 
 
@@ -124,11 +131,12 @@ def recover(
         return _auto(prepare(A, y, psd=psd, noise=noise, tol=options.pop("tol", "auto")), rank, loss, **options)
     if not callable(method):
         method = METHODS[check.option("method", method, tuple(METHODS))]
-    if rank is None:
-        raise check.error("rank", None, "an integer for a method by name", 'method="auto" finds the rank')
-    given = {"psd": psd, "noise": noise}
+    wanted = inspect.signature(method).parameters.get("rank")
+    if rank is None and wanted is not None and wanted.default is wanted.empty:
+        raise check.error("rank", None, "an integer for this method", 'method="auto" finds the rank')
+    given = {"psd": psd, "noise": noise, "rank": rank}
     options |= {name: value for name, value in given.items() if value}  # not every method takes them
-    result = method(A, y, rank=rank, **options)
+    result = method(A, y, **options)
     result.message = f"{result.method} as asked: {result.message}"
     return result
 

@@ -51,7 +51,7 @@ def test_soft_impute_against_scipy_and_fista(reg):
     peer = factored_minimum(*problem[:2], reg * top(problem), 5)
     assert result.success
     assert abs(result.fun - peer) <= 1e-5 * peer
-    faster = sensing.fista(*problem[:2], reg=reg)
+    faster = sensing.recover(*problem[:2], method="fista", reg=reg)
     assert faster.fun == pytest.approx(result.fun, rel=1e-5)
     assert faster.nit < result.nit
 

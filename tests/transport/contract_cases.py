@@ -3,7 +3,7 @@
 import numpy as np
 
 from optlib.datasets import make_transport
-from tests.transport import divergence_cases, emd_cases
+from tests.transport import divergence_cases, emd_cases, plans_cases
 
 
 def sinkhorn(backend):
@@ -19,4 +19,5 @@ CASES = {
     "transport.sinkhorn_newton": sinkhorn,
     "transport.emd": emd_cases.emd,
     **divergence_cases.CONTRACT,
+    **plans_cases.CONTRACTS,
 }
