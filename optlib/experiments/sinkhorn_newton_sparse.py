@@ -103,7 +103,7 @@ def run(case: Row, backend: str, rng: np.random.Generator) -> Row:
     else:
         density = (4.0 if method == "sns" else 2.0) / n
         result = transport.sinkhorn_newton(
-            cost, reg=REG, tol=1e-12, method="sns", density=density, sweeps=SWEEPS, maxiter=SWEEPS + 100
+            cost, reg=REG, tol=1e-12, method="sns", density=density, sweeps=SWEEPS, maxiter=SWEEPS + 60
         )
     return {"iterations": result.nit, "errors": result.history["stop"], "error": result.history["stop"][-1]}
 
