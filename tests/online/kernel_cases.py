@@ -19,7 +19,7 @@ def simplex(rng, learners, n):
 
 
 @st.composite
-def within(draw):
+def tallied(draw):
     rng, rounds, learners, n = draw(shapes())
     block = rng.standard_normal((rounds, learners, n))
     spoil = draw(st.sampled_from([None, np.nan, np.inf, 9.0]))
@@ -83,8 +83,17 @@ def switching(draw):
     return rng.standard_normal((rounds, learners, n)), rng.random((learners, draw(st.integers(1, 4)), n))
 
 
+@st.composite
+def row_within(draw):
+    rng, _, _, n = draw(shapes())
+    row = rng.standard_normal(n)
+    row[n // 2] = draw(st.sampled_from([0.0, 3.0, -3.0, np.nan, np.inf]))
+    return row, -2.5, 2.5
+
+
 CASES = {
-    "online.learner.tally": within(),
+    "online.learner.tally": tallied(),
+    "online.learner.within": row_within(),
     "online.hedge.hedge_rounds": hedge(),
     "online.ogd.ogd_rounds": ogd(),
     "online.adagrad.adagrad_rounds": adagrad(),
