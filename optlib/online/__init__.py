@@ -8,6 +8,7 @@ environments, and accounts for the regret.
 from optlib.online.adagrad import AdaGrad, AdaGradFull
 from optlib.online.adahedge import AdaHedge
 from optlib.online.ader import Ader
+from optlib.online.alpd import SmoothSaddle, alpd
 from optlib.online.bandits import EXP3, TsallisINF
 from optlib.online.chambolle_pock import chambolle_pock
 from optlib.online.coin_betting import CoinBetting
@@ -15,6 +16,7 @@ from optlib.online.comparators import Switching, best_fixed, best_switching
 from optlib.online.constrained import ConstrainedOGD
 from optlib.online.control import DisturbanceActionController
 from optlib.online.dog import DoG
+from optlib.online.dykstra import dykstra
 from optlib.online.environments import QuadraticLosses
 from optlib.online.examples import LinearModelLosses
 from optlib.online.extragradient import extragradient, mirror_prox
@@ -28,6 +30,7 @@ from optlib.online.learner import Learner
 from optlib.online.linear_decay import LinearDecay, refined_weights
 from optlib.online.log_barrier import LogBarrierFTRL
 from optlib.online.matrix_hedge import MatrixHedge
+from optlib.online.metric_nearness import MetricOracle, correlation_clustering, metric_nearness
 from optlib.online.ogd import OGD
 from optlib.online.omd import OMD, DualStabilizedOMD
 from optlib.online.ons import ONS, OptimisticONS
@@ -42,6 +45,7 @@ from optlib.online.portfolio import (
     best_portfolio,
 )
 from optlib.online.problems import AffineOperator, BilinearGame, FiniteSum, VariationalInequality
+from optlib.online.project_and_forget import Constraints, HalfSpaces, project_and_forget
 from optlib.online.projection_free import FTPL, OnlineFrankWolfe
 from optlib.online.proximal_point import proximal_point
 from optlib.online.regression import GLMFTRL, OnlineRidge, VovkAzouryWarmuth
@@ -68,6 +72,7 @@ __all__ = [
     "CoinBetting",
     "CompositeProblem",
     "ConstrainedOGD",
+    "Constraints",
     "DisturbanceActionController",
     "DoG",
     "DualStabilizedOMD",
@@ -76,6 +81,7 @@ __all__ = [
     "Feedback",
     "FiniteSum",
     "FixedShare",
+    "HalfSpaces",
     "Hedge",
     "ImplicitFTRL",
     "Indicator",
@@ -85,6 +91,7 @@ __all__ = [
     "LinearModelLosses",
     "LogBarrierFTRL",
     "MatrixHedge",
+    "MetricOracle",
     "OnlineFrankWolfe",
     "OnlineResult",
     "OnlineRidge",
@@ -95,6 +102,7 @@ __all__ = [
     "PortfolioLosses",
     "PortfolioONS",
     "QuadraticLosses",
+    "SmoothSaddle",
     "SquaredDistance",
     "Switching",
     "Sword",
@@ -103,15 +111,20 @@ __all__ = [
     "UniformPortfolio",
     "VariationalInequality",
     "VovkAzouryWarmuth",
+    "alpd",
     "best_fixed",
     "best_portfolio",
     "best_switching",
     "chambolle_pock",
+    "correlation_clustering",
+    "dykstra",
     "extragradient",
     "halpern",
+    "metric_nearness",
     "mirror_prox",
     "optimistic_gradient",
     "play",
+    "project_and_forget",
     "proximal_point",
     "refined_weights",
     "self_play",

@@ -11,6 +11,7 @@ from optlib.backend import (
     asarray_like,
     default_float,
     device_of,
+    get_engine,
     is_numpy,
     kernel,
     linalg,
@@ -42,6 +43,27 @@ def tally(block: Array, low: float, high: float, *, xp: Any) -> tuple[int, Array
     good = xp.all((block >= low) & (block <= high), axis=(1, 2))
     count = block.shape[0] if bool(xp.all(good)) else int(np.argmin(to_numpy(good)))
     return count, xp.sum(block[:count, ...], axis=0)
+
+
+@kernel(numba="optlib.online._streams_numba:within", match="exact")
+def within(row: Array, low: float, high: float, *, xp: Any) -> bool:
+    """Tell whether all entries are in ``[low, high]``; False for NaN.
+
+    Parameters
+    ----------
+    row : array, shape (n,)
+        Numbers.
+    low, high : float
+        Bounds.
+    xp : module
+        Namespace.
+
+    Returns
+    -------
+    bool
+        Whether they are.
+    """
+    return bool(xp.all((row >= low) & (row <= high)))
 
 
 class Learner:
@@ -222,10 +244,8 @@ class Learner:
 
     def _accepts(self, block: Array) -> bool:
         """Whether the entries of a block of one round are in range."""
-        if self._is_numpy:
-            flat = block.reshape(-1) * 1e-160  # squares of all numbers fit
-            if flat.dot(flat) <= self._small:
-                return True
+        if self._within is not None:  # without the cost of choosing a variant
+            return self._within(block.ravel(), *self._bounds)
         return self._tally(block)[0] == 1
 
     def _tally(self, block: Array) -> tuple[int, Array]:
@@ -245,9 +265,10 @@ class Learner:
         self._like = xp.empty(0, dtype=self._dtype, device=device_of(like))
         self._cast = self.kind != "arm" and self._dtype != self._wide
         self._limit = float(xp.finfo(self._wide).max) ** 0.4
-        self._small = (self._limit * 1e-160) ** 2
         self._shape = (learners, *self.point) if self._batch else self.point
         self._is_numpy = is_numpy(xp)
+        self._bounds = self._range()
+        self._within = within.numba if self._is_numpy and get_engine() == "auto" else None
 
     def _read(self, feedback: Any) -> Array:
         """Return feedback as a block of one round, (1, learners, n)."""

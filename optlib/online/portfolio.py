@@ -220,9 +220,6 @@ class UniformPortfolio(Learner):
         """Gradients are negative: no price falls to 0."""
         return -self._limit, -1.0 / self._limit
 
-    def _accepts(self, block: Array) -> bool:
-        return self._tally(block)[0] == 1
-
     def _initial(self, zeros: Array, xp: Any) -> PortfolioState:
         products = zeros[:, :, None] * zeros[:, None, :]
         return PortfolioState(zeros + 1.0 / self.n, products, zeros, zeros[:, 0] + 1.0, 0)

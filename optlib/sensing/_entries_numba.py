@@ -8,7 +8,9 @@ import numpy as np
 from numba import njit
 
 from optlib.backend.threads import read_only, run_chunks
-from optlib.sensing._dense_numba import INNER, JIT, SERIAL_SIZE
+from optlib.sensing._dense_numba import INNER, JIT, SERIAL_SIZE, dot, dot_rows
+
+BLOCK = 256  # entries whose products are formed together
 
 # Plain loops over the few columns: calls of vector functions would cost more than they do.
 
@@ -105,19 +107,40 @@ def row_grams(G, to, source, n):
 
 
 @njit(**JIT)
-def _solve_chunk(i0, i1, c, G, starts, source, y, ridge, floor, scratch, out):
-    H, k = scratch[c], G.shape[1]
+def _solve_chunk(i0, i1, c, G, starts, source, y, ridge, floor, blocks, grams, out):
+    """Rows i0 to i1: squares and products of the columns of some entries, gathered as rows of a block."""
+    block, H, k = blocks[c], grams[c], G.shape[1]
     for i in range(i0, i1):
         H[:] = 0
         x = out[i]
         x[:] = 0
-        for l in range(starts[i], starts[i + 1]):
-            g, w = G[source[l]], y[l]
-            for a in range(k):
-                x[a] += w * g[a]
-                for b in range(k):
-                    H[a, b] += g[a] * g[b]
+        for first in range(starts[i], starts[i + 1], BLOCK):
+            count = min(starts[i + 1] - first, BLOCK)
+            for l in range(count):
+                g = G[source[first + l]]
+                for a in range(k):
+                    block[a, l] = g[a]
+            _add_products(block, count, y[first : first + count], H, x)
         _solve(H, x, ridge[i], floor)
+
+
+@njit(**INNER)
+def _add_products(block, count, y, H, x):
+    for a in range(x.size):
+        v = block[a, :count]
+        x[a] += dot(v, y)
+        for b in range(0, a + 1, 4):
+            rest = a - b
+            b0, b1 = block[b, :count], block[b + min(1, rest), :count]
+            b2, b3 = block[b + min(2, rest), :count], block[b + min(3, rest), :count]
+            s0, s1, s2, s3 = dot_rows(b0, b1, b2, b3, v)
+            H[a, b] += s0
+            if rest > 0:
+                H[a, b + 1] += s1
+            if rest > 1:
+                H[a, b + 2] += s2
+            if rest > 2:
+                H[a, b + 3] += s3
 
 
 @njit(**INNER)
@@ -146,7 +169,8 @@ def solve_rows(G, starts, source, y, ridge):
     """Numba variant of `optlib.sensing.entries.solve_rows`."""
     k, n, number = G.shape[1], starts.size - 1, G.dtype.type
     chunks = 1 if y.size * k * k <= SERIAL_SIZE else min(64, n)
-    out, scratch = np.empty((n, k), G.dtype), np.empty((chunks, k, k), G.dtype)
+    out = np.empty((n, k), G.dtype)
+    blocks, grams = np.empty((chunks, k, BLOCK), G.dtype), np.empty((chunks, k, k), G.dtype)
     floor = number(64 * np.finfo(G.dtype).eps)
-    run_chunks(_solve_chunk, n, chunks, *_given(G, starts, source, y, ridge), floor, scratch, out)
+    run_chunks(_solve_chunk, n, chunks, *_given(G, starts, source, y, ridge), floor, blocks, grams, out)
     return out

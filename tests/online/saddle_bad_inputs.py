@@ -10,15 +10,19 @@ from optlib.online import (
     BilinearGame,
     CompositeProblem,
     FiniteSum,
+    HalfSpaces,
     Indicator,
     L1Norm,
     OnlineTuner,
+    SmoothSaddle,
     SquaredDistance,
     VariationalInequality,
 )
 
 A = np.ones((3, 2))
 GAME, FREE, L1, LEARNER = BilinearGame(A), BilinearGame(A, rows=geo.Euclidean()), L1Norm(), online.Hedge(2)
+SQUARE, LINEAR = SquaredDistance(np.zeros(3)), lambda x: (0.0, x)
+HALF = HalfSpaces([[1.0]], [0.0])
 TURN = np.array([[0.0, 1.0], [-1.0, 0.0]])
 FAR = np.array([[-0.9, 0.4], [-0.4, -0.9]])  # comonotone with -0.93
 
@@ -85,6 +89,42 @@ CASES = [
     ("pock-vi", lambda: online.chambolle_pock(vi(lipschitz=1.0)), TypeError, "`problem`"),
     ("pock-step", lambda: online.chambolle_pock(CompositeProblem(A, L1, L1), step=-1.0), ValueError, "`step`"),
     ("pock-restart", lambda: online.chambolle_pock(CompositeProblem(A, L1, L1), restart=2), ValueError, "`restart`"),
+    # alpd
+    ("alpd-f", lambda: SmoothSaddle(A, 7, lipschitz=1.0, g=SQUARE, domain=geo.Ball(2)), TypeError, "`f`"),
+    ("alpd-g", lambda: SmoothSaddle(A, LINEAR, lipschitz=1.0, g=L1, domain=geo.Ball(2)), TypeError, "`g`.*strongly"),
+    ("alpd-domain", lambda: SmoothSaddle(A, LINEAR, lipschitz=1.0, g=SQUARE, domain=geo.Ball(3)), TypeError,
+     "`domain`"),
+    ("alpd-unbounded", lambda: SmoothSaddle(A, LINEAR, lipschitz=1.0, g=SQUARE, domain=geo.Box(0.0, np.inf, 2)),
+     ValueError, "`domain`.*bounded"),
+    ("alpd-lipschitz", lambda: SmoothSaddle(A, LINEAR, lipschitz=-1.0, g=SQUARE, domain=geo.Ball(2)), ValueError,
+     "`lipschitz`"),
+    ("alpd-gradient", lambda: online.alpd(SmoothSaddle(A, lambda x: (0.0, x[:1]), lipschitz=1.0, g=SQUARE,
+     domain=geo.Ball(2))), ValueError, "`f`.*shape"),
+    ("alpd-other", lambda: online.alpd(GAME), TypeError, "`problem`.*SmoothSaddle"),
+    # projections
+    ("forget-nan", lambda: online.project_and_forget([np.nan], HALF), ValueError, "`x0`.*NaN"),
+    ("forget-oracle", lambda: online.project_and_forget([1.0], 7), TypeError, "`oracle`.*function"),
+    ("forget-answer", lambda: online.project_and_forget([1.0], lambda x: x), TypeError, "`oracle`.*Constraints"),
+    ("forget-weights", lambda: online.project_and_forget([1.0], HALF, weights=[0.0]), ValueError, "`weights`.*> 0"),
+    ("forget-sweeps", lambda: online.project_and_forget([1.0], HALF, sweeps=0), ValueError, "`sweeps`"),
+    ("forget-init", lambda: online.project_and_forget([1.0], HALF, init=np.ones(1)), TypeError, "`init`"),
+    ("forget-library", lambda: online.project_and_forget(strict.ones(1), HALF), TypeError, "`x0`.*NumPy"),
+    ("half-zero", lambda: HalfSpaces([[0.0]], [1.0]), ValueError, "`A`.*zeros"),
+    ("half-nan", lambda: HalfSpaces([[np.nan]], [1.0]), ValueError, "`A`.*NaN"),
+    ("half-b", lambda: HalfSpaces([[1.0]], [1.0, 2.0]), ValueError, "`b`.*shape"),
+    ("metric-shape", lambda: online.metric_nearness(A), ValueError, "`distances`.*square"),
+    ("metric-skew", lambda: online.metric_nearness(TURN), ValueError, "`distances`.*symmetric"),
+    ("metric-nan", lambda: online.metric_nearness([[0.0, np.nan], [np.nan, 0.0]]), ValueError, "`distances`.*NaN"),
+    ("metric-weights", lambda: online.metric_nearness(np.ones((2, 2)), weights=np.zeros((2, 2))), ValueError,
+     "`weights`.*> 0"),
+    ("metric-library", lambda: online.metric_nearness(strict.ones((2, 2))), TypeError, "`distances`.*NumPy"),
+    ("cluster-skew", lambda: online.correlation_clustering(TURN), ValueError, "`weights`.*symmetric"),
+    ("cluster-reg", lambda: online.correlation_clustering(np.ones((2, 2)), reg=0.0), ValueError, "`reg`"),
+    ("dykstra-none", lambda: online.dykstra([1.0], []), TypeError, "`domains`"),
+    ("dykstra-domain", lambda: online.dykstra([1.0], [7]), TypeError, "`domains`"),
+    ("dykstra-shape", lambda: online.dykstra([1.0], [geo.Ball(2)]), ValueError, "`domains`.*shape"),
+    ("dykstra-nan", lambda: online.dykstra([np.inf], [geo.Ball(1)]), ValueError, "`x0`"),
+    ("dykstra-init", lambda: online.dykstra([1.0], [geo.Ball(1)], init=np.ones(1)), TypeError, "`init`"),
     # the tuner
     ("tuner-none", lambda: OnlineTuner([]), ValueError, "`candidates`"),
     ("tuner-range", lambda: OnlineTuner([1], low=2.0, high=1.0), ValueError, "`high`.*1.*> 2"),
