@@ -154,8 +154,11 @@ def small_reg(kind: str, n: int, reg: float) -> Contest:
             )
     for name, run in peers.items():
         start = time.perf_counter()
-        error = _l1(run(), a, b)
-        if error <= 3e-8 and time.perf_counter() - start < 30.0:  # 2-norms stop the peers
+        try:
+            error = _l1(run(), a, b)
+        except RuntimeError:  # RegOT's line search gives up
+            continue
+        if error <= 3e-7 and time.perf_counter() - start < 30.0:  # norms of their own stop the peers: be generous
             entrants[name], accuracy[name] = timed(run), error
 
     def verify() -> dict[str, float]:

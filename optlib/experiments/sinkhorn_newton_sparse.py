@@ -81,7 +81,7 @@ def _cases(scale: str) -> list[Row]:
         *product(part=["random"], method=["sns", "sns-half", "sinkhorn", "ssns"], n=[500], repeat=seeds),
         *product(
             part=["hard"], method=["path", "sns"], kind=list(TRANSPORT_KINDS), n=[40 if quick else 200],
-            reg=[1e-3, 1e-5] if quick else [1e-2, 1e-3, 1e-4, 1e-5, 1e-6], repeat=seeds,
+            reg=[1e-4] if quick else [1e-2, 1e-3, 1e-4, 1e-5, 1e-6], repeat=seeds,
         ),
     ]  # fmt: skip
 
