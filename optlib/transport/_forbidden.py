@@ -37,8 +37,8 @@ def solve_allowed(
 ) -> TransportResult:
     """Solve with a finite price on forbidden pairs, and certify that the plan uses none.
 
-    An optimal plan at a price of more than ``min(n, m)`` cost ranges above the largest cost uses forbidden pairs only if
-    all plans do: taking them out of a plan changes it along cycles of at most that many pairs. So the bounds of the
+    An optimal plan at a price of more than ``min(n, m)`` cost ranges above the largest cost uses forbidden pairs only
+    if all plans do: taking them out of a plan changes it along cycles of at most that many pairs. So the bounds of the
     unregularised problem hold. Whether a plan without them exists is decided by the linear program that counts them.
     """
     if bool(xp.all(mask)):
