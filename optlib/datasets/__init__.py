@@ -5,16 +5,27 @@ Everything comes back as host NumPy arrays; `optlib.to_device` moves it elsewher
 variable ``OPTLIB_DATA`` names nor in the cache.
 """
 
-from optlib.datasets.load import DatasetNotFoundError, Digits, Source, fetch, load_digits, load_photographs
+from optlib.datasets.load import (
+    Cells,
+    DatasetNotFoundError,
+    Digits,
+    Source,
+    fetch,
+    load_cells,
+    load_digits,
+    load_photographs,
+)
 from optlib.datasets.make import TRANSPORT_KINDS, TransportProblem, make_low_rank, make_transport
 
 __all__ = [
     "TRANSPORT_KINDS",
+    "Cells",
     "DatasetNotFoundError",
     "Digits",
     "Source",
     "TransportProblem",
     "fetch",
+    "load_cells",
     "load_digits",
     "load_photographs",
     "make_low_rank",

@@ -3,7 +3,7 @@
 import numpy as np
 
 from optlib.datasets import make_transport
-from tests.transport import emd_cases
+from tests.transport import emd_cases, map_cases
 
 
 def sinkhorn(backend):
@@ -14,4 +14,4 @@ def sinkhorn(backend):
     return (cost, a, b), {"reg": 0.01}
 
 
-CASES = {"transport.sinkhorn": sinkhorn, "transport.emd": emd_cases.emd}
+CASES = {"transport.sinkhorn": sinkhorn, "transport.emd": emd_cases.emd, **map_cases.CONTRACT}
