@@ -58,18 +58,23 @@ class Row:
     memory: dict[str, float]
 
 
+SHORTEST = 0.02  # seconds: single calls of a millisecond measure the state of the caches
+
+
 def clock() -> float:
     """Seconds: of the processor when all run on one thread, which other programs disturb less, else of the wall."""
     return time.process_time() if os.environ.get("OMP_NUM_THREADS") == "1" else time.perf_counter()
 
 
 def timed(function: Callable[[], Any]) -> Callable[[], float]:
-    """Make a function return the seconds it takes."""
+    """Make a function return the seconds it takes: the mean of as many calls as last ``SHORTEST``."""
 
     def run() -> float:
-        start = clock()
-        function()
-        return clock() - start
+        calls, start = 0, clock()
+        while calls == 0 or clock() - start < SHORTEST:
+            function()
+            calls += 1
+        return (clock() - start) / calls
 
     return run
 
@@ -78,11 +83,15 @@ def per_unit(function: Callable[[int], Any], low: int, high: int) -> Callable[[]
     """Seconds per unit of a function of the number of units: the slope between two numbers."""
 
     def run() -> float:
-        start = clock()
-        function(low)
-        middle = clock()
-        function(high)
-        return max(clock() - middle - (middle - start), 1e-12) / (high - low)
+        for _ in range(5):
+            start = clock()
+            function(low)
+            middle = clock()
+            function(high)
+            slope = (clock() - middle - (middle - start)) / (high - low)
+            if slope > 0.0:
+                return slope
+        raise RuntimeError("more work took less time, five times over: the machine is too noisy to measure")
 
     return run
 
@@ -139,6 +148,10 @@ def print_table(rows: list[Row], header: bool) -> None:
         notes = ", ".join(f"{name} {value:.1e}" for name, value in row.accuracy.items())
         if row.memory:
             notes += "; " + ", ".join(f"{name} {value:.1f} MB" for name, value in row.memory.items())
+        if not row.ratios:
+            print(
+                f"{row.name:44} {f'{row.times[ours]:.4g} {row.label}':>12} {'':30} {'':24} {'':7} {notes}", flush=True
+            )
         for k, (peer, (middle, low, high)) in enumerate(row.ratios.items()):
             name = row.name if k == 0 else ""
             own = f"{row.times[ours]:.4g} {row.label}" if k == 0 else ""

@@ -179,8 +179,9 @@ def cloud(n: int, d: int) -> Contest:
 
 def start_up() -> Contest:
     """Seconds of the first call in a new process: after installation, and with the cache of compiled code."""
-    call = "t = time.perf_counter(); transport.solve(numpy.ones((50, 40)), reg=0.1); print(time.perf_counter() - t)"
-    code = f"import time, numpy\nfrom optlib import transport\n{call}"
+    data = "cost = numpy.random.default_rng(0).random((200, 200))"
+    call = "t = time.perf_counter(); transport.solve(cost, reg=0.01); print(time.perf_counter() - t)"
+    code = f"import time, numpy\nfrom optlib import transport\n{data}\n{call}"
 
     def seconds(cache: str) -> float:
         environment = {**os.environ, "NUMBA_CACHE_DIR": cache}

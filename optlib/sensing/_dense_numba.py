@@ -4,15 +4,12 @@ The rows are cut into chunks that depend on the shape alone, and their partial s
 threads gives the same bits.
 """
 
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
-
 import numpy as np
 from numba import njit
 
-from optlib.backend import get_threads
+from optlib.backend.threads import read_only, run_chunks
 
-CACHED_SIZE = 100_000  # entries that two matrix-vector products read from the cache as fast as one pass does
+CACHED_SIZE = 20_000  # entries for which two matrix-vector products are faster than calling the compiled pass
 SERIAL_SIZE = 250_000  # entries below which a parallel region costs more than it saves
 JIT = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"reassoc", "contract", "nsz"}}
 INNER = JIT | {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
@@ -71,37 +68,13 @@ def _chunk(i0, i1, c, A, x, y, residual, images):
         add(image, A[i], residual[i])
 
 
-@cache
-def _pool(threads):
-    return ThreadPoolExecutor(threads, thread_name_prefix="optlib")
-
-
-def run_chunks(chunk, count, chunks, *args):
-    """Call ``chunk(i0, i1, c, *args)`` for consecutive chunks of ``range(count)``, on threads if there are several."""
-    cuts = [count * c // chunks for c in range(chunks + 1)]
-    threads = min(get_threads(), chunks)
-    if threads == 1:
-        for c in range(chunks):
-            chunk(cuts[c], cuts[c + 1], c, *args)
-        return
-    for job in [_pool(threads).submit(chunk, cuts[c], cuts[c + 1], c, *args) for c in range(chunks)]:
-        job.result()
-
-
-def read_only(x):
-    """Return a contiguous read-only view (a copy, if need be): one type for the compiler, whatever the user passes."""
-    view = np.ascontiguousarray(x).view()
-    view.flags.writeable = False
-    return view
-
-
 def residual_and_image(A, x, y):
     """Numba variant of `optlib.sensing.operators.residual_and_image`."""
-    A, x, y = read_only(A), read_only(x), read_only(y)
     m, n = A.shape
     if m * n <= CACHED_SIZE:
         residual = A @ x - y
         return residual, residual @ A
+    A, x, y = read_only(A), read_only(x), read_only(y)
     chunks = 1 if m * n <= SERIAL_SIZE else max(1, min(8, m // 32))
     residual, images = np.empty(m, A.dtype), np.empty((chunks, n), A.dtype)
     run_chunks(_chunk, m, chunks, A, x, y, residual, images)

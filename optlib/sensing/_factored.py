@@ -26,12 +26,15 @@ class FactorState(NamedTuple):
         Where the method is, if it has phases.
     nit : int
         Iterations.
+    memory : array or None
+        Numbers that a step rule remembers.
     """
 
     F: Array
     G: Array
     phase: int
     nit: int
+    memory: Array | None = None
 
 
 Update = Callable[[FactorState, Array, Array, Array], FactorState]
@@ -92,6 +95,7 @@ def run_factored(
     passes: int = 2,
     identity: Any = None,
     stop: Callable[[Array], Array] | None = None,
+    finish: Callable[[Problem, Array, Array], dict[str, Any]] = finish_factored,
     **options: Any,
 ) -> SensingResult:
     """Run a method that updates factors from the residual and both derivatives."""
@@ -122,7 +126,7 @@ def run_factored(
         like=problem.y,
         xp=xp,
         method=name,
-        finish=lambda step: finish_factored(problem, step.state.F, step.state.G),
+        finish=lambda step: finish(problem, step.state.F, step.state.G),
         tol=problem.target,
         problem=(problem.A, problem.y, problem.psd, rank, identity),
         result_class=SensingResult,

@@ -6,10 +6,11 @@ from typing import Any, NamedTuple
 
 from optlib._core import Step, Steps, prepare_init, run
 from optlib._core import validation as check
-from optlib.backend import Array, linalg, supports
+from optlib.backend import Array, linalg, random, supports
+from optlib.backend.namespace import asarray_on
 from optlib.sensing._factored import finish_factored, spectral_start
 from optlib.sensing._problem import Problem, check_rank, prepare, starting_point
-from optlib.sensing.entries import EntrySampling, row_grams, weighted_rows
+from optlib.sensing.entries import EntrySampling, Side, sampled_product, weighted_rows
 from optlib.sensing.result import SensingResult
 
 
@@ -22,11 +23,14 @@ class ALSState(NamedTuple):
         The factors; the columns of F are orthonormal after the first iteration.
     nit : int
         Iterations.
+    key : int
+        Of the sketches.
     """
 
     F: Array
     G: Array
     nit: int
+    key: int
 
 
 @supports(backends=("numpy", "cupy", "torch", "strict"))
@@ -36,7 +40,9 @@ def alternating_minimization(
     *,
     rank: int,
     ridge: float = 0.0,
+    noise: float = 0.0,
     inner: int | None = None,
+    sketch: int | None = None,
     init: Any = None,
     tol: float | str | None = "auto",
     maxiter: int = 500,
@@ -45,6 +51,7 @@ def alternating_minimization(
     record: bool | str = True,
     max_time: float | None = None,
     disp: int = 0,
+    rng: Any = None,
     checkpoint: Any = None,
 ) -> SensingResult:
     r"""Complete a matrix by alternating least squares.
@@ -61,8 +68,13 @@ def alternating_minimization(
         Number of columns of the factors.
     ridge : float
         Strength of the penalty, which makes rows with few entries well-posed.
+    noise : float
+        Norm of the noise in ``y``, if known: a residual of that size ends the run.
     inner : int, optional
         Conjugate-gradient iterations from the present factor in the place of exact solves; None solves exactly.
+    sketch : int, optional
+        Precondition the inner iterations by the factorised sketch of each row's system, a random combination of its
+        equations into ``sketch * rank`` ones; 4 is a good value. Needs `inner`.
     init : (array, array), SensingResult or state, optional
         Factors to start from, or a result to continue.
     tol : float, "auto" or None
@@ -71,6 +83,8 @@ def alternating_minimization(
         Largest number of iterations.
     check_every, callback, record, max_time, disp : optional
         See `optlib._core.run`.
+    rng : seed or Generator, optional
+        Of the sketches.
     checkpoint : path, optional
         File to save the state to, and to continue from.
 
@@ -88,8 +102,11 @@ def alternating_minimization(
     -----
     Stopping: relative residual at most ``tol``. An exact half-step never raises the objective.
 
-    Cost of an iteration: O(m k^2 + (n1 + n2) k^3); with ``inner`` conjugate-gradient iterations O(inner m k), nearly
-    linear in the data, as in the analysis of the second paper, whose sketched solver is another way to that cost.
+    Cost of an iteration: O(m k^2 + (n1 + n2) k^3); with ``inner`` conjugate-gradient iterations O(inner m k), linear in
+    the data. Sketches are made in O(m k) and factorised in O((n1 + n2) k^3) times their size: they pay for rows of many
+    more than ``sketch * rank`` entries, whose systems are ill-conditioned (coherent factors); then the iterations have
+    the rate of the sketch, whatever the condition. This is the solver of the second paper's analysis, with conjugate
+    gradients for its fixed steps, and all entries in every half-step where the proof needs fresh ones.
 
     Between the half-steps the factor is orthonormalised and the triangle passed to the other one: the systems then have
     the condition of the sampling, not of the matrix, and warm starts stay valid. Without it, few inner iterations fail
@@ -114,43 +131,47 @@ def alternating_minimization(
     """
     if not isinstance(A, EntrySampling):
         raise check.error("A", type(A).__name__, "an EntrySampling: the method is for completion", kind=TypeError)
-    problem = prepare(A, y, tol=tol)
+    problem = prepare(A, y, tol=tol, noise=noise)
     rank = check_rank(rank, problem.A)
     ridge = check.scalar("ridge", ridge, low=0.0)
     if inner is not None:
         inner = check.scalar("inner", inner, low=1, integer=True)
+    if sketch is not None:
+        sketch = check.scalar("sketch", sketch, low=1, integer=True)
+        if inner is None:
+            raise check.error("sketch", sketch, "None with exact solves", "inner=10: sketches precondition iterations")
     given, state = prepare_init(init, ALSState)
     if state is None:
         F, G = spectral_start(problem, rank) if given is None else starting_point(problem, given, rank)
-        state = ALSState(F, G, 0)
+        state = ALSState(F, G, 0, int(random.as_generator(rng).integers(2**31)) if sketch else 0)
     return run(
-        partial(_steps, problem=problem, ridge=ridge, inner=inner),
+        partial(_steps, problem=problem, ridge=ridge, inner=inner, sketch=sketch),
         state=state,
         like=problem.y,
         xp=problem.xp,
         method="alternating_minimization",
         finish=lambda step: finish_factored(problem, step.state.F, step.state.G),
         tol=problem.target,
-        problem=(problem.A, problem.y, rank, ridge, inner),
+        problem=(problem.A, problem.y, rank, ridge, inner, sketch),
         result_class=SensingResult,
         maxiter=maxiter, check_every=check_every, callback=callback, record=record, max_time=max_time, disp=disp,
         checkpoint=checkpoint,
     )  # fmt: skip
 
 
-def _steps(state: ALSState, *, problem: Problem, ridge: float, inner: int | None) -> Steps:
-    A, xp, y = problem.A, problem.xp, problem.y
-    F, G, nit = state
-    n1, n2 = A.matrix_shape
+def _steps(state: ALSState, *, problem: Problem, ridge: float, inner: int | None, sketch: int | None) -> Steps:
+    xp = problem.xp
+    F, G, nit, key = state
+    to_rows, to_columns = _sides(problem, ridge, inner, sketch * F.shape[1] if sketch else 0, key)
     while True:
         yield Step(
-            (F, G), nit, ALSState(F, G, nit),
+            (F, G), nit, ALSState(F, G, nit, key),
             stop=lambda: problem.relative(problem.residual(F, G)), counts={"passes": 4 * nit},
         )  # fmt: skip
         F, G = _balanced(F, G, ridge, xp)
-        G = _half(F, G, A.cols, A.rows, n2, y, ridge, inner, xp)
+        G = to_columns.solve(F, G)
         G, F = _balanced(G, F, ridge, xp)
-        F = _half(G, F, A.rows, A.cols, n1, y, ridge, inner, xp)
+        F = to_rows.solve(G, F)
         F, G = _balanced(F, G, ridge, xp)
         nit += 1
 
@@ -165,31 +186,81 @@ def _balanced(F: Array, G: Array, ridge: float, xp: Any) -> tuple[Array, Array]:
     return (Q @ u) * s**0.5, (Q2 @ vh.T) * s**0.5
 
 
-def _half(
-    fixed: Array, x: Array, to: Array, source: Array, n: int, y: Array, ridge: float, inner: int | None, xp: Any
-) -> Array:
-    """Solve for the rows of the other factor, exactly or by conjugate gradients in all rows at once."""
-    rhs = weighted_rows(y, fixed, to, source, n, xp=xp)
-    k = fixed.shape[1]
-    if inner is None:
-        grams = row_grams(fixed, to, source, n, xp=xp)
+def _sides(problem: Problem, ridge: float, inner: int | None, size: int, key: int) -> list["_Rows"]:
+    """Least squares for the rows of both factors."""
+    A, rng = problem.A, random.as_generator(key)
+    n1, n2 = A.matrix_shape
+    places = (A.rows, A.cols, n1), (A.cols, A.rows, n2)
+    exact = [Side(A, problem.y, side) if inner is None else None for side in (0, 1)]
+    return [_Rows(problem, *place, ridge, inner, size, rng, side) for place, side in zip(places, exact, strict=True)]
+
+
+class _Rows:
+    """Least squares for all rows ``x_i`` of one factor: ``sum_l (x_to[l]' g_source[l] - y_l)^2 + ridge |x|^2``."""
+
+    def __init__(
+        self,
+        problem: Problem,
+        to: Array,
+        source: Array,
+        n: int,
+        ridge: float,
+        inner: int | None,
+        size: int,
+        rng: Any,
+        exact: Side | None,
+    ) -> None:
+        self.xp, self.y, self.to, self.source, self.n = problem.xp, problem.y, to, source, n
+        self.ridge, self.inner, self.size, self.exact = ridge, inner, size, exact
+        if size:  # each equation goes to one of the row's combinations, with a random sign
+            m = self.y.shape[0]
+            bucket = asarray_on(rng.integers(size, size=m), xp=self.xp, dtype=self.xp.int64, device=self.y.device)
+            self.bucket, self.sign = to * size + bucket, random.rademacher(rng, m, like=self.y)
+
+    def solve(self, fixed: Array, x: Array) -> Array:
+        """Exactly, or by iterations from ``x``."""
+        if self.exact is None:
+            return self._iterated(fixed, x)
+        solved = self.exact.solve(fixed, self.ridge)
+        return self.xp.where(self.xp.isfinite(solved), solved, x)
+
+    def _shifted(self, grams: Array) -> Array:
+        """Gram matrices with the penalty, and so much more that none is singular."""
+        xp = self.xp
         trace = xp.sum(xp.linalg.diagonal(grams), axis=1)
-        jitter = ridge + 1e-14 * xp.where(trace > 0, trace, xp.ones_like(trace))
-        eye = xp.eye(k, dtype=y.dtype, device=y.device)
-        solved = linalg.solve(grams + jitter[:, None, None] * eye, rhs[:, :, None], xp=xp, check=False)[:, :, 0]
-        return xp.where(xp.isfinite(solved), solved, x)
+        jitter = self.ridge + 1e-14 * xp.where(trace > 0, trace, xp.ones_like(trace))
+        return grams + jitter[:, None, None] * xp.eye(grams.shape[1], dtype=grams.dtype, device=grams.device)
 
-    def normal(p: Array) -> Array:
-        values = xp.sum(xp.take(p, to, axis=0) * xp.take(fixed, source, axis=0), axis=1)
-        return weighted_rows(values, fixed, to, source, n, xp=xp) + ridge * p
+    def _normal(self, fixed: Array, p: Array) -> Array:
+        values = sampled_product(p, fixed, self.to, self.source, xp=self.xp)
+        return weighted_rows(values, fixed, self.to, self.source, self.n, xp=self.xp) + self.ridge * p
 
-    r = rhs - normal(x)
-    p, rr = r, xp.sum(r * r, axis=1, keepdims=True)
-    for _ in range(inner):
-        q = normal(p)
-        curvature = xp.sum(p * q, axis=1, keepdims=True)
-        alpha = xp.where(curvature > 0, rr / xp.where(curvature > 0, curvature, 1.0 + 0.0 * rr), 0.0 * rr)
-        x, r = x + alpha * p, r - alpha * q
-        new = xp.sum(r * r, axis=1, keepdims=True)
-        p, rr = r + xp.where(rr > 0, new / xp.where(rr > 0, rr, 1.0 + 0.0 * rr), 0.0 * rr) * p, new
-    return x
+    def _preconditioner(self, fixed: Array) -> Callable[[Array], Array]:
+        """Inverse Gram matrices of the sketched systems."""
+        xp = self.xp
+        if not self.size:
+            return lambda r: r
+        sketched = weighted_rows(self.sign, fixed, self.bucket, self.source, self.n * self.size, xp=xp)
+        sketched = xp.reshape(sketched, (self.n, self.size, fixed.shape[1]))
+        inverse = linalg.inv(self._shifted(xp.matrix_transpose(sketched) @ sketched), xp=xp, check=False)
+        return lambda r: (inverse @ r[:, :, None])[:, :, 0]
+
+    def _iterated(self, fixed: Array, x: Array) -> Array:
+        """Conjugate gradients in all rows at once."""
+        xp, precondition = self.xp, self._preconditioner(fixed)
+
+        def ratio(a: Array, b: Array) -> Array:
+            return xp.where(b > 0, a / xp.where(b > 0, b, xp.ones_like(b)), xp.zeros_like(b))
+
+        rhs = weighted_rows(self.y, fixed, self.to, self.source, self.n, xp=xp)
+        r = rhs - self._normal(fixed, x)
+        p = z = precondition(r)
+        rz = xp.sum(r * z, axis=1, keepdims=True)
+        for _ in range(self.inner or 0):
+            q = self._normal(fixed, p)
+            alpha = ratio(rz, xp.sum(p * q, axis=1, keepdims=True))
+            x, r = x + alpha * p, r - alpha * q
+            z = precondition(r)
+            new = xp.sum(r * z, axis=1, keepdims=True)
+            p, rz = z + ratio(new, rz) * p, new
+        return x

@@ -39,6 +39,7 @@ def gauss_newton(
     *,
     rank: int,
     inner: int = 2000,
+    noise: float = 0.0,
     init: Any = None,
     tol: float | str | None = "auto",
     maxiter: int = 100,
@@ -63,6 +64,8 @@ def gauss_newton(
         Number of columns of the factors.
     inner : int
         Largest number of LSQR iterations in a step.
+    noise : float
+        Norm of the noise in ``y``, if known: a residual of that size ends the run.
     init : (array, array), SensingResult or state, optional
         Factors to start from, or a result to continue.
     tol : float, "auto" or None
@@ -107,7 +110,7 @@ def gauss_newton(
     >>> gauss_newton(A, A.forward(np.ones((20, 15))), rank=1).success
     True
     """
-    problem = prepare(A, y, tol=tol)
+    problem = prepare(A, y, tol=tol, noise=noise)
     rank, inner = check_rank(rank, problem.A), check.scalar("inner", inner, low=1, integer=True)
     given, state = prepare_init(init, GaussNewtonState)
     if state is None:

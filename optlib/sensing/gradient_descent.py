@@ -22,6 +22,7 @@ def gradient_descent(
     alpha: float = 0.1,
     modified: bool = False,
     step: float = 0.25,
+    noise: float = 0.0,
     init: Any = None,
     tol: float | str | None = "auto",
     maxiter: int = 5000,
@@ -54,6 +55,8 @@ def gradient_descent(
         values ``sqrt(sigma_r)``, with r the place of the largest gap, and the product stays. Needs ``psd=False``.
     step : float
         Step size in units of one over the largest singular value.
+    noise : float
+        Norm of the noise in ``y``, if known: a residual of that size ends the run.
     init : (array, array), SensingResult or state, optional
         Factors to start from, or a result to continue.
     tol : float, "auto" or None
@@ -101,7 +104,7 @@ def gradient_descent(
     >>> gradient_descent(A, A.forward(np.ones((20, 15))), rank=1, rng=0).success
     True
     """
-    problem = prepare(A, y, psd=psd, tol=tol)
+    problem = prepare(A, y, psd=psd, tol=tol, noise=noise)
     rank = check_rank(rank, problem.A)
     alpha = check.scalar("alpha", alpha, low=0.0, low_open=True, fix="the factors 0 are a stationary point")
     step = check.scalar("step", step, low=0.0, low_open=True)

@@ -38,6 +38,7 @@ def incremental(
     rank: int | None = None,
     psd: bool = False,
     level: float = 1e-6,
+    noise: float = 0.0,
     init: Any = None,
     tol: float | str | None = "auto",
     maxiter: int = 500,
@@ -66,6 +67,8 @@ def incremental(
     level : float
         Ends when the largest singular value of the gradient is below this part of the first: the rank is found. With
         noise, twice that of the adjoint of the noise is the value to compare with.
+    noise : float
+        Norm of the noise in ``y``, if known: a residual of that size ends the run.
     init : SensingResult or state, optional
         A result to continue.
     tol : float, "auto" or None
@@ -113,7 +116,7 @@ def incremental(
     >>> res.rank, len(res.path)
     (2, 2)
     """
-    problem = prepare(A, y, psd=psd, tol=tol)
+    problem = prepare(A, y, psd=psd, tol=tol, noise=noise)
     rank = min(problem.A.matrix_shape) if rank is None else check_rank(rank, problem.A)
     level = check.scalar("level", level, low=0.0)
     start, state = prepare_init(init, IncrementalState)

@@ -20,6 +20,7 @@ def prec_gd(
     psd: bool = False,
     factor: float = 1.0,
     step: float = 0.3,
+    noise: float = 0.0,
     init: Any = None,
     tol: float | str | None = "auto",
     maxiter: int = 2000,
@@ -48,6 +49,8 @@ def prec_gd(
         ``lambda_t`` is this times the norm of the residual.
     step : float
         Step size.
+    noise : float
+        Norm of the noise in ``y``, if known: a residual of that size ends the run.
     init : (array, array), SensingResult or state, optional
         Factors to start from, or a result to continue.
     tol : float, "auto" or None
@@ -91,7 +94,7 @@ def prec_gd(
     >>> prec_gd(A, A.forward(np.ones((15, 15))), rank=3, psd=True, tol=1e-8).success
     True
     """
-    problem = prepare(A, y, psd=psd, tol=tol)
+    problem = prepare(A, y, psd=psd, tol=tol, noise=noise)
     xp, rank = problem.xp, check_rank(rank, problem.A)
     factor = check.scalar("factor", factor, low=0.0, low_open=True)
     step = check.scalar("step", step, low=0.0, low_open=True)

@@ -30,6 +30,7 @@ def scaled_gd(
     alternating: bool = False,
     alpha: float | None = None,
     step: float | None = None,
+    noise: float = 0.0,
     init: Any = None,
     tol: float | str | None = "auto",
     maxiter: int = 2000,
@@ -65,6 +66,8 @@ def scaled_gd(
         Size of a random start in units of the square root of the largest singular value; None is the spectral start.
     step : float, optional
         Step size; by default 0.5, for completion and with ``psd`` 0.25.
+    noise : float
+        Norm of the noise in ``y``, if known: a residual of that size ends the run.
     init : (array, array), SensingResult or state, optional
         Factors to start from, or a result to continue.
     tol : float, "auto" or None
@@ -115,7 +118,7 @@ def scaled_gd(
     >>> scaled_gd(A, A.forward(M), rank=2).success
     True
     """
-    problem = prepare(A, y, psd=psd, tol=tol)
+    problem = prepare(A, y, psd=psd, tol=tol, noise=noise)
     xp, rank = problem.xp, check_rank(rank, problem.A)
     damping = check.scalar("damping", damping, low=0.0)
     check.option("alternating", alternating, (True, False))

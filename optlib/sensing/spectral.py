@@ -70,6 +70,15 @@ def spectral_point(problem: Problem, rank: int, y: Array | None = None) -> Point
     return Point(U, s * xp.where(amount > 0, amount, fallback), V)
 
 
+def truncated_point(problem: Problem, rank: int) -> Point:
+    """The spectral start from the half of the measurements that are smallest: gross errors are mostly large."""
+    xp, y = problem.xp, problem.y
+    size = xp.abs(y)
+    kept = size <= xp.sort(size)[(y.shape[0] - 1) // 2]
+    share = float(xp.mean(xp.astype(kept, y.dtype)))
+    return spectral_point(problem, rank, xp.where(kept, y, xp.zeros_like(y)) / share)
+
+
 def _trimmed(A: EntrySampling, y: Array) -> Array:
     """Entries of crowded rows and columns set to zero."""
     xp, z = A.xp, y
@@ -79,10 +88,10 @@ def _trimmed(A: EntrySampling, y: Array) -> Array:
     return z
 
 
-def as_point(problem: Problem, init: Any, rank: int) -> Point:
+def as_point(problem: Problem, init: Any, rank: int | None) -> Point:
     """Factors given by the user as a point."""
     left, right = starting_point(problem, init, rank)
     xp = problem.xp
     Q1, R1 = linalg.qr(left, xp=xp)
     Q2, R2 = (Q1, R1) if problem.psd else linalg.qr(right, xp=xp)
-    return truncate(Q1, R1 @ R2.T, Q2, rank, problem.psd, xp)
+    return truncate(Q1, R1 @ R2.T, Q2, left.shape[1], problem.psd, xp)

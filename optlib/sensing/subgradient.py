@@ -5,11 +5,16 @@ from collections.abc import Callable
 from typing import Any
 
 from optlib._core import validation as check
-from optlib.backend import Array, supports
-from optlib.sensing._factored import FactorState, run_factored
+from optlib.backend import Array, linalg, supports
+from optlib.sensing._factored import FactorState, run_factored, to_point
 from optlib.sensing._lowrank import top_singular
-from optlib.sensing._problem import check_rank, prepare
-from optlib.sensing.result import SensingResult
+from optlib.sensing._problem import Problem, check_rank, prepare
+from optlib.sensing._robust import conclude_robust, median
+from optlib.sensing.result import LowRankMatrix, SensingResult
+from optlib.sensing.scaled_gd import CUT, preconditioned
+from optlib.sensing.spectral import truncated_point
+
+RULES = ("median", "geometric", "polyak")
 
 
 @supports(backends=("numpy", "cupy", "torch", "strict"))
@@ -19,7 +24,12 @@ def subgradient(
     *,
     rank: int,
     psd: bool = False,
-    alpha: float = 1e-3,
+    scaled: bool = False,
+    rule: str = "median",
+    hold: int = 20,
+    decay: float = 0.98,
+    minimum: float = 0.0,
+    alpha: float | None = None,
     step: float = 0.5,
     init: Any = None,
     tol: float | str | None = "auto",
@@ -33,7 +43,7 @@ def subgradient(
 ) -> SensingResult:
     r"""Recover a matrix from measurements some of which are grossly wrong, by subgradient steps on its factors.
 
-    Minimises ``|A(F G') - y|_1`` from a small start, with steps proportional to the median of the absolute residuals.
+    Minimises ``|A(F G') - y|_1``.
 
     Parameters
     ----------
@@ -45,11 +55,26 @@ def subgradient(
         Number of columns of the factors.
     psd : bool
         Whether the matrix is positive semidefinite: one factor.
-    alpha : float
+    scaled : bool
+        Whether the subgradients are preconditioned by the Gram matrices of the factors, as in `scaled_gd`: a rate that
+        does not depend on the condition. Needs the rank of the answer.
+    rule : {"median", "geometric", "polyak"}
+        Step sizes. ``"median"``: proportional to the median of the absolute residuals. ``"geometric"``: ``step`` until
+        the median has not fallen for ``hold`` iterations, then times ``decay`` in every iteration, for subgradients of
+        norm 1. ``"polyak"``: the objective less its ``minimum``, over the squared norm of the subgradient.
+    hold : int
+        For ``"geometric"``; counted once the start has grown to a hundredth of the measurements. With 0 the steps decay
+        from the start: they then have to last for that growth, ``1 - decay <= step sigma_r / (2 |M| log(1 / alpha))``.
+    decay : float
+        For ``"geometric"``.
+    minimum : float
+        For ``"polyak"``: the sum of the absolute errors of the measurements.
+    alpha : float, optional
         Size of the start in units of the square root of the norm of the matrix. With more columns than the answer has
-        rank it bounds the error that is reached.
+        rank it bounds the error that is reached. By default 1e-3; with ``scaled`` or the rule ``"polyak"``, the
+        spectral start of the smaller half of the measurements.
     step : float
-        Step size, as a multiple of the median residual over the norm of the matrix.
+        Step size in the units of the rule; for ``"polyak"`` a factor, 1 in theory.
     init : (array, array), SensingResult or state, optional
         Factors to start from, or a result to continue.
     tol : float, "auto" or None
@@ -64,7 +89,7 @@ def subgradient(
     Returns
     -------
     SensingResult
-        ``x`` are the factors as the method left them.
+        ``x`` are the factors as the method left them; ``outliers`` tells which measurements the certificate left out.
 
     Raises
     ------
@@ -74,18 +99,22 @@ def subgradient(
     Notes
     -----
     Stopping: median of the absolute residuals at most ``tol`` times the root mean square of the measurements. The
-    certificate is the residual of all measurements, which outliers keep large: no success then, although the median
-    may be at the rounding level; `recover` with ``loss="l1"`` certifies such answers.
+    certificate is the residual of the measurements within three medians, relative to them, at most ``100 tol``.
 
-    Cost: one forward and one adjoint pass an iteration, and a sort of the residuals.
+    Cost: one forward and one adjoint pass an iteration, and a sort of the residuals; for ``"geometric"`` the adjoint is
+    formed as a dense matrix, whose norm the step is divided by.
 
     Gaussian operators satisfy ``A*(sign A(D)) ~ D / |D|`` (sign-RIP), so that the median residual is the distance that
-    is left. The start is the leading part of ``A*(sign y)``.
+    is left. The small start is the leading part of ``A*(sign y)``.
+
+    When not to use it: to get answers; `recover` with ``loss="l1"`` needs fewer measurements and iterations.
 
     References
     ----------
     J. Ma, S. Fattahi, Global convergence of sub-gradient method for robust matrix recovery: small initialization, noisy
-    measurements, and over-parameterization, JMLR 2023. The median rule is this library's.
+    measurements, and over-parameterization, JMLR 2023. T. Tong, C. Ma, Y. Chi, Low-rank matrix recovery with scaled
+    subgradient methods: fast and robust convergence without the condition number, IEEE Trans. Signal Process. 2021. The
+    median rule and the hold are this library's.
 
     Examples
     --------
@@ -100,35 +129,78 @@ def subgradient(
     """
     problem = prepare(A, y, psd=psd, tol=tol)
     xp, rank = problem.xp, check_rank(rank, problem.A)
-    alpha = check.scalar("alpha", alpha, low=0.0, low_open=True, fix="the factors 0 are a stationary point")
+    check.option("scaled", scaled, (True, False))
+    check.option("rule", rule, RULES)
+    hold = check.scalar("hold", hold, low=0, integer=True)
+    decay = check.scalar("decay", decay, low=0.0, high=1.0, low_open=True, high_open=True)
+    minimum = check.scalar("minimum", minimum, low=0.0)
+    if alpha is not None or not (scaled or rule == "polyak"):
+        alpha = 1e-3 if alpha is None else alpha
+        alpha = check.scalar("alpha", alpha, low=0.0, low_open=True, fix="the factors 0 are a stationary point")
     step = check.scalar("step", step, low=0.0, low_open=True)
-    m, c = problem.A.shape[0], problem.A.isotropy
-
-    def median(values: Array) -> Array:
-        return xp.sort(xp.abs(values))[(m - 1) // 2]
-
-    norm = 1.4826 * float(median(problem.y)) * math.sqrt(m / c) or 1.0  # of the matrix, if A is Gaussian
+    m, c, cut = problem.A.shape[0], problem.A.isotropy, CUT[problem.bits]
+    norm = 1.4826 * float(median(problem.y, xp=xp)) * math.sqrt(m / c) or 1.0  # of the matrix, if A is Gaussian
+    unit = norm if scaled else 1.0  # a scaled step changes the matrix by itself, a plain one by a multiple of it
+    grown = 0.01 * float(median(problem.y, xp=xp))
     rms = problem.size / math.sqrt(m) or 1.0
 
+    def directions(F: Array, G: Array, left: Array, right: Array) -> tuple[Array, Array]:
+        if not scaled:
+            return left, right
+        return preconditioned(left, G, 0.0, cut, xp=xp), preconditioned(right, F, 0.0, cut, xp=xp)
+
     def update(state: FactorState, residual: Array, grad_F: Array, grad_G: Array) -> FactorState:
-        signs = xp.sign(residual)
-        # E A*(sign A(D)) = sqrt(2 / pi) sqrt(c m) D / |D|, and the median residual is about 0.67 sqrt(c / m) |D|.
-        eta = step * median(residual) / (c * norm)
-        left, right = problem.A._adjoint_matmul(signs, state.G), problem.A._adjoint_rmatmul(signs, state.F)
-        if psd:
-            F = state.F - (0.5 * eta) * (left + right)
-            return state._replace(F=F, G=F)
-        return state._replace(F=state.F - eta * left, G=state.G - eta * right)
+        signs, (F, G, *_, memory) = xp.sign(residual), state
+        if rule == "geometric":
+            Q = problem.A._adjoint(signs)
+            Q = 0.5 * (Q + Q.T) if psd else Q
+            left, right = Q @ G, Q.T @ F
+            memory = held(memory, median(residual, xp=xp), median(residual + problem.y, xp=xp) > grown)
+            eta = (step * unit) * decay ** memory[2] / linalg.norm(Q, xp=xp)
+        else:
+            left, right = problem.A._adjoint_matmul(signs, G), problem.A._adjoint_rmatmul(signs, F)
+            if psd:
+                left = 0.5 * (left + right)
+                right = left
+        down_F, down_G = directions(F, G, left, right)
+        if rule == "median":
+            # E A*(sign A(D)) = sqrt(2 / pi) sqrt(c m) D / |D|, and the median residual is about 0.67 sqrt(c / m) |D|.
+            eta = (step * unit / (c * norm)) * median(residual, xp=xp)
+        elif rule == "polyak":
+            square = xp.sum(left * down_F) + xp.sum(right * down_G)
+            gap = xp.sum(xp.abs(residual)) - minimum
+            safe = xp.where(square > 0, square, xp.ones_like(square))
+            eta = step * xp.where(gap > 0, gap, xp.zeros_like(gap)) / safe
+        F = F - eta * down_F
+        return state._replace(F=F, G=F if psd else G - eta * down_G, memory=memory)
+
+    def held(memory: Array | None, middle: Array, ready: Array) -> Array:
+        """Smallest median so far, iterations since it fell, iterations of decay."""
+        zero = xp.zeros_like(middle)
+        if memory is None:
+            return xp.stack([middle, zero, zero])
+        fell = middle < memory[0]
+        waited = xp.where(fell | ~ready, zero, memory[1] + 1.0)
+        decaying = (memory[2] > 0) | (waited >= hold)
+        return xp.stack([xp.where(fell, middle, memory[0]), waited, memory[2] + xp.astype(decaying, middle.dtype)])
 
     def start() -> tuple[Array, Array]:
+        if alpha is None:
+            return truncated_point(problem, rank).factors
         U, s, V = top_singular(problem.A, xp.sign(problem.y), rank, psd=psd)
         s = xp.where(s > 0, s, xp.zeros_like(s))
-        root = alpha * (norm * s / s[0]) ** 0.5
+        root = alpha * (norm * s / xp.where(s[0] > 0, s[0], xp.ones_like(s[0]))) ** 0.5
         return U * root, V * root
 
     return run_factored(
-        "subgradient", problem, rank, init, start, update, passes=3, identity=(alpha, step),
-        stop=lambda residual: median(residual) / rms,
+        "subgradient", problem, rank, init, start, update, passes=3,
+        identity=(alpha, step, scaled, rule, hold, decay, minimum),
+        stop=lambda residual: median(residual, xp=xp) / rms, finish=_finish,
         maxiter=maxiter, check_every=check_every, callback=callback, record=record, max_time=max_time, disp=disp,
         checkpoint=checkpoint,
     )  # fmt: skip
+
+
+def _finish(problem: Problem, F: Array, G: Array) -> dict[str, Any]:
+    fields = conclude_robust(problem, to_point(problem, F, G), problem.residual(F, G))
+    return {**fields, "factors": (F, G), "matrix": LowRankMatrix(F, G)}

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from optlib.backend import kernel, to_device, to_numpy
+from optlib.backend.threads import read_only
 from optlib.transport.cost import STORED_BYTES, Cost, DenseCost, PointCloud, pairwise, row_blocks
 
 CLOUD_BLOCK = 2**17  # entries of clouds that are formed at a time: they stay in the cache
@@ -55,7 +56,7 @@ class _Matrix(HostCost):
 
     def take(self, rows: np.ndarray | None, cols: np.ndarray | None) -> HostCost:
         part = self._array if rows is None else self._array[rows]
-        part = _read_only(part if cols is None else np.ascontiguousarray(part[:, cols]))
+        part = read_only(part if cols is None else part[:, cols])
         return _Matrix(part, self.size)
 
 
@@ -127,14 +128,7 @@ def host_cost(cost: Cost) -> HostCost:
 
 def _plain(array: Any) -> np.ndarray:
     """A read-only float64 matrix in C order."""
-    return _read_only(np.ascontiguousarray(to_numpy(array), dtype=np.float64))
-
-
-def _read_only(array: np.ndarray) -> np.ndarray:
-    """A view: compiled code has one form for read-only arrays and one for others, and inputs may be either."""
-    view = array.view()
-    view.flags.writeable = False
-    return view
+    return read_only(to_numpy(array).astype(np.float64, copy=False))
 
 
 @kernel(numba="optlib.transport._emd_numba:cloud_rows", match="sum")

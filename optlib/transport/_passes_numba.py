@@ -9,15 +9,12 @@ The rows are cut into chunks that depend on the shape alone, and the partial col
 chunks: any number of threads gives the same bits.
 """
 
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
-from itertools import pairwise
-
 import numpy as np
 from numba import njit
 
 from optlib.backend import get_threads
 from optlib.backend._math_numba import _from_bits, _to_bits, exp_, log_
+from optlib.backend.threads import read_only, run_chunks
 
 SERIAL_SIZE = 250_000  # entries below which a pass is one chunk
 THREADED_SIZE = 2_000_000  # entries below which threads cost more than they save
@@ -31,9 +28,8 @@ JIT = {
     "fastmath": {"reassoc", "contract", "nsz"},
     "no_cfunc_wrapper": True,
 }
-# Called from compiled code only; what is not a loop is inlined before it is compiled, which saves compile time
-INNER = JIT | {"no_cpython_wrapper": True}
-INLINE = INNER | {"inline": "always"}
+INNER = JIT | {"no_cpython_wrapper": True}  # called from compiled code only
+INLINE = JIT | {"inline": "always"}  # into the caller before it is compiled: saves a fifth of the compile time
 
 
 # -- tiles of one row --
@@ -102,7 +98,7 @@ def smallest_gap(c, h):
     return _from_bits(least ^ ((least >> 63) & 0x7FFFFFFFFFFFFFFF))
 
 
-@njit(**INNER)
+@njit(**INLINE)
 def exp_row_again(cost, x, y, i, gt, inv, e):
     """All exponentials of a row, shifted by the largest exponent: minus that, and their sum."""
     exponents(cost, x, y, i, gt, inv, 0, e)
@@ -141,11 +137,12 @@ def _dot_rows(e0, e1, e2, e3, v):
 
 
 @njit(**INLINE)
-def _row_weight(s, shift, f, offset, a, eps, lam, omega):
+def _row_weight(s, shift, f, offset, a, eps, lam, omega, bound):
     """New potential of a row with the sum ``s`` at ``shift``, and the weight of its exponentials in the plan."""
     exact = lam * (eps * (shift - log_(s)) + offset)
     new = exact if omega == 1.0 else f + omega * (exact - f)
-    weight = a / s if omega == 1.0 and lam == 1.0 else a * exp_((new - offset) / eps - shift)
+    new = min(max(new, -bound), bound)
+    weight = a / s if new == exact and lam == 1.0 else a * exp_((new - offset) / eps - shift)
     return new, weight
 
 
@@ -155,11 +152,41 @@ def _potentials(alpha, eps, new):
         new[i] = alpha[i] - eps * log_(new[i])
 
 
-@njit(**JIT)
-def sweep_chunks(k0, k1, chunks, small, e, cost, x, y, gt, f, offset, a, eps, lam, omega, new, r, partial):
+@njit(**INNER)
+def _mark(e, b, row_limit, column_limit, marks):
+    for j in range(e.size):
+        marks[j] = e[j] > min(row_limit, column_limit * b[j])
+
+
+@njit(**INNER)
+def _keep_row(e, s, weight, i, chunk, keep):
+    """Append the large entries of a row to the list of its chunk; the count is -1 once there is no room for all.
+
+    ``words`` are the bytes ``marks``, eight at a time: most are zero.
+    """
+    wanted, threshold, room, begin, end, index, value, count, marks, words = keep
+    k, last = count[chunk], room[chunk + 1] - 8
+    begin[i] = k
+    if k >= 0:
+        _mark(e, wanted, threshold * s, threshold / weight, marks[chunk])
+        for w in range(words.shape[1]):
+            if words[chunk, w] != 0:
+                if k > last:
+                    k = -1
+                    break
+                for j in range(8 * w, min(8 * w + 8, e.size)):
+                    index[k] = j
+                    value[k] = e[j] * weight
+                    k += marks[chunk, j]
+    end[i], count[chunk] = k, k
+
+
+@njit(**INLINE)
+def sweep_chunks(k0, k1, chunks, small, e, keep, cost, x, y, gt, f, offset, a, eps, lam, omega, bound, new, r, partial):
     """Chunks k0 to k1: new potentials, row sums of the plan, and a row of ``partial`` column sums per chunk.
 
     ``small`` (3, 4) and ``e`` (4, m) are scratch: allocating in compiled code costs a third of a second to compile.
+    ``keep`` is None, or what `_keep_row` unpacks.
     """
     n, m, inv, tile = a.size, gt.size, 1.0 / eps, TILE_DENSE if x is None else TILE
     low, high = (1e-200, 1e200) if gt.itemsize == 8 else (1e-25, 1e25)
@@ -181,13 +208,15 @@ def sweep_chunks(k0, k1, chunks, small, e, cost, x, y, gt, f, offset, a, eps, la
                 if not (sums[k] > low and sums[k] < high):  # a bad shift: take the largest exponent
                     shifts[k], sums[k] = exp_row_again(cost, x, y, i + k, gt, inv, e[k])
                 new[i + k], weights[k] = _row_weight(
-                    sums[k], shifts[k], f[i + k], offset[i + k], a[i + k], eps, lam, omega
+                    sums[k], shifts[k], f[i + k], offset[i + k], a[i + k], eps, lam, omega, bound
                 )
                 r[i + k] = weights[k] * sums[k]
+                if keep is not None:
+                    _keep_row(e[k], sums[k], weights[k], i + k, chunk, keep)
             add_rows(out, e[0], e[min(1, last - 1)], e[min(2, last - 1)], e[last - 1], weights)
 
 
-@njit(**JIT)
+@njit(**INLINE)
 def stored_chunks(k0, k1, chunks, small, e, kernel, v, f, alpha, a, eps, lam, omega, new, r, partial):
     """The same from a stored kernel and scalings ``v``; ``alpha`` are the row potentials in the kernel."""
     n, weights, exact = a.size, small[0], omega == 1.0 and lam == 1.0
@@ -206,7 +235,7 @@ def stored_chunks(k0, k1, chunks, small, e, kernel, v, f, alpha, a, eps, lam, om
                     new[i + k], weights[k], r[i + k] = sums[k], a[i + k] / sums[k], a[i + k]
                 else:
                     new[i + k], weights[k] = _row_weight(
-                        sums[k], 0.0, f[i + k], alpha[i + k], a[i + k], eps, lam, omega
+                        sums[k], 0.0, f[i + k], alpha[i + k], a[i + k], eps, lam, omega, np.inf
                     )
                     r[i + k] = weights[k] * sums[k]
             add_rows(out, e0, e1, e2, e3, weights)
@@ -217,7 +246,7 @@ def stored_chunks(k0, k1, chunks, small, e, kernel, v, f, alpha, a, eps, lam, om
 # -- products with the plan --
 
 
-@njit(**INNER)
+@njit(**INLINE)
 def _weighted_sum(e, v):
     s = e.dtype.type(0)
     for j in range(e.size):
@@ -292,49 +321,43 @@ def _min_columns(cost, g, out):
         _lower(out, cost[i], g[i])
 
 
-@njit(**INNER)
+@njit(**INLINE)
 def _scale(row, factor):
     factor = row.dtype.type(factor)
     for j in range(row.size):
         row[j] *= factor
 
 
+@njit(**INNER)
+def _add_row(out, row, weight):
+    for j in range(out.size):
+        out[j] += weight * row[j]
+
+
 @njit(**JIT)
 def _absorb_chunks(k0, k1, chunks, small, e, cost, x, y, gt, f, offset, a, b, eps, lam, out, r, partial):
     """Rows of the kernel, scaled so that their products with ``b`` are 1; ``f`` becomes their potential."""
-    inv, m, n, weights = 1.0 / eps, gt.size, f.size, small[0]
+    inv, m, n = 1.0 / eps, gt.size, f.size
     low, high = (1e-200, 1e200) if gt.itemsize == 8 else (1e-25, 1e25)
     for chunk in range(k0, k1):
-        i1, sums = (chunk + 1) * n // chunks, partial[chunk]
+        sums = partial[chunk]
         for j in range(m):
             sums[j] = 0.0
-        for i in range(chunk * n // chunks, i1, 4):
-            last = min(4, i1 - i)
-            for k in range(4):
-                weights[k] = 0.0
-            for k in range(last):
-                row = out[i + k, :m]
-                shift = (f[i + k] - offset[i + k]) * inv
-                exp_row(cost, x, y, i + k, gt, shift, inv, 0, row)
+        for i in range(chunk * n // chunks, (chunk + 1) * n // chunks):
+            row = out[i, :m]
+            shift = (f[i] - offset[i]) * inv
+            exp_row(cost, x, y, i, gt, shift, inv, 0, row)
+            s = _weighted_sum(row, b)
+            if not (s > low and s < high):
+                shift, _ = exp_row_again(cost, x, y, i, gt, inv, row)
                 s = _weighted_sum(row, b)
-                if not (s > low and s < high):
-                    shift, _ = exp_row_again(cost, x, y, i + k, gt, inv, row)
-                    s = _weighted_sum(row, b)
-                _scale(row, 1.0 / s)
-                f[i + k] = offset[i + k] + eps * (shift - log_(s))
-                weights[k] = a[i + k] * exp_((lam - 1.0) * f[i + k] * inv)
-                r[i + k] = weights[k]
-            add_rows(
-                sums,
-                out[i, :m],
-                out[i + min(1, last - 1), :m],
-                out[i + min(2, last - 1), :m],
-                out[i + last - 1, :m],
-                weights,
-            )
+            _scale(row, 1.0 / s)
+            f[i] = offset[i] + eps * (shift - log_(s))
+            r[i] = a[i] * exp_((lam - 1.0) * f[i] * inv)
+            _add_row(sums, row, r[i])
 
 
-@njit(**INNER)
+@njit(**INLINE)
 def _sums(e, c, x, q):
     s0 = s1 = s2 = s3 = s4 = e.dtype.type(0)
     for j in range(e.size):
@@ -346,7 +369,7 @@ def _sums(e, c, x, q):
     return s0, s1, s2, s3, s4
 
 
-@njit(**INNER)
+@njit(**INLINE)
 def _plan_tile(kernel, i, j0, v, shift, inv, c, e):
     """Exponentials (or stored kernel times scalings) of a tile whose costs are ``c``."""
     if kernel is not None:
@@ -394,28 +417,18 @@ def chunks_of(n: int, m: int) -> int:
     return 1 if n * m <= SERIAL_SIZE else min(64, -(-n // 64))
 
 
-@cache
-def _pool(threads):
-    return ThreadPoolExecutor(threads, thread_name_prefix="optlib")
-
-
-def run_chunks(function, n, m, *args):
+def run_rows(function, n, m, *args):
     """Call ``function(k0, k1, chunks, small, scratch, *args)`` for n rows, on threads if the work is large enough.
 
     ``small`` (3, 4) and ``scratch`` (4, m) belong to the thread; the latter has the dtype of the last argument.
     """
     chunks = chunks_of(n, m)
-    threads = min(get_threads(), chunks) if n * m >= THREADED_SIZE else 1
+    parts = min(get_threads(), chunks) if n * m >= THREADED_SIZE else 1
 
-    def work(k0, k1):
+    def work(k0, k1, _):
         function(k0, k1, chunks, np.empty((3, 4)), np.empty((4, m), args[-1].dtype), *args)
 
-    if threads == 1:
-        work(0, chunks)
-        return
-    cuts = [t * chunks // threads for t in range(threads + 1)]
-    for job in [_pool(threads).submit(work, *cut) for cut in pairwise(cuts)]:
-        job.result()
+    run_chunks(work, chunks, parts)
 
 
 def log_weights(b):
@@ -445,23 +458,21 @@ def scaled(cost, x, y, scale, eps, like):
     zeros = np.zeros(max(n, m), dtype)
     for i in range(0, n, step):
         rows = slice(i, min(i + step, n))
-        yield rows, _read_only(np.ascontiguousarray(cost[rows])), None, None, zeros[rows], zeros[:m]
+        yield rows, read_only(cost[rows]), None, None, zeros[rows], zeros[:m]
 
 
-def _read_only(matrix):
-    view = matrix.view()
-    view.flags.writeable = False
-    return view
-
-
-def sweep(cost, x, y, scale, f, g, a, b, eps, inv_rho, omega):
+def sweep(cost, x, y, scale, f, g, a, b, eps, inv_rho, omega, bound=np.inf, keep=None):
+    """See `optlib.transport.passes`; ``keep`` is handed to `sweep_chunks`, and takes the rows of a matrix as stored."""
     n, m, dtype = f.size, g.size, g.dtype
     new, r, c = np.empty(n, dtype), np.empty(n, dtype), np.zeros(m)
     f, a, log_b, lam = np.array(f), np.array(a), log_weights(b), 1.0 / (1.0 + eps * inv_rho)
     for s, block, xs, ys, xo, yo in scaled(cost, x, y, scale, eps, g):
         gt = (g - yo) / dtype.type(eps) + log_b
         partial = np.empty((chunks_of(xo.size, m), m), dtype)
-        run_chunks(sweep_chunks, xo.size, m, block, xs, ys, gt, f[s], xo, a[s], eps, lam, omega, new[s], r[s], partial)
+        run_rows(
+            sweep_chunks, xo.size, m, keep, block, xs, ys, gt, f[s], xo, a[s], eps, lam, omega, bound, new[s], r[s],
+            partial,
+        )  # fmt: skip
         c += partial.sum(axis=0, dtype=np.float64)
     return new, c.astype(dtype, copy=False), r
 
@@ -472,18 +483,18 @@ def apply(cost, x, y, scale, f, h, v, eps, moments):
     v = np.array(v.T, order="C")
     for s, block, xs, ys, xo, yo in scaled(cost, x, y, scale, eps, h):
         gt, shift = (h - yo) / dtype.type(eps), (f[s] - xo) / dtype.type(eps)
-        run_chunks(_apply_chunks, shift.size, gt.size, block, xs, ys, gt, shift, v, 1.0 / eps, moments, out[s])
+        run_rows(_apply_chunks, shift.size, gt.size, block, xs, ys, gt, shift, v, 1.0 / eps, moments, out[s])
     return out
 
 
 def smallest(cost, x, y, scale, g):
     if cost is not None and cost.flags.f_contiguous and not cost.flags.c_contiguous:
         out = np.empty(cost.shape[0], g.dtype)
-        _min_columns(_read_only(cost.T), np.array(g), out)
+        _min_columns(read_only(cost.T), np.array(g), out)
         return out
     out = np.empty((cost if x is None else x).shape[0], g.dtype)
     for s, block, xs, ys, xo, yo in scaled(cost, x, y, scale, 1.0, g):
-        run_chunks(_min_rows, xo.size, g.size, block, xs, with_norms(ys, yo), xo, np.array(g), out[s])
+        run_rows(_min_rows, xo.size, g.size, block, xs, with_norms(ys, yo), xo, np.array(g), out[s])
     return out
 
 
@@ -493,7 +504,7 @@ def absorb(cost, x, y, scale, f, g, a, b, eps, inv_rho):
     matrix, lam = aligned(f.size, m, dtype), 1.0 / (1.0 + eps * inv_rho)
     for s, block, xs, ys, xo, yo in scaled(cost, x, y, scale, eps, g):
         gt, partial = (g - yo) / dtype.type(eps), np.empty((chunks_of(xo.size, m), m), dtype)
-        run_chunks(_absorb_chunks, xo.size, m, block, xs, ys, gt, f[s], xo, a[s], b, eps, lam, matrix[s], r[s], partial)
+        run_rows(_absorb_chunks, xo.size, m, block, xs, ys, gt, f[s], xo, a[s], b, eps, lam, matrix[s], r[s], partial)
         c += partial.sum(axis=0, dtype=np.float64)
     return matrix[:, :m], f, (b * c).astype(dtype, copy=False), r
 
@@ -509,7 +520,7 @@ def survey(stored, alpha, beta, cost, x, y, scale, f, h_plan, removed, q, h, eps
     for s, block, xs, ys, xo, yo in scaled(cost, x, y, scale, 1.0, f):
         ys = with_norms(ys, yo)
         kernel = None if stored is None else padded_rows(stored[s])
-        run_chunks(_survey_chunks, xo.size, m, kernel, block, xs, ys, xo, v, factor[s], inv, removed, q, h, out[s])
+        run_rows(_survey_chunks, xo.size, m, kernel, block, xs, ys, xo, v, factor[s], inv, removed, q, h, out[s])
     return out
 
 

@@ -5,13 +5,14 @@ from numba import njit
 
 from optlib.backend._math_numba import _from_bits, _to_bits, exp_, log_
 from optlib.transport._passes_numba import (
+    INLINE,
     INNER,
     JIT,
     THREADED_SIZE,
     chunks_of,
     log_weights,
     padded_rows,
-    run_chunks,
+    run_rows,
     scaled,
     stored_chunks,
     sweep_chunks,
@@ -52,7 +53,7 @@ def _dot(u, v, w):
     return s
 
 
-@njit(**INNER)
+@njit(**INLINE)
 def _lbfgs(residual, steps, changes, pairs, head, metric, out, alpha, rho):
     """Two-loop recursion; pair k of the memory is at row (head + k) of a ring, the newest at head."""
     memory = steps.shape[0]
@@ -145,7 +146,7 @@ def learn(g1, g0, c1, b, log_b, inv, q, lam, tiny, old, new, target, metric, ste
     return inner > 1e-10 * np.sqrt(size * size1)
 
 
-@njit(**JIT)
+@njit(**INLINE)
 def propose(v, memory, info, small, gt):
     """The trial point into the other slot of ``g``, and its exponents or scalings into ``gt``."""
     now, pairs, eps = int(info[NOW]), int(info[PAIRS]), info[EPS]
@@ -175,7 +176,7 @@ def propose(v, memory, info, small, gt):
     info[WANTED] = -np.inf if plain else ARMIJO * info[STEP] * slope
 
 
-@njit(**JIT)
+@njit(**INLINE)
 def accept(penalised, relaxed, v, u, memory, info, gt, partial):
     """Take the trial point or not, learn from it, and say whether to stop."""
     now, eps, p, q, m = int(info[NOW]), info[EPS], info[P], info[Q], v.shape[1]
@@ -253,12 +254,14 @@ def _iterate(penalised, relaxed, kernel, cost, x, y, todo, v, u, memory, info, s
             )
         if cost is not None:
             sweep_chunks(
-                0, chunks, chunks, numbers, e, cost, x, y, gt, f, u[ALPHA], u[A], info[EPS], lam, omega, new, r, partial
-            )
+                0, chunks, chunks, numbers, e, None, cost, x, y, gt, f, u[ALPHA], u[A], info[EPS], lam, omega, np.inf,
+                new, r, partial,
+            )  # fmt: skip
         if x is not None:
             sweep_chunks(
-                0, chunks, chunks, numbers, e, cost, x, y, gt, f, u[ALPHA], u[A], info[EPS], lam, omega, new, r, partial
-            )
+                0, chunks, chunks, numbers, e, None, cost, x, y, gt, f, u[ALPHA], u[A], info[EPS], lam, omega, np.inf,
+                new, r, partial,
+            )  # fmt: skip
         if accept(penalised, relaxed, v, u, memory, info, gt, partial):
             return done
     return todo
@@ -301,11 +304,11 @@ def iterate(
         while done < todo and not stop:
             propose(v, memory, info, small, gt)
             now, omega = int(info[NOW]), float(info[OMEGA]) if method == "overrelaxation" else 1.0
-            rows = (u[F + now], u[ALPHA], u[A], eps, lam, omega, u[F + 1 - now], u[R + 1 - now], partial)
+            rows, out = (u[F + now], u[ALPHA], u[A], eps, lam, omega), (u[F + 1 - now], u[R + 1 - now], partial)
             if kernel is None:
-                run_chunks(sweep_chunks, n, m, cost, xs, ys, gt, *rows)
+                run_rows(sweep_chunks, n, m, None, cost, xs, ys, gt, *rows, np.inf, *out)
             else:
-                run_chunks(stored_chunks, n, m, kernel, gt, *rows)
+                run_rows(stored_chunks, n, m, kernel, gt, *rows, *out)
             stop = accept(*present, v, u, memory, info, gt, partial)
             done += 1
     now, order = int(info[NOW]), (np.arange(len(steps)) + int(info[HEAD])) % len(steps)

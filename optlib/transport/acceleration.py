@@ -66,12 +66,60 @@ class Point(NamedTuple):
 
 
 class Problem(NamedTuple):
-    """Positive weights, strength of the regularisation, inverse strengths of the penalties (0: constraint)."""
+    """What the iterations ask of a transport problem; barycenters answer the same questions.
+
+    Attributes
+    ----------
+    a, b : array
+        Positive weights.
+    eps : float
+        Strength of the regularisation.
+    inv_rho : (float, float)
+        Inverse strengths of the penalties (0: constraint).
+    """
 
     a: Array
     b: Array
     eps: float
     inv_rho: tuple[float, float]
+
+    def residual(self, g: Array, c: Array, xp: Any) -> Array:
+        """``lam log(b exp(-g / rho) / c)``, bounded where the plan has underflowed."""
+        tiny = 1e-300 if xp.finfo(c.dtype).bits == 64 else 1e-37
+        weight = xp.log(self.b) - self.inv_rho[1] * g
+        floor = xp.asarray(tiny, dtype=c.dtype, device=device_of(c))
+        return (weight - xp.log(xp.maximum(c, floor))) / (1.0 + self.eps * self.inv_rho[1])
+
+    def target(self, g: Array, c: Array, xp: Any) -> tuple[Array, Array]:
+        """The column sums that the potentials ask for, and the weights of the inner product."""
+        target = self.b * xp.exp(-self.inv_rho[1] * g) if self.inv_rho[1] else self.b
+        return target, (1.0 + self.eps * self.inv_rho[1]) * target
+
+    def translated(self, f: Array, c: Array, r: Array, g: Array, xp: Any) -> tuple[Array, Array, Array, Array]:
+        """``f, r, g, c`` after the best translation of the potentials (none if both marginals are constraints)."""
+        eps, (p, q) = self.eps, self.inv_rho
+        if not (p or q):
+            return f, r, g, c
+        lam = 1.0 / (1.0 + eps * p)
+        h = xp.log(xp.sum(r) / xp.sum(self.target(g, c, xp)[0])) / (q + p * lam)
+        factor = xp.exp(-p * lam * h)
+        return f + lam * h, factor * r, g - h, factor * c
+
+    def gain(self, f: Array, r: Array, g: Array, c: Array, f1: Array, g1: Array, xp: Any) -> tuple[Array, Array]:
+        """Increase of ``J / eps``, as a sum of differences, and its rounding error."""
+        _, _, eps, (p, q) = self
+        target, _ = self.target(g, c, xp)
+        rows = xp.sum(r * (f1 - f)) if not p else -(1.0 / p + eps) * xp.sum(r * xp.expm1(-p * (f1 - f)))
+        columns = xp.sum(target * (g1 - g)) if not q else -xp.sum(target * xp.expm1(-q * (g1 - g))) / q
+        unit = 4.0 * float(xp.finfo(g.dtype).eps)
+        return (rows + columns) / eps, (unit / eps) * (xp.sum(r * xp.abs(f)) + xp.sum(target * xp.abs(g)))
+
+    def error(self, r: Array, g: Array, c: Array, xp: Any) -> Array:
+        """Relative l1 error of the marginals; with penalties the largest residual, the distance to the fixed point."""
+        a, b, _, (p, q) = self
+        if p or q:
+            return xp.max(xp.abs(self.residual(g, c, xp)))
+        return (xp.sum(xp.abs(c - b)) + xp.sum(xp.abs(r - a))) / xp.sum(b)
 
 
 @kernel(numba="optlib.transport._sinkhorn_numba:iterate", match="iterate")
@@ -120,10 +168,10 @@ def iterate(
 
 def start(f: Array, c: Array, r: Array, g: Array, problem: Problem, method: str, *, xp: Any) -> Point:
     """The point at ``g``, from what a pass found there."""
-    f, r, g, c = _translated(f, c, r, g, problem, xp)
+    f, r, g, c = problem.translated(f, c, r, g, xp)
     memory = xp.zeros((MEMORY[method], g.shape[0]), dtype=g.dtype, device=device_of(g))
     zero, one = (xp.asarray(v, dtype=g.dtype, device=device_of(g)) for v in (0.0, 1.0))
-    error = _error(r, g, c, problem, xp)
+    error = problem.error(r, g, c, xp)
     return Point(f, r, g, c, memory, memory, xp.stack([error, zero, one, zero, one, zero, error]))
 
 
@@ -136,18 +184,17 @@ def run(evaluate: Evaluate, point: Point, problem: Problem, method: str, todo: i
 
 def _iteration(evaluate: Evaluate, point: Point, problem: Problem, method: str, xp: Any) -> Point:
     f, r, g, c, steps, changes, info = point
-    _, _, eps, _ = problem
+    eps = problem.eps
     pairs, step, failures, omega, age, mark = (info[k] for k in range(1, 7))
     zero, one = xp.zeros_like(step), xp.ones_like(step)
-    residual = _residual(g, c, problem, xp)
-    target, metric = _target(g, problem, xp)
+    residual = problem.residual(g, c, xp)
+    target, metric = problem.target(g, c, xp)
 
     if method in ("plain", "overrelaxation"):
         relax = 1.0 if method == "plain" else omega
-        f, r, g, c = _translated(
-            *evaluate(f, g + (eps * relax) * residual, relax), g + (eps * relax) * residual, problem, xp
-        )
-        error = _error(r, g, c, problem, xp)
+        trial = g + (eps * relax) * residual
+        f, r, g, c = problem.translated(*evaluate(f, trial, relax), trial, xp)
+        error = problem.error(r, g, c, xp)
         if method == "overrelaxation":
             omega, age, mark = _adapt(omega, age + 1.0, mark, error, xp)
         return Point(f, r, g, c, steps, changes, xp.stack([error, pairs, step, failures, omega, age, mark]))
@@ -160,11 +207,11 @@ def _iteration(evaluate: Evaluate, point: Point, problem: Problem, method: str, 
     pairs, step = xp.where(plain, zero, pairs), xp.where(plain, one, step)
 
     trial = g + (eps * step) * direction
-    f1, r1, g1, c1 = _translated(*evaluate(f, trial, 1.0), trial, problem, xp)
-    gain, noise = _gain(f, r, g, f1, g1, problem, xp)
+    f1, r1, g1, c1 = problem.translated(*evaluate(f, trial, 1.0), trial, xp)
+    gain, noise = problem.gain(f, r, g, c, f1, g1, xp)
     accept = plain | (gain >= ARMIJO * step * slope - noise)
 
-    move, change = (g1 - g) / eps, residual - _residual(g1, c1, problem, xp)
+    move, change = (g1 - g) / eps, residual - problem.residual(g1, c1, xp)
     inner, sizes = xp.sum(metric * move * change), xp.sum(metric * move * move) * xp.sum(metric * change * change)
     keep = accept & (inner > 1e-10 * xp.sqrt(sizes))
     steps = xp.where(keep, xp.concat([move[None, :], steps[:-1, :]], axis=0), steps)
@@ -177,7 +224,7 @@ def _iteration(evaluate: Evaluate, point: Point, problem: Problem, method: str, 
     step = xp.where(accept | (failures >= 3.0), one, 0.25 * step)
     failures = xp.where(failures >= 3.0, zero, failures)
     f, r, g, c = (xp.where(accept, u, v) for u, v in ((f1, f), (r1, r), (g1, g), (c1, c)))
-    error = _error(r, g, c, problem, xp)
+    error = problem.error(r, g, c, xp)
     return Point(f, r, g, c, steps, changes, xp.stack([error, pairs, step, failures, omega, age, mark]))
 
 
@@ -229,54 +276,6 @@ def _adapt(omega: Array, age: Array, mark: Array, error: Array, xp: Any) -> tupl
     due = age >= PERIOD
     mark = xp.where(age == PERIOD // 2, error, mark)
     return xp.where(due, best, omega), xp.where(due, xp.zeros_like(age), age), mark
-
-
-# -- quantities of a point --
-
-
-def _residual(g: Array, c: Array, problem: Problem, xp: Any) -> Array:
-    """``lam log(b exp(-g / rho) / c)``, bounded where the plan has underflowed."""
-    tiny = 1e-300 if xp.finfo(c.dtype).bits == 64 else 1e-37
-    weight = xp.log(problem.b) - problem.inv_rho[1] * g
-    floor = xp.asarray(tiny, dtype=c.dtype, device=device_of(c))
-    return (weight - xp.log(xp.maximum(c, floor))) / (1.0 + problem.eps * problem.inv_rho[1])
-
-
-def _target(g: Array, problem: Problem, xp: Any) -> tuple[Array, Array]:
-    """The column sums that the potentials ask for, and the weights of the inner product."""
-    target = problem.b * xp.exp(-problem.inv_rho[1] * g) if problem.inv_rho[1] else problem.b
-    return target, (1.0 + problem.eps * problem.inv_rho[1]) * target
-
-
-def _translated(f: Array, c: Array, r: Array, g: Array, problem: Problem, xp: Any) -> tuple[Array, Array, Array, Array]:
-    """``f, r, g, c`` after the best translation of the potentials (none if both marginals are constraints)."""
-    eps, (p, q) = problem.eps, problem.inv_rho
-    if not (p or q):
-        return f, r, g, c
-    lam = 1.0 / (1.0 + eps * p)
-    h = xp.log(xp.sum(r) / xp.sum(_target(g, problem, xp)[0])) / (q + p * lam)
-    factor = xp.exp(-p * lam * h)
-    return f + lam * h, factor * r, g - h, factor * c
-
-
-def _gain(
-    f: Array, r: Array, g: Array, f1: Array, g1: Array, problem: Problem, xp: Any
-) -> tuple[Array, Array]:  # fmt: skip
-    """Increase of ``J / eps``, as a sum of differences, and its rounding error."""
-    _, _, eps, (p, q) = problem
-    target, _ = _target(g, problem, xp)
-    rows = xp.sum(r * (f1 - f)) if not p else -(1.0 / p + eps) * xp.sum(r * xp.expm1(-p * (f1 - f)))
-    columns = xp.sum(target * (g1 - g)) if not q else -xp.sum(target * xp.expm1(-q * (g1 - g))) / q
-    unit = 4.0 * float(xp.finfo(g.dtype).eps)
-    return (rows + columns) / eps, (unit / eps) * (xp.sum(r * xp.abs(f)) + xp.sum(target * xp.abs(g)))
-
-
-def _error(r: Array, g: Array, c: Array, problem: Problem, xp: Any) -> Array:
-    """Relative l1 error of the marginals; with penalties the largest residual, the distance to the fixed point."""
-    a, b, _, (p, q) = problem
-    if p or q:
-        return xp.max(xp.abs(_residual(g, c, problem, xp)))
-    return (xp.sum(xp.abs(c - b)) + xp.sum(xp.abs(r - a))) / xp.sum(b)
 
 
 def evaluate_stored(

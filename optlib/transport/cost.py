@@ -206,7 +206,7 @@ class PointCloud(Cost):
         elif self.kind == "sqeuclidean":
             self._centre = 0.5 * (xp.mean(x, axis=0) + xp.mean(y, axis=0))
             x, y = x - self._centre, y - self._centre
-        self._name = cost if isinstance(cost, str) else getattr(cost, "__name__", type(cost).__name__)
+        self.name = cost if isinstance(cost, str) else getattr(cost, "__name__", type(cost).__name__)
         self._set(x, y)
 
     def _set(self, x: Array, y: Array) -> None:
@@ -253,7 +253,11 @@ class PointCloud(Cost):
         x : array or nested sequence, shape (k, d) or (k,)
         """
         x = _points("x", x, self.xp, self.dtype, self.device, dimension=self.y.shape[1])
-        return self._derive(_unit("x", x, self.xp) if self._name == "cosine" else x - self._centre, self.y)
+        return self._derive(_unit("x", x, self.xp) if self.name == "cosine" else x - self._centre, self.y)
+
+    def within(self) -> tuple["PointCloud", "PointCloud"]:
+        """The same cost among the sources, and among the targets."""
+        return self._derive(self.x, self.x), self._derive(self.y, self.y)
 
     def take(self, rows: Any = None, cols: Any = None) -> "PointCloud":
         """The cost between some sources and some targets (sequences of integers; None: all)."""
@@ -287,7 +291,7 @@ class PointCloud(Cost):
         return made
 
     def __repr__(self) -> str:
-        name = self._name + (f" with p={self.p:g}" if self.p else "")
+        name = self.name + (f" with p={self.p:g}" if self.p else "")
         return f"PointCloud({self.shape[0]} x {self.shape[1]}, {self.x.shape[1]}-D, {name}, {self.dtype})"
 
 

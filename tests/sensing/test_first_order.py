@@ -173,6 +173,9 @@ def test_subgradient_under_outliers():
     problem = Recovery(A, y, X, X)
     result = sensing.subgradient(A, y, rank=8, psd=True, alpha=1e-10, tol=None, maxiter=500)
     assert error(result, problem) < 1e-6
+    exact = sensing.subgradient(A, y, rank=2, psd=True)
+    assert exact.success
+    assert np.array_equal(exact.outliers, bad)
     floor = sensing.subgradient(A, y, rank=8, psd=True, alpha=1e-4, tol=None, maxiter=500)
     assert 1e-6 < error(floor, problem) < 1e-2
     squares = sensing.gradient_descent(A, y, rank=8, psd=True, rng=0, tol=None, maxiter=500)
@@ -187,6 +190,79 @@ def test_subgradient_does_not_see_the_size_of_outliers():
         y[::7] = size
         runs.append(sensing.subgradient(problem.A, y, rank=1, psd=True, tol=None, maxiter=50).factors[0])
     np.testing.assert_allclose(*runs, rtol=1e-9)
+
+
+def corrupted(seed, n=20, r=2, share=0.3, **options):
+    """Gross errors in some measurements; returns the sum of their sizes too."""
+    problem, rng = gaussian(seed, n, n, r, **options), np.random.default_rng(seed)
+    e = np.zeros_like(problem.y)
+    bad = rng.permutation(e.size)[: int(share * e.size)]
+    e[bad] = 10.0 * np.std(problem.y) * rng.normal(size=bad.size)
+    return problem._replace(y=problem.y + e), np.sum(np.abs(e))
+
+
+@pytest.mark.parametrize("psd", [False, True])
+@pytest.mark.parametrize("scaled", [False, True])
+@pytest.mark.parametrize("rule", ["median", "geometric", "polyak"])
+def test_subgradient_rules(rule, scaled, psd):
+    problem, total = corrupted(1, over=12.0, kappa=2.0, psd=psd)
+    options = {"minimum": total, "step": 1.0} if rule == "polyak" else {}
+    result = sensing.subgradient(
+        *problem[:2], rank=2, psd=psd, rule=rule, scaled=scaled, decay=0.95, tol=1e-9, maxiter=1500, **options
+    )
+    assert result.success
+    assert error(result, problem) < 1e-7
+
+
+def test_hold_makes_geometric_steps_forget_the_start():
+    """With decay from the start, a small start never grows: the sum of the steps is spent before."""
+    problem, _ = corrupted(2, over=12.0, psd=True)
+    go = {"rank": 2, "psd": True, "rule": "geometric", "decay": 0.95, "tol": 1e-9, "maxiter": 800}
+    for alpha in (1e-3, 1e-6, 1e-10):
+        assert error(sensing.subgradient(*problem[:2], alpha=alpha, **go), problem) < 1e-7
+    assert error(sensing.subgradient(*problem[:2], alpha=1e-10, hold=0, **go), problem) > 0.5
+
+
+def test_scaled_subgradient_does_not_depend_on_the_condition():
+    """Tong, Ma, Chi: with Polyak's step and the truncated start."""
+    counts = []
+    for kappa in (1.0, 20.0):
+        problem, total = corrupted(3, over=12.0, share=0.2, kappa=kappa)
+        go = {"rank": 2, "rule": "polyak", "minimum": total, "step": 1.0, "tol": 1e-9, "check_every": 1}
+        result = sensing.subgradient(*problem[:2], scaled=True, **go)
+        assert error(result, problem) < 1e-6
+        counts.append(result.nit)
+    assert max(counts) < 1.3 * min(counts)
+
+
+def test_scaled_subgradient_is_invariant_to_the_split_into_factors():
+    problem, _ = corrupted(4, 10, over=12.0)
+    left, right = sensing.spectral_init(*problem[:2], rank=2)
+    Q = np.array([[2.0, 1.0], [0.5, -3.0]])
+    go = {"rank": 2, "scaled": True, "tol": None, "maxiter": 20}
+    one = sensing.subgradient(*problem[:2], init=(left, right), **go)
+    two = sensing.subgradient(*problem[:2], init=(left @ Q, right @ np.linalg.inv(Q).T), **go)
+    np.testing.assert_allclose(one.matrix.toarray(), two.matrix.toarray(), atol=1e-9)
+
+
+def test_signs_of_measurements_do_not_matter():
+    problem, _ = corrupted(5, 10, over=12.0, psd=True)
+    flip = np.random.default_rng(0).choice([-1.0, 1.0], problem.y.size)
+    B = sensing.DenseSensing(flip[:, None, None] * problem.A.matrices)
+    go = {"rank": 3, "psd": True, "tol": None, "maxiter": 30}
+    one, two = sensing.subgradient(*problem[:2], **go), sensing.subgradient(B, flip * problem.y, **go)
+    np.testing.assert_allclose(one.factors[0], two.factors[0], rtol=1e-9, atol=1e-12)
+
+
+def test_known_noise_ends_every_method():
+    problem = gaussian(6, 12, 10, 2, over=5.0)
+    e = np.random.default_rng(0).normal(size=problem.y.size)
+    e *= 1e-2 * np.linalg.norm(problem.y) / np.linalg.norm(e)
+    for method in ("gradient_descent", "scaled_gd", "prec_gd", "gauss_newton", "incremental", "riemannian"):
+        result = sensing.recover(problem.A, problem.y + e, rank=2, method=method, noise=1.01 * np.linalg.norm(e))
+        assert result.success, method
+        assert "within the noise" in str(result.certificate)
+        assert error(result, problem) < 3e-2
 
 
 def test_scaled_gd_completes():

@@ -7,6 +7,8 @@ import pytest
 
 from optlib import sensing
 from optlib.sensing._lowrank import Coordinates, Point, project, retract, tangent_image
+from optlib.sensing._problem import prepare
+from optlib.sensing.alternating_minimization import _sides
 from tests.sensing.problems import completion, error, gaussian, low_rank
 
 
@@ -25,6 +27,35 @@ def test_few_inner_iterations_are_enough(kappa):
     result = sensing.alternating_minimization(*problem[:2], rank=5, inner=3, tol=1e-10)
     assert error(result, problem) < 1e-8
     assert result.nit <= 80
+
+
+@pytest.mark.parametrize("sketch", [None, 4])
+def test_sketches_make_the_rate_independent_of_the_condition(sketch):
+    """Gu, Song, Yin, Zhang: least squares for the rows of one factor, ill-conditioned; exact solutions by NumPy."""
+    rng = np.random.default_rng(0)
+    A, k = sensing.random_entries((20, 400), 6000, rng=rng), 20
+    G = rng.normal(size=(400, k)) * np.geomspace(1.0, 1e-4, k) @ rng.normal(size=(k, k))
+    y = rng.normal(size=6000)
+    rows, _ = _sides(prepare(A, y), 0.0, 15, k * sketch if sketch else 0, 0)
+    solved = rows.solve(G, np.zeros((20, k)))
+    gaps = []
+    for i in range(20):
+        mine = A.rows == i
+        exact = np.linalg.lstsq(G[A.cols[mine]], y[mine])[0]
+        fit = G[A.cols[mine]] @ (solved[i] - exact)
+        gaps.append(np.linalg.norm(fit) / np.linalg.norm(G[A.cols[mine]] @ exact))
+    assert max(gaps) < 1e-3 if sketch else max(gaps) > 0.1
+
+
+def test_sketched_sweeps_complete(engine):
+    problem = completion(1, 120, 3, m=7000, kappa=10.0)
+    go = {"rank": 3, "inner": 4, "sketch": 4, "rng": 0, "tol": 1e-9}
+    result = sensing.alternating_minimization(*problem[:2], **go)
+    assert result.success
+    assert error(result, problem) < 1e-7
+    part = sensing.alternating_minimization(*problem[:2], **(go | {"tol": None, "maxiter": 3}))
+    rest = sensing.alternating_minimization(*problem[:2], **(go | {"rng": 5, "init": part}))
+    assert np.array_equal(rest.x[0], result.x[0])  # a resumed run keeps its sketches
 
 
 def test_half_steps_never_raise_the_objective():

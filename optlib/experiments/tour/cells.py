@@ -9,7 +9,7 @@ from optlib.backend import to_device, to_numpy
 from optlib.datasets import load_cells
 from optlib.datasets.load import Cells
 from optlib.experiments import _page as page
-from optlib.experiments.tour._run import Context, UnavailableError
+from optlib.experiments.tour._run import Context
 
 TITLE = "How far one kind of blood cell is from another"
 
@@ -32,6 +32,9 @@ _CREDIT = (
     '<a href="https://creativecommons.org/licenses/by/4.0/">CC BY 4.0</a>; reduced to 700 cells and mapped to the '
     "plane by scanpy."
 )
+
+
+_COLOURS = ("blue", "cyan", "brown", "pink", "olive", "orange", "red", "gray", "green", "purple")
 
 
 class _Pair(NamedTuple):
@@ -58,10 +61,7 @@ def run(context: Context) -> list[str]:
     list of str
         The pieces of the section.
     """
-    try:
-        cells = load_cells()
-    except (ImportError, OSError) as error:
-        raise UnavailableError(f"the cells could not be loaded. {error}") from error
+    cells = load_cells()
     types = {name: np.flatnonzero(cells.cell_type == k) for k, name in enumerate(cells.names)}
     clouds = dict(
         zip(types, to_device(tuple(cells.pca[index] for index in types.values()), context.backend), strict=True)
@@ -155,14 +155,14 @@ def _plot_map(cells: Cells, types: dict[str, np.ndarray], plan: Any) -> Any:
 
     figure = Figure(figsize=(7.2, 4.6))
     axes = figure.add_subplot()
-    for name, index in types.items():
-        strong = name in {SOURCE, TARGET}
+    for k, (name, index) in enumerate(types.items()):
+        size, alpha = (14, 0.9) if name in {SOURCE, TARGET} else (7, 0.4)
         axes.scatter(
-            *cells.umap[index].T, s=14 if strong else 7, alpha=0.9 if strong else 0.35, linewidths=0, label=name
+            *cells.umap[index].T, s=size, alpha=alpha, color=f"tab:{_COLOURS[k % 10]}", linewidths=0, label=name
         )
     rows, cols, values = (to_numpy(u) for u in plan.entries)
     ends = np.stack([cells.umap[types[SOURCE]][rows], cells.umap[types[TARGET]][cols]], axis=1)
-    axes.add_collection(LineCollection(ends, linewidths=1.2 * values / values.max(), colors="0.5", alpha=0.5, zorder=0))
+    axes.add_collection(LineCollection(ends, linewidths=values / values.max(), colors="0.5", alpha=0.25, zorder=0))
     axes.set(xlabel="UMAP 1", ylabel="UMAP 2")
     axes.grid(visible=False)
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8)
