@@ -19,18 +19,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from optlib._core import Certificate, Step, Steps, prepare_init, run
+from optlib._core import Step, Steps, prepare_init, run
 from optlib._core import validation as check
 from optlib.backend import Array, device_of, kernel, scatter, supports, to_numpy
 from optlib.backend.namespace import asarray_on
 from optlib.transport import passes
 from optlib.transport._newton_systems import solve_dense, solve_sparse
 from optlib.transport._problem import Problem, check_reg, prepare
+from optlib.transport._quadratic_answer import answer
 from optlib.transport._support import Support, by_rows, has_kernels
-from optlib.transport.certificates import _host, _only_with_mass, _size
+from optlib.transport.certificates import _only_with_mass
 from optlib.transport.result import TransportResult
-from optlib.transport.rounding import round_plan
-from optlib.transport.sparse_plan import SparsePlan, closest_pairs
 
 PATH_START, PATH_RATIO = 0.1, 0.35  # first regularisation of the path, in units of range(C) max(n, m) / mass, and ratio
 LEVEL_TOL, LEVEL_STEPS = 3e-2, 40  # of each level but the last
@@ -96,7 +95,7 @@ class _Quadratic:
             inner = inner.T
         self.xp, self.cost, self.a, self.b = inner.xp, by_rows(inner.cost), inner.a, inner.b
         self.mass, self.size = inner.mass[0], inner.mass[0] / min(inner.cost.shape)
-        self.compiled = has_kernels(self.xp)
+        self.compiled, self.room = has_kernels(self.xp), 64  # entries a row to make room for in the next pass
         self.reg, self.levels = reg, _levels(reg, inner.range * max(inner.cost.shape) / self.mass)
 
     def begin(self, start: Any) -> QuadraticState:
@@ -105,13 +104,16 @@ class _Quadratic:
         if self.swapped:
             f, g = g, f
         level = 0 if start is None else len(self.levels) - 1
-        return QuadraticState(
-            self.reg, 0, 0, len(self.levels), level, 0, SHIFT[1], self.margin(level, 1.0), f, g, f, g, f, g
-        )
+        margin = self.margin(level, math.sqrt(self.cost.shape[0]), 1.0)
+        return QuadraticState(self.reg, 0, 0, len(self.levels), level, 0, SHIFT[1], margin, f, g, f, g, f, g)
 
-    def margin(self, level: int, error: float) -> float:
-        """Distance from the support at which entries still count."""
-        return self.levels[level] * self.size * min(1.0, error)
+    def margin(self, level: int, crowd: float, error: float) -> float:
+        """Distance from the support at which entries still count: the size of an entry, smaller near the solution."""
+        return self.levels[level] * self.size / max(crowd, 1.0) * min(1.0, error)
+
+    def crowd(self, level: int, point: Point) -> float:
+        """About how many entries a row of the plan has: those that would have the same sum of squares."""
+        return (self.levels[level] * self.mass) ** 2 / point.squares / self.cost.shape[0]
 
     def restore(self, f: Array, g: Array) -> tuple[Array, Array]:
         """Potentials of the problem as posed; zero for points without mass."""
@@ -124,7 +126,9 @@ class _Quadratic:
         if self.compiled:
             from optlib.transport._quadratic_numba import keeping_sweep
 
-            f, c, squares, entries = keeping_sweep(passes.entries(self.cost), state.hint, g, wanted, state.margin)
+            parts = passes.entries(self.cost)
+            f, c, squares, entries = keeping_sweep(parts, state.hint, g, wanted, state.margin, self.room)
+            self.room = 8 + 5 * int(np.sum(entries[1] - entries[0])) // (4 * entries[0].size)
         else:
             f, c, squares = sweep(self.cost, state.hint, g, wanted)
         c = c / eps
@@ -221,6 +225,9 @@ def _steps(state: QuadraticState, problem: _Quadratic) -> Steps:
         s = s._replace(**{"hint": point.f, "g": g, "margin": margin, "passes": s.passes + 1} | changes)
         point = problem.evaluate(s)
 
+    def near() -> float:
+        return problem.margin(s.level, problem.crowd(s.level, point), point.error)
+
     def descend() -> None:
         """Begin the next level at potentials that continue those of the last two linearly."""
         f, g, ahead, level = point.f, point.g, 0.0, s.level + 1
@@ -229,13 +236,13 @@ def _steps(state: QuadraticState, problem: _Quadratic) -> Steps:
             ahead = (after - now) / (now - before)
         hint, start = f + ahead * (f - s.f_1), g + ahead * (g - s.g_1)
         fresh = {"level": level, "level_nit": 0, "shift": SHIFT[1], "f_0": s.f_1, "g_0": s.g_1, "f_1": f, "g_1": g}
-        move(start, problem.margin(level, 1.0), hint=hint, **fresh)
+        move(start, problem.margin(level, problem.crowd(s.level, point), 1.0), hint=hint, **fresh)
 
     def newton() -> None:
         """One Newton step, cut until the semi-dual has not passed its maximum along it by much."""
         nonlocal s, point
         before, old, eps = s, point, problem.levels[s.level]
-        dg, margin = eps * problem.direction(old, s), problem.margin(s.level, old.error)
+        dg, margin = eps * problem.direction(old, s), near()
         first = float(problem.xp.sum((problem.b - old.c) * dg))
         t, found = 1.0, False
         for _ in range(TRIALS if first > 0.0 else 0):
@@ -268,7 +275,7 @@ def _steps(state: QuadraticState, problem: _Quadratic) -> Steps:
         newton()
         g = problem.revive(s, point)
         if g is not None:
-            move(g, problem.margin(s.level, point.error))
+            move(g, near())
 
 
 @supports(backends=("numpy", "cupy", "torch", "strict"), gradients=("cost", "a", "b"))
@@ -382,7 +389,7 @@ def quadratic(
         xp=problem.xp,
         method="quadratic",
         finish=lambda step: _finish(problem, solver, step.state, tight),
-        tol=tight,
+        tol=None if tight is None else 0.8 * tight,  # the rest is for rounding errors of the rows
         maxiter=maxiter,
         check_every=check_every,
         callback=callback,
@@ -471,62 +478,3 @@ def _finish(problem: Problem, solver: _Quadratic, state: QuadraticState, tol: fl
     f, g = solver.potentials(problem, point)
     i, j, slack = solver.entries(point)
     return answer(problem, f, g, i, j, slack, solver.reg, tol)
-
-
-def answer(
-    problem: Problem, f: Array, g: Array, i: np.ndarray, j: np.ndarray, slack: np.ndarray, reg: float, tol: float | None
-) -> dict[str, Any]:
-    """Fields of the result.
-
-    Parameters
-    ----------
-    problem : Problem
-    f, g : array, shapes (n,) and (m,)
-        Potentials in the widest precision of the device.
-    i, j : numpy array of integers, shape (k,)
-        Where ``f_i + g_j > C_ij`` and the weights are positive, sorted by rows.
-    slack : array, shape (k,)
-        ``f_i + g_j - C_ij`` there.
-    reg : float
-    tol : float or None
-    """
-    xp, wide = problem.xp, problem.double()
-    a, b, mass = wide.a, wide.b, wide.mass[0]
-    exact = SparsePlan(i, j, slack / reg, a, b)
-    rows, cols, masses = exact.entries
-    costs = xp.take(f, rows, axis=0) + xp.take(g, cols, axis=0) - slack
-    rounded = round_plan(exact)
-    x, y, p, q = rounded.x, rounded.y, rounded.p, rounded.q
-    scaled = xp.take(x, rows, axis=0) * masses * xp.take(y, cols, axis=0)
-    product = xp.sum(xp.take(p, rows, axis=0) * scaled * xp.take(q, cols, axis=0))
-    reach = (_only_with_mass(u, w, wide.range, xp) for u, w in ((f, a), (g, b)))
-    closest = closest_pairs(wide.cost, *reach, i, j)
-    plan = SparsePlan(i, j, xp.astype(masses, problem.dtype), problem.a, problem.b, closest=closest)
-    kept = SparsePlan(i, j, xp.astype(plan.entries[2], wide.dtype), a, b)
-    lower_f = passes.c_transform(wide.cost, _only_with_mass(g, b, wide.range, xp))
-    lower_g = passes.c_transform(wide.cost.T, _only_with_mass(lower_f, a, wide.range, xp))
-    numbers = [
-        xp.sum(a * f) + xp.sum(b * g),
-        xp.sum(a * f) - xp.sum(b * g),
-        xp.sum(masses * masses),
-        xp.sum(costs * masses),
-        xp.sum(costs * scaled) + xp.sum(p * passes.cost_apply(wide.cost, q)),
-        xp.sum(scaled * scaled) + 2.0 * product + xp.sum(p * p) * xp.sum(q * q),
-        xp.sum(xp.abs(kept.sum(1) - a)) + xp.sum(xp.abs(kept.sum(0) - b)),
-        xp.sum(a * lower_f) + xp.sum(b * lower_g),
-        _size(f, a, xp) + _size(g, b, xp),
-        xp.max(a),
-        xp.max(b),
-    ]
-    linear, shift, squares, cost, upper, rounded_squares, error, lower, size, *largest = _host(numbers, xp)
-    dual, value = linear - 0.5 * reg * squares, upper + 0.5 * reg * rounded_squares
-    rounding = 8.0 * float(xp.finfo(wide.dtype).eps) * (mass * size + reg * squares)
-    gap = max(value - dual, 0.0) + rounding
-    scale = mass * (wide.range + reg * min(largest)) or mass * size
-    potentials = tuple(xp.astype(u, problem.dtype) for u in (f - 0.5 * shift / mass, g + 0.5 * shift / mass))
-    return {
-        "certificate": Certificate("duality_gap", gap, scale, tol=tol, residual=error / mass),
-        "x": potentials, "potentials": potentials, "plan": plan, "fun": dual + gap, "value": dual + gap,
-        "value_linear": cost, "dual_value": dual, "gap": gap,
-        "lp_bounds": (max(lower, mass * wide.cost.bounds()[0]) - rounding, upper + rounding), "marginal_error": error,
-    }  # fmt: skip

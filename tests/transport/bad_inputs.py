@@ -6,7 +6,7 @@ import array_api_strict as strict
 import numpy as np
 
 from optlib.transport import DenseCost, PointCloud, sinkhorn_newton, solve
-from tests.transport import divergence_cases, emd_cases, plans_cases
+from tests.transport import divergence_cases, emd_cases, map_cases, plans_cases
 
 C = np.asarray([[0.0, 1.0, 2.0], [1.0, 0.0, 1.0]])
 A, B = np.asarray([0.5, 0.5]), np.asarray([0.25, 0.25, 0.5])
@@ -136,6 +136,7 @@ CASES = [
     ),
     ("dense-cost", partial(DenseCost, spoiled(np.nan)), ValueError, "`cost`.*NaN"),
     *emd_cases.BAD_INPUTS,
+    *map_cases.BAD_INPUTS,
     *plans_cases.BAD_INPUTS,
     *divergence_cases.BAD_INPUTS,
 ]

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from optlib.transport import acceleration, passes
-from tests.transport import emd_cases, plans_cases
+from tests.transport import emd_cases, map_cases, plans_cases
 
 
 @st.composite
@@ -35,7 +35,8 @@ def problems(draw, iterated=False):
 @st.composite
 def sweeps(draw):
     _, entries, a, b, f, g, eps = draw(problems())
-    return *entries, f, g, a, b, eps, draw(st.sampled_from([0.0, 0.5])), draw(st.sampled_from([1.0, 1.5]))
+    inv_rho, omega, bound = (draw(st.sampled_from(v)) for v in ([0.0, 0.5], [1.0, 1.5], [np.inf, 0.5]))
+    return *entries, f, g, a, b, eps, inv_rho, omega, bound
 
 
 @st.composite
@@ -106,5 +107,6 @@ CASES = {
     "transport.passes._gibbs": stored(),
     "transport.acceleration.iterate": iterations(),
     **emd_cases.KERNELS,
+    **map_cases.KERNELS,
     **plans_cases.KERNELS,
 }
