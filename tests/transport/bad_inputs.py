@@ -29,7 +29,8 @@ def foreign(x, device="CPU_DEVICE"):
 CASES = [
     # cost
     ("nan-cost", call(spoiled(np.nan)), ValueError, "`cost`.*NaN.*finite"),
-    ("inf-cost", call(spoiled(np.inf)), ValueError, "`cost`.*inf.*large finite cost"),
+    ("inf-cost", call(np.where([1, 1, 0], C, np.inf)), ValueError, "`cost`.*mass of 0.5 without a way"),
+    ("inf-dense-cost", partial(DenseCost, spoiled(np.inf)), ValueError, "`cost`.*inf.*large finite cost"),
     ("minus-inf-cost", call(spoiled(-np.inf)), ValueError, "`cost`.*-inf.*finite"),
     ("overflowing-range", call(spoiled(1.7e308) - spoiled(0.0, 0 * C + 1e308)), ValueError, "`cost`.*overflow"),
     ("flat-cost", call(C[0]), ValueError, "`cost`.*shape \\(3,\\).*2 dimensions.*PointCloud"),
