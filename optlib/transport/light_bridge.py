@@ -114,7 +114,7 @@ class LightBridge:
         Returns
         -------
         LightBridge
-            The estimator itself; `result_` has the report. Its ``fun`` is L, in nats per sample.
+            The estimator itself; ``result_`` has the report. Its ``fun`` is L, in nats per sample.
 
         Raises
         ------

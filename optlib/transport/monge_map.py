@@ -139,7 +139,7 @@ class MongeMap:
         Returns
         -------
         MongeMap
-            The estimator itself; `result_` has the report.
+            The estimator itself; ``result_`` has the report.
 
         Raises
         ------
