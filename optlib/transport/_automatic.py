@@ -120,6 +120,7 @@ class _Automatic:
 
     def begin(self, init: Any, state: Any) -> AutomaticState:
         if isinstance(state, AutomaticState):
+            self.sinkhorn.begin(state.sinkhorn)  # it takes over the levels
             return state
         return AutomaticState(self.sinkhorn.begin(init), self.newton.begin(), False, math.inf)
 
