@@ -186,11 +186,11 @@ def sinkhorn(
     if state is not None and (state.reg != reg or state.g.shape != inner.b.shape):
         start, state = support.extend(state.f, state.g), None  # the result of another problem: its potentials
     if state is None:
-        levels = _levels(reg, inner.range) if start is None else [reg]
+        levels = levels_to(reg, inner.range) if start is None else [reg]
         f, g = support.restrict(start)
         state = SinkhornState(reg, 0, 0, len(levels), 0, 0, *4 * [None], f, None, g, *4 * [None])
     else:
-        levels = _levels(reg, inner.range) if state.levels > 1 else [reg]
+        levels = levels_to(reg, inner.range) if state.levels > 1 else [reg]
     if check_every is None:
         check_every = 50 if compiled and inner.cost.shape[0] * inner.cost.shape[1] <= 4_000_000 else 10
     solver = _Sinkhorn(
@@ -230,6 +230,8 @@ def sinkhorn(
 class _Sinkhorn:
     """The method, as a generator of steps."""
 
+    level_iterations = LEVEL_ITERATIONS
+
     def __init__(
         self,
         problem: Problem,
@@ -257,14 +259,14 @@ class _Sinkhorn:
             last = state.level == len(self.levels) - 1
             error = state.info[0] if last else max(2.0, 2.0 * self.tol)  # on the path only the trivial bound is known
             budget = yield Step(
-                x=self.extend(state.f, state.g),
+                x=self.answer(state),
                 nit=state.nit,
                 state=state,
                 stop=lambda error=error: error,
                 status=status,
                 counts={"passes": state.passes},
             )
-            todo = budget if last else min(budget, LEVEL_ITERATIONS - state.level_nit)
+            todo = budget if last else min(budget, self.level_iterations - state.level_nit)
             point, done = self.iterate(state, todo, self.tol if last else LEVEL_TOL)
             state = state._replace(
                 **point._asdict(), nit=state.nit + done, passes=state.passes + done, level_nit=state.level_nit + done
@@ -275,6 +277,10 @@ class _Sinkhorn:
                 state = self.descend(state)
             elif last and done < todo:
                 status = Status.CONVERGED
+
+    def answer(self, state: SinkhornState) -> Any:
+        """The iterate, as the user sees it."""
+        return self.extend(state.f, state.g)
 
     def enter(self, state: SinkhornState, f: Array, g: Array) -> SinkhornState:
         """Start a level from given potentials."""
@@ -304,7 +310,7 @@ class _Sinkhorn:
 
         Portable code always does all iterations of a level, because asking for the error would wait for the device.
         """
-        return state.level_nit == LEVEL_ITERATIONS or (self.compiled and float(state.info[0]) <= LEVEL_TOL)
+        return state.level_nit == self.level_iterations or (self.compiled and float(state.info[0]) <= LEVEL_TOL)
 
     def descend(self, state: SinkhornState) -> SinkhornState:
         """Go to the next level, from potentials that continue those of the last two levels linearly."""
@@ -361,18 +367,20 @@ def _form(method: str, problem: Problem, reg: float, compiled: bool) -> tuple[st
         raise check.error("method", got, expected, "use 'auto' or 'log'")
     if method != "auto":
         return method, "as asked"
+    if problem.cost.kind == "grid":
+        return "log", "axis by axis"
     if problem.cost.kind != "dense" and 8 * n * m > STORED_BYTES:
         return "log", "the kernel of the clouds would be large"
     return ("log", f"the cost range is above {limit:g} reg") if wide else ("scaling", "the kernel is stored")
 
 
-def _levels(reg: float, spread: float) -> list[float]:
-    """The regularisation path: ratios near ``PATH_RATIO``, the last level exactly ``reg``."""
+def levels_to(reg: float, spread: float, ratio: float = PATH_RATIO) -> list[float]:
+    """The regularisation path: levels at ratios of at least ``ratio``, the last one exactly ``reg``."""
     if reg >= PATH_BELOW * spread:
         return [reg]
-    count = math.ceil(math.log(PATH_START * spread / reg) / -math.log(PATH_RATIO))
-    ratio = (reg / (PATH_START * spread)) ** (1 / count)
-    return [PATH_START * spread * ratio**k for k in range(count)] + [reg]
+    count = math.ceil(math.log(PATH_START * spread / reg) / -math.log(ratio))
+    step = (reg / (PATH_START * spread)) ** (1 / count)
+    return [PATH_START * spread * step**k for k in range(count)] + [reg]
 
 
 class _Support:
