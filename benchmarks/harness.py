@@ -148,6 +148,10 @@ def print_table(rows: list[Row], header: bool) -> None:
         notes = ", ".join(f"{name} {value:.1e}" for name, value in row.accuracy.items())
         if row.memory:
             notes += "; " + ", ".join(f"{name} {value:.1f} MB" for name, value in row.memory.items())
+        if not row.ratios:
+            print(
+                f"{row.name:44} {f'{row.times[ours]:.4g} {row.label}':>12} {'':30} {'':24} {'':7} {notes}", flush=True
+            )
         for k, (peer, (middle, low, high)) in enumerate(row.ratios.items()):
             name = row.name if k == 0 else ""
             own = f"{row.times[ours]:.4g} {row.label}" if k == 0 else ""

@@ -1,52 +1,58 @@
 """Kernels of sensing beside what NumPy and SciPy do, and the default beside ScaledGD."""
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
 
-from benchmarks.harness import Contest, timed
+from benchmarks.harness import Contest, per_unit, timed
 from optlib import sensing
 from optlib.datasets import make_low_rank
 
 
 def contests(quick: bool) -> Iterator[Contest]:
     """All contests of the family."""
-    yield dense(200, 300, 1.0, "in cache", repeat=100, floor=0.9)
-    yield dense(1000 if quick else 4000, 10_000, 1.6, "beyond L3")
-    yield dense(500 if quick else 1500, 40_000, 1.6, "beyond L3")
+    yield dense(200, (20, 15), 1.0, "in cache", repeat=100, floor=0.9)
+    yield dense(1000 if quick else 4000, (100, 100), 1.6, "beyond L3")
+    yield dense(500 if quick else 1500, (200, 200), 1.6, "beyond L3")
     yield regenerated("gaussian", 8.0)
     yield regenerated("rademacher", None)
+    yield never_stored()
     yield completion(200_000 if quick else 1_000_000, 4.0)
+    yield alternation(200_000 if quick else 1_000_000, 1.5)
     yield whole_completion(quick)
     yield whole_recovery()
 
 
-def dense(m: int, size: int, target: float, where: str, *, repeat: int = 1, floor: float | None = None) -> Contest:
-    """Residual and adjoint of stored matrices, against two matrix-vector products."""
+def dense(
+    m: int, shape: tuple[int, int], target: float, where: str, *, repeat: int = 1, floor: float | None = None
+) -> Contest:
+    """Gradient with stored matrices, against two matrix-vector products."""
     rng = np.random.default_rng(0)
-    A, x, y = rng.standard_normal((m, size)), rng.standard_normal(size), rng.standard_normal(m)
-    operator = sensing.DenseSensing(A.reshape(m, size, 1))
-    left, right = x[:, None], np.ones((1, 1))
+    A, y, (n1, n2) = rng.standard_normal((m, math.prod(shape))), rng.standard_normal(m), shape
+    F, G = rng.standard_normal((n1, 3)), rng.standard_normal((n2, 3))
+    operator = sensing.DenseSensing(A.reshape(m, n1, n2))
 
     def ours() -> Any:
         for _ in range(repeat):
-            found = operator._gradient(left, right, y)
+            found = operator._gradient(F, G, y)
         return found
 
     def peer() -> Any:
         for _ in range(repeat):
-            residual = A @ x - y
-            found = residual, residual @ A
+            residual = A @ (F @ G.T).ravel() - y
+            Z = (residual @ A).reshape(n1, n2)
+            found = residual, Z @ G, Z.T @ F
         return found
 
     def verify() -> dict[str, float]:
-        gap = float(np.max(np.abs(ours()[1][:, 0] - peer()[1])) / np.max(np.abs(peer()[1])))
+        gap = max(float(np.max(np.abs(u - v)) / np.max(np.abs(v))) for u, v in zip(ours(), peer(), strict=True))
         assert gap < 1e-10, gap
         return {"difference": gap}
 
-    name = f"sensing gradient {m} x {size}, {where}"
+    name = f"sensing gradient {m} x {n1} x {n2}, {where}"
     return Contest(name, {"optlib": timed(ours), "NumPy": timed(peer)}, floor or target, verify)
 
 
@@ -71,6 +77,17 @@ def regenerated(distribution: str, target: float | None) -> Contest:
     return Contest(f"regenerated {distribution} {m} x {n} x {n}", entrants, target)
 
 
+def never_stored() -> Contest:
+    """A hundredth of the measurements of a problem whose matrices would take 160 GB; seconds for all of them."""
+    n, m, r = 1000, 20_000, 5
+    rng = np.random.default_rng(0)
+    operator = sensing.RegeneratedSensing((n, n), m, rng=0).split(100)[0]
+    F, G, y = rng.standard_normal((n, r)), rng.standard_normal((n, r)), rng.standard_normal(m // 100)
+    entrants = {"optlib": timed(lambda: operator._gradient(F, G, y))}
+    work = {"optlib": lambda: operator._gradient(F, G, y)}
+    return Contest(f"regenerated gradient {m} x {n} x {n}", entrants, work=work, unit=100.0, label="s")
+
+
 def completion(m: int, target: float) -> Contest:
     """Gradient of completion, against NumPy and SciPy's sparse products."""
     n1, n2, r = 6000, 4000, 10
@@ -91,6 +108,64 @@ def completion(m: int, target: float) -> Contest:
 
     entrants = {"optlib": timed(lambda: A._gradient(F, G, y)), "SciPy sparse": timed(peer)}
     return Contest(f"completion gradient {m} entries, r = {r}", entrants, target, verify)
+
+
+def alternation(m: int, target: float) -> Contest:
+    """A sweep of alternating least squares, against cmfrec (if installed) and rows solved in NumPy."""
+    n1, n2, r, ridge, sweeps = 6000, 4000, 10, 1.0, 4
+    rng = np.random.default_rng(0)
+    A = sensing.random_entries((n1, n2), m, rng=rng)
+    start, y = (rng.standard_normal((n1, r)), rng.standard_normal((n2, r))), rng.standard_normal(m)
+    y += A.forward_factored(*start)
+    matrix = sp.csr_array((y, (A.rows, A.cols)), shape=(n1, n2))
+
+    def ours(count: int) -> Any:
+        return sensing.alternating_minimization(
+            A, y, rank=r, ridge=ridge, init=start, tol=None, maxiter=count, check_every=count or 1, record=False
+        )
+
+    def half(rows: sp.csr_array, G: np.ndarray) -> np.ndarray:
+        found = np.zeros((rows.shape[0], r))
+        for i in range(rows.shape[0]):
+            part = slice(rows.indptr[i], rows.indptr[i + 1])
+            g = G[rows.indices[part]]
+            found[i] = np.linalg.solve(g.T @ g + ridge * np.eye(r), g.T @ rows.data[part])
+        return found
+
+    def loops(count: int) -> Any:
+        F, G = start
+        columns = sp.csr_array(matrix.T)
+        for _ in range(count):
+            G = half(columns, F)
+            F = half(matrix, G)
+        return F, G
+
+    entrants = {"optlib": per_unit(ours, 1, 1 + sweeps), "NumPy loop": per_unit(loops, 0, 1)}
+    try:
+        from cmfrec import CMF
+    except ImportError:
+        pass
+    else:
+        coo = matrix.tocoo()
+
+        def cmfrec(count: int) -> Any:
+            model = CMF(
+                k=r, lambda_=ridge, method="als", use_cg=False, niter=count, user_bias=False, item_bias=False,
+                center=False, nthreads=1, verbose=False, precompute_for_predictions=False, scale_lam=False,
+            )  # fmt: skip
+            return model.fit(coo)
+
+        entrants["cmfrec"] = per_unit(cmfrec, 1, 1 + sweeps)
+
+    def rmse(F: np.ndarray, G: np.ndarray) -> float:
+        return float(np.sqrt(np.mean((A.forward_factored(F, G) - y) ** 2)))
+
+    def verify() -> dict[str, float]:
+        found = {"optlib": rmse(*ours(3).factors), "NumPy loop": rmse(*loops(3))}
+        assert found["optlib"] < 1.05 * found["NumPy loop"], found
+        return found
+
+    return Contest(f"ALS sweep, {m} entries, r = {r}", entrants, target, verify)
 
 
 def whole_completion(quick: bool) -> Contest:

@@ -1,6 +1,6 @@
 """Numerical optimization with a proof of quality, on any array library.
 
-Families of solvers (transport, sensing and online now; bilevel to come) are written once against the Python
+Families of solvers (transport, sensing, online and bilevel) are written once against the Python
 array API standard: pass NumPy arrays and the loops run in Numba, pass CuPy arrays and they run on the GPU.
 Every answer is an `optlib.Result` that carries a certificate.
 """
@@ -10,7 +10,19 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-_SUBPACKAGES = ("datasets", "experiments", "geometry", "linop", "online", "sensing", "steps", "testing", "transport")
+_SUBPACKAGES = (
+    "bilevel",
+    "datasets",
+    "experiments",
+    "geometry",
+    "inner",
+    "linop",
+    "online",
+    "sensing",
+    "steps",
+    "testing",
+    "transport",
+)
 _NAMES = {
     "Certificate": "optlib._core",
     "History": "optlib._core",

@@ -25,6 +25,8 @@ _ONE, _32, _MASK = np.uint64(1), np.uint64(32), np.uint64(0xFFFFFFFF)
 _FACTOR_0, _FACTOR_1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
 _STEP_0, _STEP_1 = np.uint64(0x9E3779B9), np.uint64(0xBB67AE85)
 
+_SIGNS = np.where(np.arange(256)[:, None] >> np.arange(8) & 1, -1.0, 1.0)  # of the bits of a byte
+
 
 def split_key(key):
     """Return the two words of a key as the kernels take them."""
@@ -175,15 +177,17 @@ def _scale(words, out, shift, scale):
 
 
 @njit(**_JIT)
-def _unpack_signs(words, out):
-    for j in range(words.size):
-        _unpack_word(words[j], out[32 * j : 32 * j + 32], out.dtype.type(-1), out.dtype.type(1))
+def unpack_signs(words, out):
+    """Write 32 signs a word: -1 where the bit is set, from the lowest on."""
+    bytes_ = words.view(np.uint8)  # little-endian
+    for j in range(bytes_.size):
+        _copy_row(_SIGNS[bytes_[j]], out[8 * j : 8 * j + 8])
 
 
 @njit(**_JIT)
-def _unpack_word(word, out, minus, plus):
-    for bit in range(out.size):
-        out[bit] = minus if (word >> bit) & 1 != 0 else plus
+def _copy_row(row, out):
+    for i in range(8):
+        out[i] = row[i]
 
 
 def philox_words(key, start, count, like):
@@ -213,5 +217,5 @@ def philox_rademacher(key, start, count, like):
     first = start // 32
     words = philox_words(key, first, -(-(start + count) // 32) - first, like)
     out = np.empty(32 * words.size, dtype=like.dtype)
-    _unpack_signs(words, out)
+    unpack_signs(words, out)
     return out[start - 32 * first :][:count]

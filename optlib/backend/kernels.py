@@ -27,6 +27,7 @@ class Kernel:
         self.match = match
         self._paths = {"numba": numba, "cuda": cuda}
         self._loaded: dict[str, Callable[..., Any] | None] = {}
+        self._chosen: dict[tuple[str, Any], Callable[..., Any] | None] = {}  # by engine and namespace
 
     def _variant(self, kind: str) -> Callable[..., Any] | None:
         if kind not in self._loaded:
@@ -50,11 +51,13 @@ class Kernel:
 
     def __call__(self, *args: Any, xp: Any, **kwargs: Any) -> Any:
         """Run the variant that fits the namespace and the engine."""
-        if get_engine() == "auto":
+        choice = get_engine(), xp
+        if choice not in self._chosen:
             kind = "numba" if is_numpy(xp) else "cuda" if is_cupy(xp) else None
-            variant = self._variant(kind) if kind else None
-            if variant is not None:
-                return variant(*args, **kwargs)
+            self._chosen[choice] = self._variant(kind) if kind and choice[0] == "auto" else None
+        variant = self._chosen[choice]
+        if variant is not None:
+            return variant(*args, **kwargs)
         if is_numpy(xp):
             with np.errstate(all="ignore"):  # as in the compiled variants: NaN and inf travel without warnings
                 return self.generic(*args, xp=xp, **kwargs)

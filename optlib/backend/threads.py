@@ -32,6 +32,9 @@ def run_chunks(chunk: Callable[..., Any], count: int, chunks: int, *args: Any) -
     *args : object
         Passed on.
     """
+    if chunks == 1:
+        chunk(0, count, 0, *args)
+        return
     cuts = [count * c // chunks for c in range(chunks + 1)]
     jobs = [(i0, i1, c) for c, (i0, i1) in enumerate(pairwise(cuts))]
     threads = min(get_threads(), chunks)
@@ -53,8 +56,10 @@ def read_only(x: np.ndarray) -> np.ndarray:
     Returns
     -------
     ndarray
-        A view of ``x``, or of a copy if ``x`` is not contiguous.
+        ``x`` itself, a view of it, or one of a copy if ``x`` is not contiguous.
     """
+    if x.flags.c_contiguous and not x.flags.writeable:
+        return x
     view = np.ascontiguousarray(x).view()
     view.flags.writeable = False
     return view

@@ -5,18 +5,41 @@ Everything comes back as host NumPy arrays; `optlib.to_device` moves it elsewher
 variable ``OPTLIB_DATA`` names nor in the cache.
 """
 
-from optlib.datasets.load import DatasetNotFoundError, Digits, Source, fetch, load_digits, load_photographs
+from optlib.datasets.load import (
+    DatasetNotFoundError,
+    Digits,
+    ExchangeRates,
+    Experts,
+    Ratings,
+    Rentals,
+    Source,
+    fetch,
+    load_approval_experts,
+    load_bike_sharing_hour,
+    load_digits,
+    load_fx_ecb,
+    load_photographs,
+    load_ratings,
+)
 from optlib.datasets.make import TRANSPORT_KINDS, TransportProblem, make_low_rank, make_transport
 
 __all__ = [
     "TRANSPORT_KINDS",
     "DatasetNotFoundError",
     "Digits",
+    "ExchangeRates",
+    "Experts",
+    "Ratings",
+    "Rentals",
     "Source",
     "TransportProblem",
     "fetch",
+    "load_approval_experts",
+    "load_bike_sharing_hour",
     "load_digits",
+    "load_fx_ecb",
     "load_photographs",
+    "load_ratings",
     "make_low_rank",
     "make_transport",
 ]

@@ -50,6 +50,102 @@ class Digits(NamedTuple):
     labels: np.ndarray
 
 
+class ExchangeRates(NamedTuple):
+    """Reference exchange rates of the euro.
+
+    Attributes
+    ----------
+    relatives : ndarray, shape (7125, 18)
+        Price relatives, in euros: what a euro held in each currency for a day becomes. Interest is not included.
+    names : ndarray of str, shape (18,)
+        Codes of the currencies; the first is EUR.
+    dates : ndarray of datetime64, shape (7125,)
+        The day at whose end the relative is known.
+    """
+
+    relatives: np.ndarray
+    names: np.ndarray
+    dates: np.ndarray
+
+
+class Experts(NamedTuple):
+    """Predictions of experts, and what came.
+
+    Attributes
+    ----------
+    predictions : ndarray, shape (1001, 5)
+        Estimates of the experts, in per cent.
+    target : ndarray, shape (1001,)
+        The poll average.
+    names : ndarray of str, shape (5,)
+        The experts.
+    """
+
+    predictions: np.ndarray
+    target: np.ndarray
+    names: np.ndarray
+
+
+class Rentals(NamedTuple):
+    """Hourly bike rentals, in the order of time.
+
+    Attributes
+    ----------
+    features : ndarray, shape (17379, 12)
+        Calendar and weather.
+    rentals : ndarray, shape (17379,)
+        Rentals in the hour.
+    names : ndarray of str, shape (12,)
+        Names of the features.
+    """
+
+    features: np.ndarray
+    rentals: np.ndarray
+    names: np.ndarray
+
+
+_FX_ECB = Source(
+    "fx_ecb.npz",
+    "1ad278715e0769ab41b0aa1d7ac544e66dcb0e1d1707fb42a447911bb635f1af",
+    "European Central Bank, euro foreign exchange reference rates from 1999-01-04 to 2026-10-30 of the 17 currencies "
+    "quoted on every day (free re-use with the source named); arrays `rate`, `dates`, `currency`.",
+)
+_APPROVAL = Source(
+    "approval_experts.npz",
+    "3714487f3fd02054e0c90038bfed71137b223804d212a1f57bb88c4a4977a9c4",
+    "FiveThirtyEight, CC BY 4.0, the file `trump_approval.csv.gz` of the package river (BSD-3-Clause); arrays "
+    "`experts`, `target`, `expert_names`.",
+)
+_BIKES = Source(
+    "bike_sharing_hour.npz",
+    "1230421ab18eb71d248f1d4664cbdc802cd42666223a2f42ebc371eb57bf44e4",
+    "H. Fanaee-T, Bike Sharing, UCI Machine Learning Repository, data set 275, CC BY 4.0, the file `hour.csv`; arrays "
+    "`X`, `cnt`, `feature_names`.",
+)
+
+
+class Ratings(NamedTuple):
+    """Ratings of films by users.
+
+    Attributes
+    ----------
+    user, item : ndarray, shape (m,)
+        Numbers of user and film of each rating, from 0; pairs are different, and sorted by user.
+    rating : ndarray, shape (m,)
+        Stars, 0 to 10.
+    timestamp : ndarray, shape (m,)
+        Seconds since 1970.
+    imdb_id : ndarray, shape (films,)
+        Number of each film in the Internet Movie Database.
+    """
+
+    user: np.ndarray
+    item: np.ndarray
+    rating: np.ndarray
+    timestamp: np.ndarray
+    imdb_id: np.ndarray
+
+
 def fetch(source: Source) -> Path:
     """Path of a data file: from the folder ``OPTLIB_DATA``, else from the cache, else downloaded into the cache.
 
@@ -126,6 +222,117 @@ def load_digits() -> Digits:
     """
     data = _need("sklearn.datasets").load_digits()
     return Digits(data.images / 16.0, data.target)
+
+
+def load_fx_ecb() -> ExchangeRates:
+    """Daily price relatives of 18 currencies, 1999 to 2026, from the reference rates of the European Central Bank.
+
+    Returns
+    -------
+    ExchangeRates
+        Price relatives, names, dates.
+
+    Raises
+    ------
+    DatasetNotFoundError
+        If the file is not in the folder ``OPTLIB_DATA``.
+    """
+    with np.load(fetch(_FX_ECB)) as data:
+        rate, days, names = data["rate"], data["dates"], data["currency"]
+    relatives = np.concatenate([np.ones((len(rate) - 1, 1)), rate[:-1] / rate[1:]], axis=1)
+    return ExchangeRates(relatives, np.concatenate([["EUR"], names]), days[1:].astype("datetime64[D]"))
+
+
+def load_approval_experts() -> Experts:
+    """Five pollsters as experts for a poll average: 1001 days of presidential approval in the USA.
+
+    Returns
+    -------
+    Experts
+        Predictions, targets, names.
+
+    Raises
+    ------
+    DatasetNotFoundError
+        If the file is not in the folder ``OPTLIB_DATA``.
+    """
+    with np.load(fetch(_APPROVAL)) as data:
+        return Experts(data["experts"], data["target"], data["expert_names"])
+
+
+def load_bike_sharing_hour() -> Rentals:
+    """Bike rentals of each hour of two years in Washington D.C., with calendar and weather.
+
+    Returns
+    -------
+    Rentals
+        Features, rentals, names.
+
+    Raises
+    ------
+    DatasetNotFoundError
+        If the file is not in the folder ``OPTLIB_DATA``.
+    """
+    with np.load(fetch(_BIKES)) as data:
+        return Rentals(data["X"].astype(np.float64), data["cnt"].astype(np.float64), data["feature_names"])
+
+
+_MOVIETWEETINGS = "MovieTweetings by Simon Dooms, snapshot 100K, MIT licence (github.com/sidooms/MovieTweetings)"
+_SNAPSHOT = Source(
+    "ratings.dat",
+    "c0dd868c2632d10002ebc928ddc5345f33adeaa59eca52c2941c26a2c5e36fd6",
+    _MOVIETWEETINGS,
+    "https://raw.githubusercontent.com/sidooms/MovieTweetings/4d8280a3f1ea83e3e23f13d1710d19f43564274f"
+    "/snapshots/100K/ratings.dat",
+)
+_ARRAYS = Source(
+    "movietweetings_100k.npz",
+    "3ae813373e6109d708e546823108b5b3f5f19d94620b5385d2d010a7e5e7af73",
+    f"the arrays of `Ratings`, derived from {_MOVIETWEETINGS}",
+)
+
+
+def load_ratings() -> Ratings:
+    """100 000 film ratings from public tweets, by 16 554 users of 10 506 films (MovieTweetings, snapshot 100K).
+
+    Read from ``movietweetings_100k.npz`` in the folder ``OPTLIB_DATA`` if it is there, else from the snapshot's
+    ``ratings.dat`` there, in the cache, or downloaded. By Simon Dooms, MIT licence.
+
+    Returns
+    -------
+    Ratings
+        Users, films, ratings, times.
+
+    Raises
+    ------
+    ValueError
+        If a file is damaged.
+    ImportError
+        If a download is needed and pooch is not installed.
+    OSError
+        If a download fails.
+    """
+    try:
+        with np.load(fetch(_ARRAYS)) as data:
+            return Ratings(*(data[name].astype(np.int64) for name in Ratings._fields))
+    except DatasetNotFoundError:
+        return parse_ratings(fetch(_SNAPSHOT).read_text())
+
+
+def parse_ratings(text: str) -> Ratings:
+    """Read the lines ``user::film::rating::timestamp`` of MovieTweetings.
+
+    Parameters
+    ----------
+    text : str
+
+    Returns
+    -------
+    Ratings
+    """
+    user, imdb, rating, timestamp = np.array(text.replace("::", " ").split(), dtype=np.int64).reshape(-1, 4).T
+    imdb_id, item = np.unique(imdb, return_inverse=True)
+    return Ratings(user - 1, item, rating, timestamp, imdb_id)
 
 
 def _need(module: str) -> ModuleType:

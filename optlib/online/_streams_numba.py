@@ -27,7 +27,8 @@ def tally(block, low, high):
 
 
 @njit(**_OPTIONS)
-def _is_within(row, low, high):
+def within(row, low, high):
+    """Variant of `optlib.online.learner.within`."""
     bad = 0
     for j in range(row.size):
         bad += 0 if row[j] >= low and row[j] <= high else 1
@@ -43,7 +44,7 @@ def _add(row, total):
 @njit(**_OPTIONS)
 def _tally(block, low, high, total):
     for t in range(block.shape[0]):
-        if not _is_within(block[t], low, high):
+        if not within(block[t], low, high):
             return t
         _add(block[t], total)
     return block.shape[0]
@@ -119,13 +120,14 @@ def _hedge(block, x, losses, spent, rounds, rate, anytime):
 
 # --- online gradient descent ---
 
+_NONE = {kind: np.empty(0, kind) for kind in "df"}
 _RULES = {"constant": 0, "adaptive": 1, "harmonic": 2}
 
 
 def ogd_rounds(block, x, squares, spent, rounds, domain, rate, rule):
     """Variant of `optlib.online.ogd.ogd_rounds` for boxes, simplices and balls around 0."""
     n = x.shape[-1]
-    low = high = np.empty(0, x.dtype)
+    low = high = _NONE[x.dtype.char]
     radius = 0.0
     if type(domain) is Ball and domain.middle is None:
         shape, radius = 0, domain.radius

@@ -120,6 +120,7 @@ class _Bandit(Learner):
         self.low = check.scalar("low", low)
         self.high = check.scalar("high", high, low=self.low, low_open=True)
         self._rng = as_generator(rng)
+        self._cell = np.empty((1, 1, 1))  # feedback of one round, of one learner
         self.domain = Simplex(self.n)
 
     def _initial(self, zeros: Array, xp: Any) -> BanditState:
@@ -163,7 +164,8 @@ class _Bandit(Learner):
             block = self._convert(value, self._shape[:-1])
             return block[None, :, None] if self._batch else block[None, None, None]
         if self._is_numpy:
-            return np.asarray([[[value]]])
+            self._cell[0, 0, 0] = value
+            return self._cell
         return self._xp.full((1, 1, 1), value, dtype=self._wide, device=device_of(self._like))
 
     def _accepts(self, block: Array) -> bool:

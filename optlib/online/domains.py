@@ -1,35 +1,12 @@
 """The sets that learners decide in: those of mirror maps, and what is asked of a set."""
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 from optlib._core import validation as check
 from optlib.backend import Array
-from optlib.geometry import (
-    Ball,
-    BitEntropy,
-    Box,
-    CappedEntropy,
-    Domain,
-    Entropy,
-    Euclidean,
-    EuclideanBall,
-    EuclideanBox,
-    EuclideanL1Ball,
-    EuclideanSimplex,
-    Hypentropy,
-    L1Ball,
-    LogBarrier,
-    MirrorMap,
-    PNorm,
-    Quadratic,
-    QuadraticBall,
-    QuadraticBox,
-    QuadraticSimplex,
-    Simplex,
-    Tsallis,
-    UnnormalizedEntropy,
-)
+from optlib.geometry import Ball, Box, Domain, MirrorMap, Simplex
 from optlib.geometry.mirror.quadratic import quadratic_on_ball, quadratic_on_box, quadratic_on_simplex
 
 
@@ -79,34 +56,41 @@ def vector_mirror(mirror: Any, n: int) -> MirrorMap:
     return mirror
 
 
-def mirror_domain(mirror: MirrorMap, n: int) -> Domain | None:
-    """Return the set of a mirror map in dimension n, None where there is no such domain."""
-    if isinstance(mirror, CappedEntropy):
-        return None
-    if isinstance(mirror, (Entropy, EuclideanSimplex, LogBarrier, Tsallis, QuadraticSimplex)):
-        return Simplex(n, mirror.mass)
-    if isinstance(mirror, EuclideanBall):
-        return Ball(n, mirror.radius, mirror.middle)
-    if isinstance(mirror, QuadraticBall):
-        return Ball(n, mirror.radius)
-    if isinstance(mirror, (EuclideanBox, QuadraticBox)):
-        return Box(mirror.lower, mirror.upper, n)
-    if isinstance(mirror, BitEntropy):
-        return Box(0.0, 1.0, n)
-    if isinstance(mirror, (EuclideanL1Ball, Hypentropy)) and mirror.radius < math.inf:
-        return L1Ball(n, mirror.radius)
-    if isinstance(mirror, UnnormalizedEntropy) and mirror.upper < math.inf:
-        return Box(0.0, mirror.upper, n)
-    return None
+@dataclass(frozen=True, eq=False)
+class FlatDomain(Domain):
+    """A domain of matrices, whose points are given row by row as vectors."""
 
+    inner: Domain
 
-def largest_divergence(mirror: MirrorMap, n: int) -> float:
-    """Bound on ``B(u; x)`` over two points of the set, the condition for mirror descent with decreasing rates."""
-    domain = mirror_domain(mirror, n)
-    if isinstance(mirror, Euclidean) and domain is not None:
-        return 0.5 * domain.diameter**2
-    if isinstance(mirror, Quadratic) and domain is not None:
-        return 0.5 * domain.diameter**2 * float(mirror._w[..., -1].max())
-    if isinstance(mirror, PNorm):
-        return 2.0 * mirror.radius**2  # psi(u) + psi*(grad psi(x)) - <grad psi(x), u>
-    return math.inf
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of a point."""
+        return (math.prod(self.inner.shape),)
+
+    @property
+    def diameter(self) -> float:
+        """Diameter of the set."""
+        return self.inner.diameter
+
+    @property
+    def radius(self) -> float:
+        """Radius of the set."""
+        return self.inner.radius
+
+    def _arrays(self) -> dict[str, Array]:
+        return {}
+
+    def _matrices(self, x: Array, xp: Any) -> Array:
+        return xp.reshape(x, (*x.shape[:-1], *self.inner.shape))
+
+    def _project(self, x: Array, xp: Any) -> Array:
+        return xp.reshape(self.inner.project(self._matrices(x, xp), xp=xp), x.shape)
+
+    def _violation(self, x: Array, xp: Any) -> Array:
+        return self.inner._violation(self._matrices(x, xp), xp)
+
+    def _linear_minimizer(self, g: Array, xp: Any) -> Array:
+        return xp.reshape(self.inner.linear_minimizer(self._matrices(g, xp), xp=xp), g.shape)
+
+    def _center(self, like: Array, xp: Any) -> Array:
+        return xp.reshape(self.inner.center(like), self.shape)

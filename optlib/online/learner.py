@@ -11,6 +11,7 @@ from optlib.backend import (
     asarray_like,
     default_float,
     device_of,
+    get_engine,
     is_numpy,
     kernel,
     linalg,
@@ -44,6 +45,27 @@ def tally(block: Array, low: float, high: float, *, xp: Any) -> tuple[int, Array
     return count, xp.sum(block[:count, ...], axis=0)
 
 
+@kernel(numba="optlib.online._streams_numba:within", match="exact")
+def within(row: Array, low: float, high: float, *, xp: Any) -> bool:
+    """Tell whether all entries are in ``[low, high]``; False for NaN.
+
+    Parameters
+    ----------
+    row : array, shape (n,)
+        Numbers.
+    low, high : float
+        Bounds.
+    xp : module
+        Namespace.
+
+    Returns
+    -------
+    bool
+        Whether they are.
+    """
+    return bool(xp.all((row >= low) & (row <= high)))
+
+
 class Learner:
     """Base class of the learners, or of many independent learners that run as one.
 
@@ -64,12 +86,14 @@ class Learner:
     ``x``, the decisions, and ``rounds``.
     """
 
-    kind = "gradient"  # what it must be told: "gradient" or "arm" (the value at the decision, an arm)
+    kind = "gradient"  # what it must be told: "gradient", "arm" (the value at the decision, an arm) or "example"
+    foresees = False  # whether `decide` wants to see the features of the coming example
     proof = True  # whether the bound holds for every sequence, or in expectation only
     domain: Any = None  # a geometry.Domain if the best fixed decision in hindsight is a point of it
 
     def __init__(self, n: int) -> None:
         self.n = check.scalar("n", n, low=1, integer=True)
+        self.point: tuple[int, ...] = (self.n,)  # shape of a decision; inside they are vectors
         self._state: Any = None
 
     # --- protocol ---
@@ -220,10 +244,8 @@ class Learner:
 
     def _accepts(self, block: Array) -> bool:
         """Whether the entries of a block of one round are in range."""
-        if self._is_numpy:
-            flat = block.reshape(-1) * 1e-160  # squares of all numbers fit
-            if flat.dot(flat) <= self._small:
-                return True
+        if self._within is not None:  # without the cost of choosing a variant
+            return self._within(block.ravel(), *self._bounds)
         return self._tally(block)[0] == 1
 
     def _tally(self, block: Array) -> tuple[int, Array]:
@@ -243,9 +265,10 @@ class Learner:
         self._like = xp.empty(0, dtype=self._dtype, device=device_of(like))
         self._cast = self.kind != "arm" and self._dtype != self._wide
         self._limit = float(xp.finfo(self._wide).max) ** 0.4
-        self._small = (self._limit * 1e-160) ** 2
-        self._shape = (learners, self.n) if self._batch else (self.n,)
+        self._shape = (learners, *self.point) if self._batch else self.point
         self._is_numpy = is_numpy(xp)
+        self._bounds = self._range()
+        self._within = within.numba if self._is_numpy and get_engine() == "auto" else None
 
     def _read(self, feedback: Any) -> Array:
         """Return feedback as a block of one round, (1, learners, n)."""
@@ -256,6 +279,8 @@ class Learner:
                 raise self._error("no gradient", "a gradient or the losses of all coordinates", kind=TypeError)
         if not (self._is_numpy and type(g) is np.ndarray and g.dtype == self._wide and g.shape == self._shape):
             g = self._convert(g, self._shape)
+        if len(self.point) > 1:
+            return self._xp.reshape(g, (1, self._learners, self.n))
         return g[None, :, :] if self._batch else g[None, None, :]
 
     def _convert(self, value: Any, shape: tuple[int, ...]) -> Array:

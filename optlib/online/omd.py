@@ -8,7 +8,7 @@ import numpy as np
 from optlib._core import validation as check
 from optlib.backend import Array, asarray_like
 from optlib.geometry import MirrorMap
-from optlib.online.domains import largest_divergence, mirror_domain, vector_mirror
+from optlib.online.domains import vector_mirror
 from optlib.online.learner import Learner, column, moved
 
 
@@ -29,7 +29,7 @@ class _MirrorLearner(Learner):
     def __init__(self, mirror: MirrorMap, n: int) -> None:
         super().__init__(n)
         self.mirror = vector_mirror(mirror, self.n)
-        self.domain = mirror_domain(mirror, self.n)
+        self.domain = mirror.domain(self.n)
         self._sigma = mirror.sigma(self.n)
 
     def _initial(self, zeros: Array, xp: Any) -> Any:
@@ -98,7 +98,7 @@ class OMD(_MirrorLearner):
     def __init__(self, mirror: MirrorMap, n: int, *, rate: float | None = None) -> None:
         super().__init__(mirror, n)
         self.rate = rate if rate is None else check.scalar("rate", rate, low=0.0, low_open=True)
-        self._largest = largest_divergence(mirror, self.n)
+        self._largest = 0.5 * mirror.diameter(self.n) ** 2
         if rate is None and math.isinf(self._largest):
             raise check.error(
                 "rate", f"a rate that changes, with {mirror!r}", "a constant rate, as the divergence is not bounded",

@@ -8,7 +8,6 @@ import numpy as np
 from optlib._core import validation as check
 from optlib.backend import Array
 from optlib.geometry import Euclidean, MirrorMap
-from optlib.online.domains import largest_divergence
 from optlib.online.learner import column
 from optlib.online.omd import _MirrorLearner, finite_size
 
@@ -103,7 +102,7 @@ class OptimisticOMD(_Optimistic):
     def __init__(self, mirror: MirrorMap, n: int, *, scale: float = 1.0, strong_convexity: float | None = None) -> None:
         super().__init__(mirror, n)
         self.scale = check.scalar("scale", scale, low=0.0, low_open=True)
-        self._largest = largest_divergence(mirror, self.n)
+        self._largest = 0.5 * mirror.diameter(self.n) ** 2
         if math.isinf(self._largest):
             raise check.error(
                 "mirror", repr(mirror), "a map of bounded divergence, as the rate changes", "use OptimisticFTRL"

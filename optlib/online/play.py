@@ -152,6 +152,9 @@ def play(
         raise check.error("rounds", count, expected, "leave it out to play them all")
     learner.start(like=source.like, learners=source.learners)
     xp, zeros = learner._xp, learner._xp.zeros_like(learner.state.x)
+    if learner.kind == "example" and isinstance(source, _Linear):
+        expected = "examples, for instance LinearModelLosses, or an iterable of Feedback(features=..., target=...)"
+        raise check.error("environment", type(environment).__name__, expected, kind=TypeError)
     account, switches = _account(comparator, learner, source)
     points = None if comparator is None or switches is not None else account.points
     if state is None:
@@ -168,6 +171,8 @@ def play(
     def finish(last: Step) -> dict[str, Any]:
         game = last.state
         point = comparator if comparator is not None else account.point(game.reference, game.rounds, xp)
+        if comparator is None and len(learner.point) > 1:
+            point = xp.reshape(point, (-1, *learner.point))
         bound = learner.regret_bound(None if switches is not None else points, switches=switches)
         note = "" if learner.proof else "in expectation"
         value, scale = float(np.max(bound)), float(max(game.rounds, 1))
@@ -214,7 +219,7 @@ def _many(values: Array) -> np.ndarray:
 
 
 def _first(point: Array) -> Array:
-    return point[0, ...] if getattr(point, "ndim", 0) == 2 else point
+    return point[0, ...] if getattr(point, "ndim", 0) > 1 else point
 
 
 def _rounds(game: Game, *, learner: Learner, source: Any, account: Any, regret: Any, xp: Any) -> Steps:
@@ -284,6 +289,7 @@ class _Oracle:
     """Rounds revealed one by one: a function of the round and the decision."""
 
     known = True
+    context: Any = None
 
     def __init__(
         self,
@@ -311,15 +317,15 @@ class _Oracle:
         return self.reveal(t, x).value
 
     def _advance(self, game: Game, learner: Learner, account: Any, xp: Any) -> Game:
-        x = learner.decide()
+        foreseen = learner.foresees and self.context is not None
+        x = learner.decide(self.context(game.rounds)) if foreseen else learner.decide()
         feedback = self.reveal(game.rounds, x)
         learner.update(feedback)
         g = feedback.losses if feedback.gradient is None else feedback.gradient
         value = linear = xp.zeros_like(game.loss)
         reference = game.reference
         if g is not None:
-            block = learner._convert(g, learner._shape)
-            block = block[None, :, :] if learner._batch else block[None, None, :]
+            block = xp.reshape(learner._convert(g, learner._shape), (1, learner._learners, learner.n))
             points = game.learner.x
             if learner.kind == "arm":
                 points = _indicator(game.learner.arm, block[0, ...], xp)
@@ -361,13 +367,18 @@ def _source(environment: Any, learner: Learner, learners: int | None) -> Any:
     if hasattr(environment, "reveal"):
         like = getattr(environment, "like", np.empty(0))
         best, length = getattr(environment, "best", None), getattr(environment, "rounds", None)
-        return _Oracle(environment.reveal, like, learners, best, repr(environment), length)
+        oracle = _Oracle(environment.reveal, like, learners, best, repr(environment), length)
+        oracle.context = getattr(environment, "context", None)
+        return oracle
     if isinstance(environment, (list, tuple)) or compat.is_array_api_obj(environment):
         xp = check.common(environment=environment)[0]
         losses = check.array("environment", environment, xp=xp, finite=False)
-        if losses.ndim not in (2, 3) or losses.shape[-1] != n:
-            expected = f"losses of shape (rounds, {n}) or (rounds, learners, {n})"
+        point = losses.shape[losses.ndim - len(learner.point) :]
+        if losses.ndim - len(point) not in (1, 2) or tuple(point) != learner.point:
+            inner = ", ".join(map(str, learner.point))
+            expected = f"losses of shape (rounds, {inner}) or (rounds, learners, {inner})"
             raise check.error("environment", f"shape {tuple(losses.shape)}", expected)
+        losses = xp.reshape(losses, (*losses.shape[: losses.ndim - len(point)], n)) if len(point) > 1 else losses
         if losses.ndim == 3 and learners not in (None, losses.shape[1]):
             raise check.error("learners", learners, f"{losses.shape[1]}, as the losses have")
         count = losses.shape[1] if losses.ndim == 3 else learners
@@ -380,19 +391,19 @@ def _source(environment: Any, learner: Learner, learners: int | None) -> Any:
 
         return _Oracle(reveal, np.empty(0), learners, None, environment)
     if isinstance(environment, Iterable):
-        return _Stream(*_peek(iter(environment), learners), "stream")
+        return _Stream(*_peek(iter(environment), learners, len(learner.point)), "stream")
     expected = "an array of losses, an iterable, a function, or an object with `block` or `reveal`"
     raise check.error("environment", type(environment).__name__, expected, kind=TypeError)
 
 
-def _peek(items: Iterator[Any], learners: int | None) -> tuple[Iterator[Any], Array, int | None]:
+def _peek(items: Iterator[Any], learners: int | None, ndim: int) -> tuple[Iterator[Any], Array, int | None]:
     """Look at the first round of a stream for its library and the number of learners."""
     first = next(items, None)
     array = first
     if isinstance(first, Feedback):
-        array = next((v for v in (first.gradient, first.losses) if v is not None), None)
+        array = next((v for v in (first.gradient, first.losses, first.features) if v is not None), None)
     like = array if compat.is_array_api_obj(array) else np.empty(0)
-    if learners is None and like.ndim == 2:
+    if learners is None and like.ndim == ndim + 1:
         learners = like.shape[0]
 
     def chain() -> Iterator[Any]:

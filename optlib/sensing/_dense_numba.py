@@ -9,7 +9,7 @@ from numba import njit
 
 from optlib.backend.threads import read_only, run_chunks
 
-CACHED_SIZE = 100_000  # entries that two matrix-vector products read from the cache as fast as one pass does
+CACHED_SIZE = 20_000  # entries for which two matrix-vector products are faster than calling the compiled pass
 SERIAL_SIZE = 250_000  # entries below which a parallel region costs more than it saves
 JIT = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"reassoc", "contract", "nsz"}}
 INNER = JIT | {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
@@ -70,11 +70,11 @@ def _chunk(i0, i1, c, A, x, y, residual, images):
 
 def residual_and_image(A, x, y):
     """Numba variant of `optlib.sensing.operators.residual_and_image`."""
-    A, x, y = read_only(A), read_only(x), read_only(y)
     m, n = A.shape
     if m * n <= CACHED_SIZE:
         residual = A @ x - y
         return residual, residual @ A
+    A, x, y = read_only(A), read_only(x), read_only(y)
     chunks = 1 if m * n <= SERIAL_SIZE else max(1, min(8, m // 32))
     residual, images = np.empty(m, A.dtype), np.empty((chunks, n), A.dtype)
     run_chunks(_chunk, m, chunks, A, x, y, residual, images)

@@ -1,16 +1,17 @@
 """The front door of sensing: one call that recovers the matrix."""
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
-from optlib._core import prepare_init, run
+from optlib._core import Step, prepare_init, run
 from optlib._core import validation as check
-from optlib.sensing._lowrank import zero_point
 from optlib.sensing._portfolio import Portfolio, PortfolioState
 from optlib.sensing._problem import Problem, check_rank, conclude, prepare
-from optlib.sensing._robust import Robust
+from optlib.sensing._robust import Robust, RobustState
 from optlib.sensing.alternating_minimization import alternating_minimization
 from optlib.sensing.deep_factorization import deep_factorization
+from optlib.sensing.fista import fista
 from optlib.sensing.gauss_newton import gauss_newton
 from optlib.sensing.gradient_descent import gradient_descent
 from optlib.sensing.incremental import incremental
@@ -19,12 +20,15 @@ from optlib.sensing.prec_gd import prec_gd
 from optlib.sensing.result import SensingResult
 from optlib.sensing.riemannian import riemannian
 from optlib.sensing.scaled_gd import scaled_gd
+from optlib.sensing.soft_impute import soft_impute
 from optlib.sensing.spectral import as_point
 from optlib.sensing.subgradient import subgradient
+from optlib.sensing.svt import svt
 
 METHODS: dict[str, Callable[..., SensingResult]] = {
     "alternating_minimization": alternating_minimization,
     "deep_factorization": deep_factorization,
+    "fista": fista,
     "gauss_newton": gauss_newton,
     "gradient_descent": gradient_descent,
     "incremental": incremental,
@@ -32,7 +36,9 @@ METHODS: dict[str, Callable[..., SensingResult]] = {
     "prec_gd": prec_gd,
     "riemannian": riemannian,
     "scaled_gd": scaled_gd,
+    "soft_impute": soft_impute,
     "subgradient": subgradient,
+    "svt": svt,
 }
 
 
@@ -69,8 +75,9 @@ def recover(
         ``"auto"`` is the portfolio described in the notes; else the name of a solver of `optlib.sensing`, or the
         function. The message of the result says what was done.
     **options : object
-        Passed on to the method; ``"auto"`` takes ``init`` (factors or a result), ``tol``, ``maxiter``, ``callback``,
-        ``record``, ``max_time`` and ``disp``.
+        Passed on to the method; ``"auto"`` takes ``init`` (factors, or a result to continue), ``tol``, ``maxiter``,
+        ``callback``, ``record``, ``max_time``, ``disp`` and ``checkpoint`` (a file: the same call continues a run that
+        was killed).
 
     Returns
     -------
@@ -124,11 +131,12 @@ def recover(
         return _auto(prepare(A, y, psd=psd, noise=noise, tol=options.pop("tol", "auto")), rank, loss, **options)
     if not callable(method):
         method = METHODS[check.option("method", method, tuple(METHODS))]
-    if rank is None:
-        raise check.error("rank", None, "an integer for a method by name", 'method="auto" finds the rank')
-    given = {"psd": psd, "noise": noise}
+    wanted = inspect.signature(method).parameters.get("rank")
+    if rank is None and wanted is not None and wanted.default is wanted.empty:
+        raise check.error("rank", None, "an integer for this method", 'method="auto" finds the rank')
+    given = {"psd": psd, "noise": noise, "rank": rank}
     options |= {name: value for name, value in given.items() if value}  # not every method takes them
-    result = method(A, y, rank=rank, **options)
+    result = method(A, y, **options)
     result.message = f"{result.method} as asked: {result.message}"
     return result
 
@@ -144,26 +152,31 @@ def _auto(
     record: bool | str = True,
     max_time: float | None = None,
     disp: int = 0,
+    checkpoint: Any = None,
 ) -> SensingResult:
     if rank is not None:
         rank = check_rank(rank, problem.A)
-    start, old = prepare_init(init, PortfolioState)
-    point = old.point if old is not None else None
-    if start is not None:
-        point = as_point(problem, start, rank)
-    state = PortfolioState(*zero_point(problem.A), -1.0 * problem.y, 0, 0, "start")
     if loss == "l1":
         robust = Robust(problem, rank)
-        steps, finish, words, target = robust.steps, robust.finish, "robust fit", None
-    else:
-        portfolio = Portfolio(problem, rank if rank is not None or point is None else point.rank, point)
-        steps, words, target = portfolio.steps, "Levenberg-Marquardt", problem.target
+        start, state = prepare_init(init, RobustState)
+        if start is not None:
+            raise check.error("init", type(start).__name__, 'a result of the same call with "l1"', kind=TypeError)
+        stages, state, words, target = robust, state or robust.start(), "robust fit", None
 
-        def finish(step: Any) -> dict[str, Any]:
-            return conclude(problem, step.state.point, agreed=portfolio.agreed)
+        def finish(step: Step) -> dict[str, Any]:
+            return robust.finish(step)
+    else:
+        portfolio = Portfolio(problem)
+        start, state = prepare_init(init, PortfolioState)
+        if state is None:
+            state = portfolio.start(rank, None if start is None else as_point(problem, start, rank))
+        stages, words, target = portfolio, "Levenberg-Marquardt", problem.target
+
+        def finish(step: Step) -> dict[str, Any]:
+            return conclude(problem, step.state.now.point, agreed=step.state.agreed)
 
     result = run(
-        steps,
+        stages.steps,
         state=state,
         like=problem.y,
         xp=problem.xp,
@@ -175,6 +188,8 @@ def _auto(
         record=record,
         max_time=max_time,
         disp=disp,
+        checkpoint=checkpoint,
+        problem=(problem.A, problem.y, problem.psd, problem.noise, rank, loss),
         result_class=SensingResult,
     )
     result.message = f"{words}, {result.state.stage}: {result.message}"

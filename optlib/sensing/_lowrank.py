@@ -16,6 +16,8 @@ from optlib.backend.namespace import asarray_on
 from optlib.linop.base import _empty
 from optlib.sensing.operators import SensingOperator
 
+DENSE = 250_000  # entries up to which a dense decomposition is cheaper than products with factors
+
 
 class Point(NamedTuple):
     """``U diag(s) V'`` with orthonormal columns and ``s >= 0`` in descending order."""
@@ -34,6 +36,11 @@ class Point(NamedTuple):
         """The balanced factors ``U sqrt(s)`` and ``V sqrt(s)``."""
         root = self.s**0.5
         return self.U * root, self.V * root
+
+
+def is_small(A: SensingOperator) -> bool:
+    """Whether the matrices are small enough for dense decompositions."""
+    return A.matrix_shape[0] * A.matrix_shape[1] <= DENSE
 
 
 def zero_point(A: SensingOperator) -> Point:
@@ -177,7 +184,7 @@ def top_singular(
         In the semidefinite case the largest eigenvalues, which may be negative, and V = U.
     """
     xp, (n1, n2) = A.xp, A.matrix_shape
-    if n1 * n2 <= 250_000:  # the dense matrix is cheaper than the products
+    if is_small(A):
         Z = A._adjoint(z)
         if psd:
             w, v = linalg.eigh(0.5 * (Z + Z.T), xp=xp)

@@ -1,217 +1,242 @@
 """The default of `recover`: several starts of one method, each tried only if the ones before it failed.
 
-A stage is a generator of states. The first, the spectral start, is best for singular values of about equal size; the
-second, growing rank, for singular values of different sizes, and it finds the rank; the third takes the short steps of
-Riemannian conjugate gradients; the fourth goes through larger ranks and back.
+The first stage, the spectral start, is best for singular values of about equal size; the second, growing rank, for
+singular values of different sizes, and it finds the rank; the third takes the short steps of Riemannian conjugate
+gradients; the fourth goes through larger ranks and back.
 """
 
 import math
-from collections.abc import Generator, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from optlib._core import Status, Step, Steps
-from optlib.backend import Array
+from optlib.backend import Array, asarray_like, to_numpy
 from optlib.sensing import riemannian
 from optlib.sensing._lowrank import Point, append, degrees_of_freedom, tangent_gradient, top_singular, zero_point
 from optlib.sensing._problem import Problem
+from optlib.sensing._stages import ENDED, Found, Stages, done, flat, found
 from optlib.sensing.entries import EntrySampling
 from optlib.sensing.levenberg_marquardt import FLAT, LMState, Method
 from optlib.sensing.spectral import spectral_point
 
 AGREEMENT = 1e-4  # relative difference of squared residuals by which two stages found the same minimum
-Stage = Generator[LMState, None, LMState]
+GRADIENTS = 400  # conjugate-gradient iterations
+STAGES = ("given start", "rank search", "spectral start", "rank continuation", "conjugate gradients", "rank cycle")
 
 
 class PortfolioState(NamedTuple):
-    """Where the portfolio is: the matrix, its residual, steps and passes so far, the stage."""
+    """Where the portfolio is.
 
-    U: Array
-    s: Array
-    V: Array
-    residual: Array
-    nit: int
-    passes: int
+    Attributes
+    ----------
+    now : LMState
+        The present matrix, iterations and passes so far.
+    best : Found
+        The best end of a stage.
+    candidate : Found
+        The best of the rank search.
+    gradients : RiemannianState
+        Of the stage of conjugate gradients.
+    ends : array
+        Squared residuals at which stages ended.
+    least : float
+        Criterion of the candidate.
+    rises : int
+        Ranks in succession that did not lower it.
+    rank : int
+        Rank of the answer; 0: not known yet.
+    agreed : bool
+        Whether two stages ended in the same minimum, which is then taken for the global one under noise.
+    stage, best_stage : str
+        Names of the present stage, and of that of the best.
+    at, used : int
+        Instruction of the stage, and iterations that it has had.
+    """
+
+    now: LMState
+    best: Found
+    candidate: Found
+    gradients: riemannian.RiemannianState
+    ends: Array
+    least: float
+    rises: int
+    rank: int
+    agreed: bool
     stage: str
-
-    @property
-    def point(self) -> Point:
-        """The matrix."""
-        return Point(self.U, self.s, self.V)
+    best_stage: str
+    at: int
+    used: int
 
 
-class Portfolio:
-    """The stages, tried one after the other on one problem.
+class Portfolio(Stages):
+    """The stages on one problem.
 
     Parameters
     ----------
     problem : Problem
-    rank : int or None
-        None: to be found.
-    start : Point or None
-        Tried before all stages.
-
-    Attributes
-    ----------
-    agreed : bool
-        Whether two stages ended in the same minimum, which is then taken for the global one under noise.
     """
 
-    def __init__(self, problem: Problem, rank: int | None, start: Point | None) -> None:
-        self.problem, self.rank, self.first = problem, rank, start
-        self.method = Method(problem, cap=60)
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+        self.method, self.cg = Method(problem, cap=60), riemannian.Method(problem)
         self.completion = isinstance(problem.A, EntrySampling)
-        self.agreed = False
+        self.target = (problem.target or 0.0) * problem.size
 
-    def steps(self, state: PortfolioState) -> Steps:
-        """All stages; ends with the best point."""
-        best, values, nit, passes = state, [], state.nit, state.passes
-        yield self._step(state)
-        for name, stage in self._stages():
-            before, last = (0, 0), None
-            for last in stage:
-                now = PortfolioState(*last.point, last.residual, nit + last.nit, passes + last.passes, name)
-                larger = self.rank is not None and last.point.rank > self.rank  # on the way, not an answer
-                if last.nit != before[0] and not larger:
-                    yield self._step(now)
-                before = last.nit, last.passes
-            if last is None:
-                continue
-            nit, passes = nit + before[0], passes + before[1]
-            value = self.method.value(last.residual)
-            if value < self.method.value(best.residual) or best.stage == "start":
-                best = PortfolioState(*last.point, last.residual, nit, passes, name)
-            if math.sqrt(value) <= self._target:
-                break
-            self.agreed = any(abs(value - v) <= AGREEMENT * value for v in values) and self._stationary(best)
-            values.append(value)
-            if self.agreed:
-                break
-        yield self._step(best._replace(nit=nit, passes=passes), Status.CONVERGED)
+    def start(self, rank: int | None, point: Point | None) -> PortfolioState:
+        """The state before the first iteration, at a given point or at zero."""
+        stage = STAGES[0] if point is not None else STAGES[1] if rank is None else STAGES[2]
+        zero = zero_point(self.problem.A)
+        now = self.method.start(zero if point is None else point)
+        nothing = Found(*zero, -1.0 * self.problem.y)
+        return PortfolioState(
+            now, nothing, nothing, self.cg.start(zero), asarray_like([], self.problem.y), math.inf, 0,
+            (point.rank if point is not None else 0) if rank is None else rank, False, stage, "start", 0, 0,
+        )  # fmt: skip
 
-    @property
-    def _target(self) -> float:
-        return (self.problem.target or 0.0) * self.problem.size
+    def measure(self, state: PortfolioState) -> Array:
+        """Relative residual."""
+        return self.problem.relative(state.now.residual)
 
-    def _step(self, state: PortfolioState, status: Status | None = None) -> Step:
-        return Step(
-            x=state.point.factors,
-            nit=state.nit,
-            state=state,
-            stop=lambda: self.problem.relative(state.residual),
-            status=status,
-            counts={"passes": state.passes},
-        )
+    def is_answer(self, state: PortfolioState) -> bool:
+        """Whether the rank is not larger than that of the answer."""
+        return state.rank == 0 or state.now.point.rank <= state.rank
 
-    def _stationary(self, state: PortfolioState) -> bool:
-        g = tangent_gradient(self.problem.A, state.point, state.residual, self.problem.psd)
+    def program(self, state: PortfolioState) -> list[tuple[Any, ...]]:
+        """Instructions of the state's stage."""
+        if state.stage == "given start":
+            return [("improve", 100)]
+        if state.stage == "rank search":
+            ranks = [
+                [("grow",), ("improve", 30, 1e-3), ("improve_small", 30), ("judge",)] for _ in range(self._limit())
+            ]
+            return [("zero",), *flat(ranks), ("take_candidate",), ("improve", 100)]
+        if state.stage == "spectral start":
+            return [("spectral",), ("improve", 25 if self.completion else 100)]
+        if state.stage == "rank continuation":
+            pair = [("grow",), ("improve", 4 if self.completion else 8, 0.01)]
+            return [("zero",), *flat([pair] * state.rank), ("go_on",), ("improve", 100)]
+        if state.stage == "conjugate gradients":
+            return [("spectral",), ("descend",), ("polish",), ("improve", 100)]
+        room = min(self.problem.A.matrix_shape) - state.rank
+        up_and_down = [
+            [("grow",), ("improve", 8)] * extra
+            + flat(
+                [("cut", k), ("improve", 8 if k > state.rank else 100)]
+                for k in range(state.rank + extra - 1, state.rank - 1, -1)
+            )
+            for extra in range(1, min(2, room) + 1)
+        ]
+        return [("spectral",), *flat(up_and_down)]
+
+    def _limit(self) -> int:
+        """Largest rank of the search: its degrees of freedom are below 0.9 m."""
+        A, k = self.problem.A, 1
+        while k < min(A.matrix_shape) and (
+            degrees_of_freedom(A.matrix_shape, k + 1, self.problem.psd) < 0.9 * A.shape[0] - 1
+        ):
+            k += 1
+        return k
+
+    def ended(self, state: PortfolioState) -> PortfolioState:
+        """Keep the better end; go on to the next stage unless this one reached the target or agrees with another."""
+        value = self.method.value(state.now.residual)
+        ends = to_numpy(state.ends).tolist()
+        if not ends or value < self.method.value(state.best.residual):
+            state = state._replace(best=found(state.now), best_stage=state.stage)
+        state = state._replace(ends=asarray_like([*ends, value], state.ends))
+        reached = math.sqrt(value) <= self.target
+        if not reached and any(abs(value - v) <= AGREEMENT * value for v in ends):
+            state = state._replace(agreed=self._stationary(state.best))
+        later = [name for name in STAGES[STAGES.index(state.stage) + 1 :] if name != "rank search" or state.rank == 0]
+        if reached or state.agreed or not later:
+            now = LMState(*state.best, -1.0, 2.0, math.inf, 0, state.now.nit, state.now.passes)
+            return state._replace(now=now, stage=state.best_stage, at=ENDED)
+        return state._replace(stage=later[0], at=0, used=0)
+
+    def _stationary(self, best: Found) -> bool:
+        g = tangent_gradient(self.problem.A, best.point, best.residual, self.problem.psd)
         size = math.sqrt(sum(self.method.value(u) for u in g))
-        return size <= 1e-3 * math.sqrt(self.problem.A.isotropy * self.method.value(state.residual))
+        return size <= 1e-3 * math.sqrt(self.problem.A.isotropy * self.method.value(best.residual))
 
-    def _stages(self) -> Iterator[tuple[str, Stage]]:
-        if self.first is not None:
-            yield "given start", self._from(self.first)
-        if self.rank is None:
-            yield "rank search", self._search()
-        yield "spectral start", self._from(None)
-        yield "rank continuation", self._continuation()
-        yield "conjugate gradients", self._gradients()
-        yield "rank cycle", self._cycle()
+    # -- instructions --
 
-    # -- stages --
+    def _again(self, point: Point, state: PortfolioState) -> LMState:
+        """A state of the method at another point, with the counts so far."""
+        return self.method.start(point, state.now.nit, state.now.passes)
 
-    def _improve(self, state: LMState, steps: int, fall: float = 0.0) -> Stage:
+    def zero(self, state: PortfolioState) -> PortfolioState:
+        """Start from the matrix 0."""
+        return done(state, now=self._again(zero_point(self.problem.A), state))
+
+    def spectral(self, state: PortfolioState) -> PortfolioState:
+        """Start from the spectral point."""
+        return done(state, now=self._again(spectral_point(self.problem, state.rank), state))
+
+    def cut(self, state: PortfolioState, rank: int) -> PortfolioState:
+        """Leave the leading singular pairs only."""
+        U, s, V = state.now.point
+        return done(state, now=self._again(Point(U[:, :rank], s[:rank], V[:, :rank]), state))
+
+    def take_candidate(self, state: PortfolioState) -> PortfolioState:
+        """Go back to the best rank of the search."""
+        return done(state, now=self._again(state.candidate.point, state), rank=state.candidate.point.rank)
+
+    def go_on(self, state: PortfolioState) -> PortfolioState:
+        """Forget that steps had become small."""
+        return done(state, now=state.now._replace(flat=0))
+
+    def improve(self, state: PortfolioState, steps: int, fall: float = 0.0) -> PortfolioState:
         """Levenberg-Marquardt steps until the target, no progress, or a step that lowers less than ``fall``."""
-        for _ in range(steps):
-            value = self.method.value(state.residual)
-            if math.sqrt(value) <= self._target or state.flat >= FLAT:
-                break
-            state = self.method.step(state)
-            yield state
-            if self.method.value(state.residual) > (1.0 - fall) * value:
-                break
-        return state
+        value = self.method.value(state.now.residual)
+        if state.used == steps or math.sqrt(value) <= self.target or state.now.flat >= FLAT:
+            return done(state)
+        now = self.method.step(state.now)
+        if self.method.value(now.residual) > (1.0 - fall) * value:
+            return done(state, now=now)
+        return state._replace(now=now, used=state.used + 1)
 
-    def _again(self, point: Point, old: LMState) -> LMState:
-        """A state at another point, with the counts so far."""
-        return self.method.start(point, old.nit, old.passes)
+    def improve_small(self, state: PortfolioState, steps: int) -> PortfolioState:
+        """Improve only if the residual is so small that it may fall to zero."""
+        size = math.sqrt(self.method.value(state.now.residual))
+        if self.problem.target is None or size >= 1e-3 * self.problem.size:
+            return done(state)
+        return self.improve(state, steps)
 
-    def _from(self, point: Point | None) -> Stage:
-        state = self.method.start(spectral_point(self.problem, self.rank) if point is None else point)
-        yield state
-        return (yield from self._improve(state, 25 if self.completion and point is None else 100))
-
-    def _grown(self, state: LMState) -> LMState:
-        """The state with the singular pair appended that lowers the residual fastest."""
-        A, xp, psd = self.problem.A, self.problem.xp, self.problem.psd
-        U, s, V = top_singular(A, -state.residual, 1, psd=psd)
+    def grow(self, state: PortfolioState) -> PortfolioState:
+        """Append the singular pair that lowers the residual fastest."""
+        A, xp, psd, now = self.problem.A, self.problem.xp, self.problem.psd, state.now
+        U, s, V = top_singular(A, -now.residual, 1, psd=psd)
         change = A._forward_factored(U, V)
         square = xp.sum(change * change)
-        amount = -xp.sum(change * state.residual) / xp.where(square > 0, square, xp.ones_like(square))
+        amount = -xp.sum(change * now.residual) / xp.where(square > 0, square, xp.ones_like(square))
         amount = xp.maximum(amount, 1e-3 * xp.abs(s[0]) / A.isotropy)
-        grown = append(state.point, U[:, 0], amount, V[:, 0], psd, xp)
-        return self._again(grown, state._replace(passes=state.passes + 4))
+        grown = append(now.point, U[:, 0], amount, V[:, 0], psd, xp)
+        return done(state, now=self.method.start(grown, now.nit, now.passes + 4))
 
-    def _continuation(self) -> Stage:
-        state = self.method.start(zero_point(self.problem.A))
-        steps = 4 if self.completion else 8
-        for _ in range(self.rank):
-            state = self._grown(state)
-            yield state
-            state = yield from self._improve(state, steps, fall=0.01)
-        return (yield from self._improve(state._replace(flat=0), 100))
+    def descend(self, state: PortfolioState) -> PortfolioState:
+        """Conjugate-gradient iterations."""
+        now = state.now
+        cg = state.gradients if state.used else self.cg.start(now.point)._replace(nit=now.nit, passes=now.passes)
+        if state.used == GRADIENTS or cg.flat >= FLAT or math.sqrt(self.cg.value(cg.residual)) <= self.target:
+            return done(state)
+        cg = self.cg.step(cg)
+        now = LMState(*cg.point, cg.residual, -1.0, 2.0, math.inf, 0, cg.nit, cg.passes)
+        return state._replace(now=now, gradients=cg, used=state.used + 1)
 
-    def _gradients(self) -> Stage:
-        method = riemannian.Method(self.problem)
-        state = method.start(spectral_point(self.problem, self.rank))
-        while state.nit < 400 and state.flat < FLAT and math.sqrt(method.value(state.residual)) > self._target:
-            state = method.step(state)
-            yield LMState(*state.point, state.residual, -1.0, 2.0, math.inf, 0, state.nit, state.passes)
-        polish = self.method.start(state.point, state.nit, state.passes)
-        yield polish
-        return (yield from self._improve(polish, 100))
+    def polish(self, state: PortfolioState) -> PortfolioState:
+        """Forget the damping."""
+        return done(state, now=self._again(state.now.point, state))
 
-    def _cycle(self) -> Stage:
-        state = self.method.start(spectral_point(self.problem, self.rank))
-        room = min(self.problem.A.matrix_shape) - self.rank
-        for extra in range(1, min(2, room) + 1):
-            for _ in range(extra):
-                state = self._grown(state)
-                state = yield from self._improve(state, 8)
-            for k in range(self.rank + extra - 1, self.rank - 1, -1):
-                U, s, V = state.point
-                state = self._again(Point(U[:, :k], s[:k], V[:, :k]), state)
-                yield state
-                state = yield from self._improve(state, 8 if k > self.rank else 100)
-        return state
-
-    def _search(self) -> Stage:
-        """Grow the rank to the target, or to the least ``m log f + 2 dof m / (m - dof - 1)`` (Akaike, corrected)."""
-        A, m = self.problem.A, self.problem.A.shape[0]
-        state, best, rises = self.method.start(zero_point(A)), None, 0
-        least = math.inf
-        for k in range(1, min(A.matrix_shape) + 1):
-            dof = degrees_of_freedom(A.matrix_shape, k, self.problem.psd)
-            if dof >= 0.9 * m - 1 and k > 1:
-                break
-            state = self._grown(state)
-            yield state
-            state = yield from self._improve(state, 30, fall=1e-3)
-            value = self.method.value(state.residual)
-            if self.problem.target is not None and math.sqrt(value) < 1e-3 * self.problem.size:
-                state = yield from self._improve(state, 30)  # the residual may fall to zero
-                value = self.method.value(state.residual)
-            if math.sqrt(value) <= self._target:
-                self.rank = k
-                return state
-            penalty = 2.0 * dof * m / (m - dof - 1) if m > dof + 1 else math.inf
-            criterion = m * math.log(value / m) + penalty
-            if criterion < least or best is None:
-                least, best, rises = criterion, state, 0
-            else:
-                rises += 1
-            if rises == 2:
-                break
-        self.rank = best.point.rank
-        state = self._again(best.point, state)
-        yield state
-        return (yield from self._improve(state, 100))
+    def judge(self, state: PortfolioState) -> PortfolioState:
+        """Stop the search at the target, or after two rises of ``m log f + 2 dof m / (m - dof - 1)`` (Akaike)."""
+        A, rank = self.problem.A, state.now.point.rank
+        value, m = self.method.value(state.now.residual), A.shape[0]
+        end = len(self.program(state))
+        if math.sqrt(value) <= self.target:
+            return state._replace(rank=rank, at=end, used=0)
+        dof = degrees_of_freedom(A.matrix_shape, rank, self.problem.psd)
+        penalty = 2.0 * dof * m / (m - dof - 1) if m > dof + 1 else math.inf
+        criterion = m * math.log(value / m) + penalty
+        if criterion < state.least or state.candidate.point.rank == 0:
+            return done(state, candidate=found(state.now), least=criterion, rises=0)
+        if state.rises == 1:
+            return state._replace(at=end - 2, used=0)
+        return done(state, rises=state.rises + 1)

@@ -14,6 +14,7 @@ from optlib.sensing.result import LowRankMatrix
 
 JACOBIAN_BYTES = 2**28  # up to which the Jacobian is formed
 TOL = {64: 1e-12, 32: 1e-5}
+MARGIN = 1e6  # between the measurements and what has no square in the precision
 STATIONARY = {64: 1e-6, 32: 1e-3}
 NOT_IDENTIFIABLE, POORLY_IDENTIFIABLE = 1e-6, 0.02
 
@@ -81,7 +82,13 @@ def prepare(A: Any, y: Any, *, psd: bool = False, tol: Any = "auto", noise: floa
     elif tol is not None:
         tol = check.scalar("tol", tol, low=0.0)
     noise = check.scalar("noise", noise, low=0.0, fix="the norm of the noise, sigma sqrt(m)")
-    return Problem(A, y, psd, tol, noise, float(linalg.norm(y, xp=xp)))
+    if not A.isotropy > 0.0:
+        raise check.error("A", "an operator that measures zero only", "one that measures something")
+    size, info = float(linalg.norm(y, xp=xp)), xp.finfo(dtype)
+    low, high = MARGIN * math.sqrt(float(info.smallest_normal)), math.sqrt(float(info.max)) / MARGIN
+    if size > high or 0.0 < size < low:
+        raise check.error("y", f"a norm of {size:.3g}", f"one between {low:.0e} and {high:.0e}, or 0", "rescale it")
+    return Problem(A, y, psd, tol, noise, size)
 
 
 def check_rank(rank: Any, A: SensingOperator) -> int:
@@ -106,6 +113,8 @@ def singular_values(problem: Problem, point: Point, weights: Array | None = None
     """Smallest and largest singular value of the Jacobian at a point; None if it is too large to form."""
     A, xp = problem.A, problem.xp
     dof = degrees_of_freedom(A.matrix_shape, point.rank, problem.psd)
+    if dof > A.shape[0]:
+        return 0.0, math.sqrt(2.0 * A.isotropy)
     if dof > 1500 or A.shape[0] * dof * problem.bits // 8 > JACOBIAN_BYTES or point.rank == 0:
         return None
     sides = A._sides(point.U, point.V)
@@ -116,8 +125,6 @@ def singular_values(problem: Problem, point: Point, weights: Array | None = None
         J = weights[:, None] * J
     w, _ = linalg.eigh(J.T @ J, xp=xp)
     largest = math.sqrt(max(float(w[-1]), 0.0))
-    if dof > A.shape[0]:
-        return 0.0, largest
     return math.sqrt(max(float(w[0]), 0.0)), largest
 
 

@@ -1,27 +1,24 @@
 """Numba variant of the pass over regenerated measuring matrices.
 
 Some rows of a matrix are generated into a buffer and used while they are there: inner products with the columns of
-``G`` and weighted sums into the columns of the left side. The matrix is never whole, and neither is ``F G'``.
+``G`` and weighted sums into the columns of the left side. The matrix is never whole, and neither is ``F G'``. Where
+they fit into the cache, both are, and so is the weighted sum: two products a number instead of two a column.
 """
 
 import numpy as np
 from numba import njit
 
-from optlib.backend._philox_numba import fill_normal, fill_words, split_key
+from optlib.backend._philox_numba import fill_normal, fill_words, split_key, unpack_signs
 from optlib.backend.threads import read_only, run_chunks
 from optlib.sensing._dense_numba import INNER, JIT, SERIAL_SIZE, add, add_rows, dot, dot_rows
+
+WHOLE_SIZE = 2**16  # entries of a matrix that is generated whole
 
 
 @njit(**INNER)
 def rows_at_once(n2):
     """Rows of a matrix that are generated together: a multiple of four, about 4096 numbers."""
     return max(4, 4096 // n2 // 4 * 4)
-
-
-@njit(**INNER)
-def _unpack_word(word, out, one):
-    for bit in range(32):
-        out[bit] = -one if (word >> bit) & 1 != 0 else one
 
 
 @njit(**INNER)
@@ -33,8 +30,7 @@ def _fill(k0, k1, start, count, signs, words, buffer):
     skip = np.int64(start % np.uint64(32))
     used = words[: (skip + count + 31) // 32]
     fill_words(k0, k1, start // np.uint64(32), used)
-    for j in range(used.size):
-        _unpack_word(used[j], buffer[32 * j : 32 * j + 32], buffer.dtype.type(1))
+    unpack_signs(used, buffer)
     return buffer[skip : skip + count]
 
 
@@ -90,14 +86,38 @@ def _chunk(i0, i1, c, k0, k1, first, signs, scale, F, Ft, Gt, z, task, n2, w, al
                 add(lefts[a], left[a], scale * w[i])
 
 
+@njit(**JIT)
+def _whole_chunk(i0, i1, c, k0, k1, first, signs, scale, X, z, task, w, images):
+    image, size = images[c], images.shape[1]
+    words, buffer = np.empty(size // 32 + 2, np.uint32), np.empty(size + 64, X.dtype)
+    image[:] = 0
+    for i in range(i0, i1):
+        start = np.uint64(first + i) * np.uint64(size)
+        x = _fill(k0, k1, start, size, signs, words, buffer)
+        if task == 1:
+            w[i] = z[i]
+        else:
+            total = scale * dot(x, X)
+            w[i] = total - z[i] if task == 2 else total
+        if task:
+            add(image, x, scale * w[i])
+
+
 def regenerated_pass(key, first, distribution, scale, F, G, z, task):
     """Numba variant of `optlib.sensing.regenerated.regenerated_pass`."""
     m, (n1, k), (n2, l) = z.size, F.shape, G.shape
     chunks = 1 if m * n1 * n2 <= SERIAL_SIZE else min(8, m)
+    given = *split_key(key), first, distribution == "rademacher", F.dtype.type(scale)
     w = np.empty(m, F.dtype)
+    if n1 * n2 <= WHOLE_SIZE and k + l > 4:
+        X = (F @ G.T if task != 1 else np.empty((n1, n2), F.dtype)).ravel()
+        images = np.empty((chunks, n1 * n2), F.dtype)
+        run_chunks(_whole_chunk, m, chunks, *given, read_only(X), read_only(z), task, w, images)
+        image = np.sum(images, axis=0).reshape(n1, n2)
+        return w, image @ G, image.T @ F
     rights, lefts = np.empty((chunks, l, n1), F.dtype), np.empty((chunks, k, n2), F.dtype)
     run_chunks(
-        _chunk, m, chunks, *split_key(key), first, distribution == "rademacher", F.dtype.type(scale),
-        read_only(F), read_only(F.T), read_only(G.T), read_only(z), task, n2, w, rights, lefts,
+        _chunk, m, chunks, *given, read_only(F), read_only(F.T), read_only(G.T), read_only(z), task, n2, w,
+        rights, lefts,
     )  # fmt: skip
     return w, np.ascontiguousarray(np.sum(rights, axis=0).T), np.ascontiguousarray(np.sum(lefts, axis=0).T)

@@ -1,21 +1,50 @@
 """Recovery with gross errors in some measurements: trimmed Levenberg-Marquardt, and reweighting where that fails."""
 
 import math
-from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
-from optlib._core import Certificate, Status, Step, Steps
+from optlib._core import Certificate, Step
 from optlib.backend import Array, linalg, to_numpy
 from optlib.sensing._lowrank import Point, append, degrees_of_freedom, image, top_singular, zero_point
-from optlib.sensing._portfolio import PortfolioState
 from optlib.sensing._problem import Problem, conclude
+from optlib.sensing._stages import ENDED, Found, Stages, done, flat, found
 from optlib.sensing.levenberg_marquardt import LMState, Method
 from optlib.sensing.spectral import truncated_point
 
 ROUNDS = {"trimming": 40, "reweighting": 60}
+STAGES = ("trimming", "growing rank and trimming", "reweighting and trimming")
 
 
-class Robust:
+class RobustState(NamedTuple):
+    """Where the robust fit is.
+
+    Attributes
+    ----------
+    now : LMState
+        The present matrix, iterations and passes so far.
+    best : Found
+        The end of a stage with the least median residual.
+    least : float
+        Least median residual of the present trimming.
+    round : int
+        When that was.
+    stage, best_stage : str
+        Names of the present stage, and of that of the best.
+    at, used : int
+        Instruction of the stage, and rounds that it has had.
+    """
+
+    now: LMState
+    best: Found
+    least: float
+    round: int
+    stage: str
+    best_stage: str
+    at: int
+    used: int
+
+
+class Robust(Stages):
     """The stages of ``loss="l1"`` on one problem.
 
     Parameters
@@ -29,103 +58,96 @@ class Robust:
         self.unit = problem.size / math.sqrt(problem.y.shape[0])
         self.target = least_scale(problem)
 
-    def steps(self, state: PortfolioState) -> Steps:
-        """Trimming; growing rank with reweighting, then trimming; reweighting, then trimming."""
-        best, nit, passes = None, 0, 0
-        yield self._step(state)
-        for name, stage in self._stages():
-            last = None
-            for last in stage:
-                now = PortfolioState(*last.point, last.residual, nit + last.nit, passes + last.passes, name)
-                yield self._step(now)
-            nit, passes = nit + last.nit, passes + last.passes
-            if best is None or self.median(now.residual) < self.median(best.residual):
-                best = now
-            if self.median(best.residual) <= 10.0 * self.target:
-                break
-        yield self._step(best._replace(nit=nit, passes=passes), Status.CONVERGED)
+    def start(self) -> RobustState:
+        """The state before the first iteration."""
+        zero = zero_point(self.problem.A)
+        nothing = Found(*zero, -1.0 * self.problem.y)
+        return RobustState(Method(self.problem).start(zero), nothing, math.inf, 0, STAGES[0], "start", 0, 0)
 
     def median(self, residual: Array) -> float:
         """Median of the absolute residuals."""
         return float(median(residual, xp=self.xp))
 
-    def _step(self, state: PortfolioState, status: Status | None = None) -> Step:
-        return Step(
-            x=state.point.factors,
-            nit=state.nit,
-            state=state,
-            stop=lambda: self.median(state.residual) / (self.unit or 1.0),
-            status=status,
-            counts={"passes": state.passes},
-        )
+    def measure(self, state: RobustState) -> float:
+        """Median of the absolute residuals over the root mean square of the measurements."""
+        return self.median(state.now.residual) / (self.unit or 1.0)
 
-    def _stages(self) -> Iterator[tuple[str, Iterator[LMState]]]:
-        yield "trimming", self._trimming(self._start())
-        yield "growing rank and trimming", self._growing()
-        yield "reweighting and trimming", self._reweighted_start()
+    def program(self, state: RobustState) -> list[tuple[Any, ...]]:
+        """Instructions of the state's stage."""
+        if state.stage == STAGES[0]:
+            return [("spectral",), ("trim",)]
+        if state.stage == STAGES[1]:
+            rounds = [5] * (self.rank - 1) + [ROUNDS["reweighting"]]
+            return [("zero",), *flat([("grow",), ("reweight", n)] for n in rounds), ("trim",)]
+        return [("spectral",), ("reweight", 10), ("trim",)]
 
-    def _start(self) -> LMState:
-        return Method(self.problem).start(truncated_point(self.problem, self.rank))
+    def ended(self, state: RobustState) -> RobustState:
+        """Keep the better end; go on to the next stage unless the median is at the rounding level."""
+        if state.best_stage == "start" or self.median(state.now.residual) < self.median(state.best.residual):
+            state = state._replace(best=found(state.now), best_stage=state.stage)
+        later = STAGES[STAGES.index(state.stage) + 1 :]
+        if self.median(state.best.residual) <= 10.0 * self.target or not later:
+            now = LMState(*state.best, -1.0, 2.0, math.inf, 0, state.now.nit, state.now.passes)
+            return state._replace(now=now, stage=state.best_stage, at=ENDED)
+        return state._replace(stage=later[0], at=0, used=0)
 
-    def _trimming(self, state: LMState) -> Iterator[LMState]:
+    # -- instructions --
+
+    def zero(self, state: RobustState) -> RobustState:
+        """Start from the matrix 0."""
+        now = Method(self.problem).start(zero_point(self.problem.A), state.now.nit, state.now.passes)
+        return done(state, now=now)
+
+    def spectral(self, state: RobustState) -> RobustState:
+        """Start from the spectral point of the half of the measurements that are smallest."""
+        point = truncated_point(self.problem, self.rank)
+        return done(state, now=Method(self.problem).start(point, state.now.nit, state.now.passes))
+
+    def trim(self, state: RobustState) -> RobustState:
         """Two steps on the measurements whose residual is at most twice (later three times) the median, in turns."""
-        xp, best, best_round = self.xp, math.inf, 0
-        for k in range(ROUNDS["trimming"]):
-            median = self.median(state.residual)
-            if median <= self.target:
-                return
-            if median < 0.99 * best:
-                best, best_round = median, k
-            elif k - best_round >= 8:
-                return
-            kept = xp.abs(state.residual) <= (2.0 if k < 4 else 3.0) * median
-            state = self._two_steps(state, xp.astype(kept, state.residual.dtype))
-            yield state
+        k, median = state.used, self.median(state.now.residual)
+        least, when = (state.least, state.round) if k else (math.inf, 0)
+        if k == ROUNDS["trimming"] or median <= self.target:
+            return done(state)
+        if median < 0.99 * least:
+            least, when = median, k
+        elif k - when >= 8:
+            return done(state)
+        kept = self.xp.abs(state.now.residual) <= (2.0 if k < 4 else 3.0) * median
+        now = self._two_steps(state.now, self.xp.astype(kept, self.problem.y.dtype))
+        return state._replace(now=now, least=least, round=when, used=k + 1)
 
-    def _reweighting(self, state: LMState, rounds: int) -> Iterator[LMState]:
+    def reweight(self, state: RobustState, rounds: int) -> RobustState:
         """Two steps of least squares with weights ``1 / max(|r|, delta)``, in turns."""
-        xp = self.xp
-        for k in range(rounds):
-            median = self.median(state.residual)
-            if median <= self.target:
-                return
-            delta = median if k < 5 else 0.1 * median
-            state = self._two_steps(state, delta / xp.clip(xp.abs(state.residual), delta, None))
-            yield state
+        k, median = state.used, self.median(state.now.residual)
+        if k == rounds or median <= self.target:
+            return done(state)
+        delta = median if k < 5 else 0.1 * median
+        weights = delta / self.xp.clip(self.xp.abs(state.now.residual), delta, None)
+        return state._replace(now=self._two_steps(state.now, weights), used=k + 1)
 
-    def _two_steps(self, state: LMState, weights: Array) -> LMState:
+    def _two_steps(self, now: LMState, weights: Array) -> LMState:
         method = Method(self.problem, weights)
-        state = state._replace(mu=-1.0, before=math.inf, flat=0)
-        return method.step(method.step(state))
+        return method.step(method.step(now._replace(mu=-1.0, before=math.inf, flat=0)))
 
-    def _growing(self) -> Iterator[LMState]:
-        xp, A, psd = self.xp, self.problem.A, self.problem.psd
-        state = Method(self.problem).start(zero_point(A))
-        for k in range(self.rank):
-            median = self.median(state.residual)
-            if median <= self.target:
-                return
-            clipped = xp.clip(state.residual, -2.0 * median, 2.0 * median)
-            U, s, V = top_singular(A, -clipped, 1, psd=psd)
-            change = A._forward_factored(U, V)
-            weights = 1.0 / xp.clip(xp.abs(state.residual), median, None)
-            amount = -xp.sum(weights * change * state.residual) / xp.sum(weights * change * change)
-            amount = xp.maximum(amount, 1e-3 * xp.abs(s[0]) / A.isotropy)
-            point = append(state.point, U[:, 0], amount, V[:, 0], psd, xp)
-            state = Method(self.problem).start(point, state.nit, state.passes + 4)
-            for state in self._reweighting(state, 5 if k < self.rank - 1 else ROUNDS["reweighting"]):  # noqa: B020
-                yield state
-        yield from self._trimming(state)
-
-    def _reweighted_start(self) -> Iterator[LMState]:
-        state = self._start()
-        for state in self._reweighting(state, 10):  # noqa: B020
-            yield state
-        yield from self._trimming(state)
+    def grow(self, state: RobustState) -> RobustState:
+        """Append the singular pair of the clipped residual."""
+        xp, A, psd, now = self.xp, self.problem.A, self.problem.psd, state.now
+        median = self.median(now.residual)
+        if median <= self.target:
+            return state._replace(at=len(self.program(state)), used=0)
+        clipped = xp.clip(now.residual, -2.0 * median, 2.0 * median)
+        U, s, V = top_singular(A, -clipped, 1, psd=psd)
+        change = A._forward_factored(U, V)
+        weights = 1.0 / xp.clip(xp.abs(now.residual), median, None)
+        amount = -xp.sum(weights * change * now.residual) / xp.sum(weights * change * change)
+        amount = xp.maximum(amount, 1e-3 * xp.abs(s[0]) / A.isotropy)
+        point = append(now.point, U[:, 0], amount, V[:, 0], psd, xp)
+        return done(state, now=Method(self.problem).start(point, now.nit, now.passes + 4))
 
     def finish(self, step: Step) -> dict[str, Any]:
         """Certificate and fields of the answer."""
-        return conclude_robust(self.problem, step.state.point)
+        return conclude_robust(self.problem, step.state.now.point)
 
 
 def least_scale(problem: Problem) -> float:

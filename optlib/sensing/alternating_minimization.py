@@ -10,7 +10,7 @@ from optlib.backend import Array, linalg, random, supports
 from optlib.backend.namespace import asarray_on
 from optlib.sensing._factored import finish_factored, spectral_start
 from optlib.sensing._problem import Problem, check_rank, prepare, starting_point
-from optlib.sensing.entries import EntrySampling, row_grams, sampled_product, weighted_rows
+from optlib.sensing.entries import EntrySampling, Side, sampled_product, weighted_rows
 from optlib.sensing.result import SensingResult
 
 
@@ -191,7 +191,8 @@ def _sides(problem: Problem, ridge: float, inner: int | None, size: int, key: in
     A, rng = problem.A, random.as_generator(key)
     n1, n2 = A.matrix_shape
     places = (A.rows, A.cols, n1), (A.cols, A.rows, n2)
-    return [_Rows(problem, to, source, n, ridge, inner, size, rng) for to, source, n in places]
+    exact = [Side(A, problem.y, side) if inner is None else None for side in (0, 1)]
+    return [_Rows(problem, *place, ridge, inner, size, rng, side) for place, side in zip(places, exact, strict=True)]
 
 
 class _Rows:
@@ -207,9 +208,10 @@ class _Rows:
         inner: int | None,
         size: int,
         rng: Any,
+        exact: Side | None,
     ) -> None:
         self.xp, self.y, self.to, self.source, self.n = problem.xp, problem.y, to, source, n
-        self.ridge, self.inner, self.size = ridge, inner, size
+        self.ridge, self.inner, self.size, self.exact = ridge, inner, size, exact
         if size:  # each equation goes to one of the row's combinations, with a random sign
             m = self.y.shape[0]
             bucket = asarray_on(rng.integers(size, size=m), xp=self.xp, dtype=self.xp.int64, device=self.y.device)
@@ -217,8 +219,10 @@ class _Rows:
 
     def solve(self, fixed: Array, x: Array) -> Array:
         """Exactly, or by iterations from ``x``."""
-        rhs = weighted_rows(self.y, fixed, self.to, self.source, self.n, xp=self.xp)
-        return self._exact(fixed, x, rhs) if self.inner is None else self._iterated(fixed, x, rhs)
+        if self.exact is None:
+            return self._iterated(fixed, x)
+        solved = self.exact.solve(fixed, self.ridge)
+        return self.xp.where(self.xp.isfinite(solved), solved, x)
 
     def _shifted(self, grams: Array) -> Array:
         """Gram matrices with the penalty, and so much more that none is singular."""
@@ -226,11 +230,6 @@ class _Rows:
         trace = xp.sum(xp.linalg.diagonal(grams), axis=1)
         jitter = self.ridge + 1e-14 * xp.where(trace > 0, trace, xp.ones_like(trace))
         return grams + jitter[:, None, None] * xp.eye(grams.shape[1], dtype=grams.dtype, device=grams.device)
-
-    def _exact(self, fixed: Array, x: Array, rhs: Array) -> Array:
-        grams = self._shifted(row_grams(fixed, self.to, self.source, self.n, xp=self.xp))
-        solved = linalg.solve(grams, rhs[:, :, None], xp=self.xp, check=False)[:, :, 0]
-        return self.xp.where(self.xp.isfinite(solved), solved, x)
 
     def _normal(self, fixed: Array, p: Array) -> Array:
         values = sampled_product(p, fixed, self.to, self.source, xp=self.xp)
@@ -246,13 +245,14 @@ class _Rows:
         inverse = linalg.inv(self._shifted(xp.matrix_transpose(sketched) @ sketched), xp=xp, check=False)
         return lambda r: (inverse @ r[:, :, None])[:, :, 0]
 
-    def _iterated(self, fixed: Array, x: Array, rhs: Array) -> Array:
+    def _iterated(self, fixed: Array, x: Array) -> Array:
         """Conjugate gradients in all rows at once."""
         xp, precondition = self.xp, self._preconditioner(fixed)
 
         def ratio(a: Array, b: Array) -> Array:
             return xp.where(b > 0, a / xp.where(b > 0, b, xp.ones_like(b)), xp.zeros_like(b))
 
+        rhs = weighted_rows(self.y, fixed, self.to, self.source, self.n, xp=xp)
         r = rhs - self._normal(fixed, x)
         p = z = precondition(r)
         rz = xp.sum(r * z, axis=1, keepdims=True)

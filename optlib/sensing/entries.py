@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from optlib._core import validation as check
-from optlib.backend import Array, device_of, kernel, random, scatter
+from optlib.backend import Array, device_of, kernel, linalg, random, scatter
 from optlib.backend.namespace import asarray_on
 from optlib.sensing.operators import SensingOperator, _check_sizes, _host_indices, _like
 
@@ -61,6 +61,7 @@ class EntrySampling(SensingOperator):
         like = _like(like)
         super().__init__((n1, n2), i.size, like)
         self.rows, self.cols = (asarray_on(u, xp=self.xp, dtype=self.xp.int64, device=self.device) for u in (i, j))
+        self._groups: dict[int, tuple[Array, Array, Array]] = {}
 
     def _forward(self, X: Array) -> Array:
         return self.xp.take(self.xp.reshape(X, (-1,)), self.rows * self.matrix_shape[1] + self.cols, axis=0)
@@ -95,6 +96,20 @@ class EntrySampling(SensingOperator):
     def _isotropy(self) -> float:
         return self.shape[0] / self.shape[1]
 
+    def norm(self, *, iterations: int = 30, rng: Any = 0) -> float:
+        """Return the largest singular value, which is known: entries are copied.
+
+        Parameters
+        ----------
+        iterations, rng : object
+            Not needed.
+
+        Returns
+        -------
+        float
+        """
+        return 1.0
+
     def degrees(self) -> tuple[Array, Array]:
         """Numbers of observed entries of the rows and of the columns.
 
@@ -108,10 +123,30 @@ class EntrySampling(SensingOperator):
             ones, self.cols, n2, xp=self.xp
         )
 
+    def grouped(self, side: int) -> tuple[Array, Array, Array]:
+        """Entries in the order of the rows (side 0) or of the columns (side 1); found once and kept.
+
+        Returns
+        -------
+        order : array, shape (m,)
+            Entries, one row or column after the other.
+        starts : array, shape (n1 + 1,) or (n2 + 1,)
+            Where those of a row or column begin in that order.
+        source : array, shape (m,)
+            Index on the other side, in that order.
+        """
+        if side not in self._groups:
+            xp, (to, source) = self.xp, (self.rows, self.cols)[:: 1 - 2 * side]
+            order = xp.argsort(to)
+            every = xp.arange(self.matrix_shape[side] + 1, dtype=xp.int64, device=self.device)
+            starts = xp.searchsorted(xp.take(to, order, axis=0), every)
+            self._groups[side] = order, starts, xp.take(source, order, axis=0)
+        return self._groups[side]
+
     def _derive(self, rows: Array, cols: Array, like: Array) -> "EntrySampling":
         made = EntrySampling.__new__(EntrySampling)
         SensingOperator.__init__(made, self.matrix_shape, rows.shape[0], like)
-        made.rows, made.cols = rows, cols
+        made.rows, made.cols, made._groups = rows, cols, {}
         made._cached_isotropy = self.isotropy
         return made
 
@@ -125,6 +160,27 @@ class EntrySampling(SensingOperator):
         if rows.dtype == like.dtype:  # a cast of the values leaves the places as they are
             rows, cols = self.rows, self.cols
         return self._derive(rows, cols, like)
+
+
+class Side:
+    """Least squares for one factor: the observations by rows (side 0) or by columns (side 1).
+
+    Parameters
+    ----------
+    A : EntrySampling
+    y : array, shape (m,)
+    side : {0, 1}
+    """
+
+    def __init__(self, A: EntrySampling, y: Array, side: int) -> None:
+        self.xp, self.n = A.xp, A.matrix_shape[side]
+        order, self.starts, self.source = A.grouped(side)
+        self.y = A.xp.take(y, order, axis=0)
+
+    def solve(self, fixed: Array, ridge: Any, y: Array | None = None) -> Array:
+        """Rows of the factor, given those of the other one; with a penalty, and for other observations if given."""
+        ridge = ridge + self.xp.zeros((self.n, fixed.shape[1]), dtype=fixed.dtype, device=fixed.device)
+        return solve_rows(fixed, self.starts, self.source, self.y if y is None else y, ridge, xp=self.xp)
 
 
 def random_entries(
@@ -245,3 +301,35 @@ def row_grams(G: Array, to: Array, source: Array, n: int, *, xp: Any) -> Array:
     if G.shape[1] == 0:
         return xp.zeros((n, 0, 0), dtype=G.dtype, device=device_of(G))
     return xp.stack([scatter.segment_sum(g * g[:, a : a + 1], to, n, xp=xp) for a in range(G.shape[1])], axis=1)
+
+
+@kernel(numba="optlib.sensing._entries_numba:solve_rows", match="sum")
+def solve_rows(G: Array, starts: Array, source: Array, y: Array, ridge: Array, *, xp: Any) -> Array:
+    """Ridge regression of every row: the least ``sum_l (x . G[source[l]] - y[l])^2 + sum_a ridge[i, a] x[a]^2``.
+
+    Parameters
+    ----------
+    G : array, shape (n2, k)
+    starts : int64 array, shape (n + 1,)
+        Row i has the entries from ``starts[i]`` to ``starts[i + 1]``.
+    source : int64 array, shape (m,)
+    y : array, shape (m,)
+    ridge : array, shape (n, k)
+        Raised by rounding errors of the squares, so that the system of a row with few entries can be solved.
+    xp : module
+
+    Returns
+    -------
+    array, shape (n, k)
+        Rows without entries are zero; NaN where there is no answer in this precision.
+    """
+    n, k = starts.shape[0] - 1, G.shape[1]
+    every = xp.arange(y.shape[0], dtype=xp.int64, device=device_of(y))
+    to = xp.searchsorted(starts, every, side="right") - 1
+    grams = row_grams(G, to, source, n, xp=xp)
+    trace = xp.sum(xp.linalg.diagonal(grams), axis=1)
+    floor = 64.0 * xp.finfo(G.dtype).eps * xp.where(trace > 0, trace, xp.ones_like(trace))
+    eye = xp.eye(k, dtype=G.dtype, device=device_of(G))
+    shift = (ridge + floor[:, None])[:, :, None] * eye
+    rhs = weighted_rows(y, G, to, source, n, xp=xp)
+    return linalg.solve(grams + shift, rhs[:, :, None], xp=xp, check=False)[:, :, 0]

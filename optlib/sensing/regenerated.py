@@ -40,7 +40,8 @@ class RegeneratedSensing(SensingOperator):
     Notes
     -----
     Cost: m n1 n2 random numbers a pass, and 2k multiplications each for factors with k columns. On NumPy memory is some
-    rows of a measuring matrix and O((n1 + n2) k); the residual and both derivatives come out of one pass. Elsewhere,
+    rows of a measuring matrix (a whole one of up to 65 536 entries, and then two multiplications are enough) and
+    O((n1 + n2) k); the residual and both derivatives come out of one pass. Elsewhere,
     blocks of at most 32 MiB (or one measuring matrix) are generated.
 
     Examples

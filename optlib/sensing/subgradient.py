@@ -189,7 +189,7 @@ def subgradient(
             return truncated_point(problem, rank).factors
         U, s, V = top_singular(problem.A, xp.sign(problem.y), rank, psd=psd)
         s = xp.where(s > 0, s, xp.zeros_like(s))
-        root = alpha * (norm * s / s[0]) ** 0.5
+        root = alpha * (norm * s / xp.where(s[0] > 0, s[0], xp.ones_like(s[0]))) ** 0.5
         return U * root, V * root
 
     return run_factored(

@@ -106,6 +106,20 @@ class SubsampledTransform(SensingOperator):
     def _isotropy(self) -> float:
         return self.scale**2 * self.shape[0] / self.shape[1]
 
+    def norm(self, *, iterations: int = 30, rng: Any = 0) -> float:
+        """Return the largest singular value, which is known: entries of an isometry are scaled.
+
+        Parameters
+        ----------
+        iterations, rng : object
+            Not needed.
+
+        Returns
+        -------
+        float
+        """
+        return self.scale
+
     def _derive(self, m: int, signs: list[Array], places: list[Array]) -> "SubsampledTransform":
         made = SubsampledTransform.__new__(SubsampledTransform)
         SensingOperator.__init__(made, self.matrix_shape, m, signs[0])

@@ -9,18 +9,24 @@ from optlib.transport.emd import emd
 from optlib.transport.free_support import free_support_barycenter
 from optlib.transport.gaussian import GaussianTransport, bures_wasserstein, gaussian_transport
 from optlib.transport.grid import GridCost
+from optlib.transport.mirror_sinkhorn import mirror_sinkhorn
 from optlib.transport.one_dimensional import wasserstein_1d
-from optlib.transport.plan import EntropicPlan, Plan
+from optlib.transport.partial import partial
+from optlib.transport.plan import DensePlan, EntropicPlan, Plan
+from optlib.transport.quadratic import quadratic
 from optlib.transport.result import TransportResult
 from optlib.transport.rounding import RoundedPlan, round_plan
 from optlib.transport.sinkhorn import sinkhorn
+from optlib.transport.sinkhorn_newton import sinkhorn_newton
 from optlib.transport.sliced import SlicedEstimate, sliced
 from optlib.transport.sparse_plan import SparsePlan
+from optlib.transport.sparsity_constrained import sparsity_constrained
 
 __all__ = [
     "BarycenterResult",
     "Cost",
     "DenseCost",
+    "DensePlan",
     "DivergenceResult",
     "EntropicPlan",
     "GaussianTransport",
@@ -39,9 +45,14 @@ __all__ = [
     "emd",
     "free_support_barycenter",
     "gaussian_transport",
+    "mirror_sinkhorn",
+    "partial",
+    "quadratic",
     "round_plan",
     "sinkhorn",
+    "sinkhorn_newton",
     "sliced",
     "solve",
+    "sparsity_constrained",
     "wasserstein_1d",
 ]

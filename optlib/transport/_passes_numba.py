@@ -140,11 +140,12 @@ def _dot_rows(e0, e1, e2, e3, v):
 
 
 @njit(**INLINE)
-def _row_weight(s, shift, f, offset, a, eps, lam, omega):
+def _row_weight(s, shift, f, offset, a, eps, lam, omega, bound):
     """New potential of a row with the sum ``s`` at ``shift``, and the weight of its exponentials in the plan."""
     exact = lam * (eps * (shift - log_(s)) + offset)
     new = exact if omega == 1.0 else f + omega * (exact - f)
-    weight = a / s if omega == 1.0 and lam == 1.0 else a * exp_((new - offset) / eps - shift)
+    new = min(max(new, -bound), bound)
+    weight = a / s if new == exact and lam == 1.0 else a * exp_((new - offset) / eps - shift)
     return new, weight
 
 
@@ -154,11 +155,41 @@ def _potentials(alpha, eps, new):
         new[i] = alpha[i] - eps * log_(new[i])
 
 
+@njit(**INNER)
+def _mark(e, b, row_limit, column_limit, marks):
+    for j in range(e.size):
+        marks[j] = e[j] > min(row_limit, column_limit * b[j])
+
+
+@njit(**INNER)
+def _keep_row(e, s, weight, i, chunk, keep):
+    """Append the large entries of a row to the list of its chunk; the count is -1 once there is no room for all.
+
+    ``words`` are the bytes ``marks``, eight at a time: most are zero.
+    """
+    wanted, threshold, room, begin, end, index, value, count, marks, words = keep
+    k, last = count[chunk], room[chunk + 1] - 8
+    begin[i] = k
+    if k >= 0:
+        _mark(e, wanted, threshold * s, threshold / weight, marks[chunk])
+        for w in range(words.shape[1]):
+            if words[chunk, w] != 0:
+                if k > last:
+                    k = -1
+                    break
+                for j in range(8 * w, min(8 * w + 8, e.size)):
+                    index[k] = j
+                    value[k] = e[j] * weight
+                    k += marks[chunk, j]
+    end[i], count[chunk] = k, k
+
+
 @njit(**INLINE)
-def sweep_chunks(k0, k1, chunks, small, e, cost, x, y, gt, f, offset, a, eps, lam, omega, new, r, partial):
+def sweep_chunks(k0, k1, chunks, small, e, keep, cost, x, y, gt, f, offset, a, eps, lam, omega, bound, new, r, partial):
     """Chunks k0 to k1: new potentials, row sums of the plan, and a row of ``partial`` column sums per chunk.
 
     ``small`` (3, 4) and ``e`` (4, m) are scratch: allocating in compiled code costs a third of a second to compile.
+    ``keep`` is None, or what `_keep_row` unpacks.
     """
     n, m, inv, tile = a.size, gt.size, 1.0 / eps, TILE_DENSE if x is None else TILE
     low, high = (1e-200, 1e200) if gt.itemsize == 8 else (1e-25, 1e25)
@@ -180,9 +211,11 @@ def sweep_chunks(k0, k1, chunks, small, e, cost, x, y, gt, f, offset, a, eps, la
                 if not (sums[k] > low and sums[k] < high):  # a bad shift: take the largest exponent
                     shifts[k], sums[k] = exp_row_again(cost, x, y, i + k, gt, inv, e[k])
                 new[i + k], weights[k] = _row_weight(
-                    sums[k], shifts[k], f[i + k], offset[i + k], a[i + k], eps, lam, omega
+                    sums[k], shifts[k], f[i + k], offset[i + k], a[i + k], eps, lam, omega, bound
                 )
                 r[i + k] = weights[k] * sums[k]
+                if keep is not None:
+                    _keep_row(e[k], sums[k], weights[k], i + k, chunk, keep)
             add_rows(out, e[0], e[min(1, last - 1)], e[min(2, last - 1)], e[last - 1], weights)
 
 
@@ -205,7 +238,7 @@ def stored_chunks(k0, k1, chunks, small, e, kernel, v, f, alpha, a, eps, lam, om
                     new[i + k], weights[k], r[i + k] = sums[k], a[i + k] / sums[k], a[i + k]
                 else:
                     new[i + k], weights[k] = _row_weight(
-                        sums[k], 0.0, f[i + k], alpha[i + k], a[i + k], eps, lam, omega
+                        sums[k], 0.0, f[i + k], alpha[i + k], a[i + k], eps, lam, omega, np.inf
                     )
                     r[i + k] = weights[k] * sums[k]
             add_rows(out, e0, e1, e2, e3, weights)
@@ -432,14 +465,18 @@ def scaled(cost, x, y, scale, eps, like):
         yield rows, read_only(cost[rows]), None, None, zeros[rows], zeros[:m]
 
 
-def sweep(cost, x, y, scale, f, g, a, b, eps, inv_rho, omega):
+def sweep(cost, x, y, scale, f, g, a, b, eps, inv_rho, omega, bound=np.inf, keep=None):
+    """See `optlib.transport.passes`; ``keep`` is handed to `sweep_chunks`, and takes the rows of a matrix as stored."""
     n, m, dtype = f.size, g.size, g.dtype
     new, r, c = np.empty(n, dtype), np.empty(n, dtype), np.zeros(m)
     f, a, log_b, lam = np.array(f), np.array(a), log_weights(b), 1.0 / (1.0 + eps * inv_rho)
     for s, block, xs, ys, xo, yo in scaled(cost, x, y, scale, eps, g):
         gt = (g - yo) / dtype.type(eps) + log_b
         partial = np.empty((chunks_of(xo.size, m), m), dtype)
-        run_rows(sweep_chunks, xo.size, m, block, xs, ys, gt, f[s], xo, a[s], eps, lam, omega, new[s], r[s], partial)
+        run_rows(
+            sweep_chunks, xo.size, m, keep, block, xs, ys, gt, f[s], xo, a[s], eps, lam, omega, bound, new[s], r[s],
+            partial,
+        )  # fmt: skip
         c += partial.sum(axis=0, dtype=np.float64)
     return new, c.astype(dtype, copy=False), r
 

@@ -19,12 +19,13 @@ class Problem(NamedTuple):
     a, b : array, shapes (n,) and (m,)
         Weights >= 0; those of a balanced problem have the same sum.
     rho : (float, float)
-        Strength of the Kullback-Leibler penalty on the row and column marginals; infinite where the marginal is a
-        constraint.
+        Strength of the penalty on the row and column marginals; infinite where the marginal is a constraint.
     mass : (float, float)
         Sums of the weights.
     has_zeros : (bool, bool)
         Whether some weights of ``a``, of ``b``, are zero.
+    penalty : {"kl", "tv"}
+        Relative entropy or total variation.
     """
 
     cost: Cost
@@ -33,6 +34,7 @@ class Problem(NamedTuple):
     rho: tuple[float, float]
     mass: tuple[float, float]
     has_zeros: tuple[bool, bool]
+    penalty: str = "kl"
 
     @property
     def xp(self) -> Any:
@@ -58,7 +60,7 @@ class Problem(NamedTuple):
     @property
     def T(self) -> "Problem":
         """The same problem with sources and targets swapped."""
-        return Problem(self.cost.T, self.b, self.a, self.rho[::-1], self.mass[::-1], self.has_zeros[::-1])
+        return Problem(self.cost.T, self.b, self.a, self.rho[::-1], self.mass[::-1], self.has_zeros[::-1], self.penalty)
 
     def double(self) -> "Problem":
         """The same problem in the widest precision of the device; balanced weights are made to agree in it."""
@@ -72,7 +74,7 @@ class Problem(NamedTuple):
         return self._replace(cost=self.cost.astype(wide), a=a, b=b, mass=mass)
 
 
-def prepare(cost: Any, a: Any = None, b: Any = None, *, unbalanced: Any = None) -> Problem:
+def prepare(cost: Any, a: Any = None, b: Any = None, *, unbalanced: Any = None, unbalanced_type: str = "kl") -> Problem:
     """Check and promote the data of a transport problem.
 
     Parameters
@@ -82,6 +84,8 @@ def prepare(cost: Any, a: Any = None, b: Any = None, *, unbalanced: Any = None) 
         Weights of the sources and targets; None means uniform, with the total mass of the other (1 if both are None).
     unbalanced : None, float or (float, float)
         Penalty on the marginals (see `Problem.rho`); None and infinity mean constraints.
+    unbalanced_type : {"kl", "tv"}
+        See `Problem.penalty`.
 
     Raises
     ------
@@ -104,7 +108,7 @@ def prepare(cost: Any, a: Any = None, b: Any = None, *, unbalanced: Any = None) 
         raise check.error("cost", f"entries from {low:g} to {high:g}", "a range that does not overflow", "rescale it")
     a, mass_a, zeros_a = _weights("a", a, n, xp, dtype, device)
     b, mass_b, zeros_b = _weights("b", b, m, xp, dtype, device)
-    rho = _penalties(unbalanced)
+    rho, penalty = _penalties(unbalanced), check.option("unbalanced_type", unbalanced_type, ("kl", "tv"))
     if a is None:
         mass_a = 1.0 if b is None else mass_b
         a = xp.full(n, mass_a / n, dtype=dtype, device=device)
@@ -117,7 +121,7 @@ def prepare(cost: Any, a: Any = None, b: Any = None, *, unbalanced: Any = None) 
             fix = "normalise them (a / a.sum(), b / b.sum()), or penalise the difference with unbalanced=..."
             raise check.error("a, b", f"masses {mass_a:.10g} and {mass_b:.10g}", "equal masses", fix)
         b, mass_b = b * (mass_a / mass_b), mass_a
-    return Problem(cost, a, b, rho, (mass_a, mass_b), (zeros_a, zeros_b))
+    return Problem(cost, a, b, rho, (mass_a, mass_b), (zeros_a, zeros_b), penalty)
 
 
 def proportions(weights: Any, k: int, xp: Any, dtype: Any, device: Any) -> Array:

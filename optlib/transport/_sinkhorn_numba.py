@@ -254,12 +254,14 @@ def _iterate(penalised, relaxed, kernel, cost, x, y, todo, v, u, memory, info, s
             )
         if cost is not None:
             sweep_chunks(
-                0, chunks, chunks, numbers, e, cost, x, y, gt, f, u[ALPHA], u[A], info[EPS], lam, omega, new, r, partial
-            )
+                0, chunks, chunks, numbers, e, None, cost, x, y, gt, f, u[ALPHA], u[A], info[EPS], lam, omega, np.inf,
+                new, r, partial,
+            )  # fmt: skip
         if x is not None:
             sweep_chunks(
-                0, chunks, chunks, numbers, e, cost, x, y, gt, f, u[ALPHA], u[A], info[EPS], lam, omega, new, r, partial
-            )
+                0, chunks, chunks, numbers, e, None, cost, x, y, gt, f, u[ALPHA], u[A], info[EPS], lam, omega, np.inf,
+                new, r, partial,
+            )  # fmt: skip
         if accept(penalised, relaxed, v, u, memory, info, gt, partial):
             return done
     return todo
@@ -302,11 +304,11 @@ def iterate(
         while done < todo and not stop:
             propose(v, memory, info, small, gt)
             now, omega = int(info[NOW]), float(info[OMEGA]) if method == "overrelaxation" else 1.0
-            rows = (u[F + now], u[ALPHA], u[A], eps, lam, omega, u[F + 1 - now], u[R + 1 - now], partial)
+            rows, out = (u[F + now], u[ALPHA], u[A], eps, lam, omega), (u[F + 1 - now], u[R + 1 - now], partial)
             if kernel is None:
-                run_rows(sweep_chunks, n, m, cost, xs, ys, gt, *rows)
+                run_rows(sweep_chunks, n, m, None, cost, xs, ys, gt, *rows, np.inf, *out)
             else:
-                run_rows(stored_chunks, n, m, kernel, gt, *rows)
+                run_rows(stored_chunks, n, m, kernel, gt, *rows, *out)
             stop = accept(*present, v, u, memory, info, gt, partial)
             done += 1
     now, order = int(info[NOW]), (np.arange(len(steps)) + int(info[HEAD])) % len(steps)

@@ -16,7 +16,7 @@ from optlib.transport._debiased import Debiased, DebiasedState
 from optlib.transport._problem import MASS_RTOL, Problem, check_reg, prepare, proportions
 from optlib.transport.certificates import certify
 from optlib.transport.cost import Cost, DenseCost
-from optlib.transport.sinkhorn import SinkhornState, _Sinkhorn, levels_to
+from optlib.transport.sinkhorn import SinkhornMethod, SinkhornState, levels_to
 
 LEVEL_ITERATIONS, PATH_RATIO = (
     5,
@@ -302,7 +302,7 @@ def _spread(problems: list[Problem]) -> float:
     return max(p.range for p in problems)
 
 
-class _Barycenter(_Sinkhorn):
+class _Barycenter(SinkhornMethod):
     """The iterations of `sinkhorn` on the potentials of all measures."""
 
     level_iterations = LEVEL_ITERATIONS
@@ -312,6 +312,7 @@ class _Barycenter(_Sinkhorn):
     ) -> None:
         self.problems, self.shares, self.levels, self.dtype = problems, shares, levels, dtype
         self.xp, self.compiled, self.stored, self.kernel = problems[0].xp, False, False, None
+        self.curvature = 0.0
         self.method, self.tol, self.asked = "lbfgs", -1.0 if tol is None else tol, tol
         self.mass = problems[0].mass[0]
         self.uniform = problems[0].b / self.mass

@@ -38,7 +38,9 @@ side, and primal minus dual is, exactly,
     gap = rho_1 KL(P 1 | a exp(-f / rho_1)) + rho_2 KL(P' 1 | b exp(-g / rho_2)).
 
 The potentials ``f + t, g - t`` give the same plan for every ``t``; with the best ``t`` both sides ask for the same
-mass. The scale is the objective of the empty plan or ``sqrt(M_a M_b) (max |C| + eps)``, whichever is less.
+mass. With ``rho_1 |P 1 - a|_1`` instead the potentials keep to ``|f| <= rho_1``, the dual objective has ``<f, a>``, and
+the gap of that side is ``sum rho_1 |P 1 - a| + f (P 1 - a)``. The scale is the objective of the empty plan or
+``sqrt(M_a M_b) (max |C| + eps)``, whichever is less.
 
 **Rounding errors.** All is computed in the widest precision of the device. What is left is added to the gap and taken
 off the lower bounds: ``8 u`` times the size of the terms, with ``u`` the spacing of numbers at 1, and the cost
@@ -98,7 +100,7 @@ def certify(
     if problem.balanced:
         f, g, found = _balanced(wide, reg, g, tol, *((None, None) if any(problem.has_zeros) else (swept, stored)))
     elif math.isinf(problem.rho[1]):  # the marginal that is a constraint must be that of the rows
-        f, _ = passes.sweep(wide.cost, g, wide.a, wide.b, reg, rho=wide.rho[0])
+        f, _ = passes.sweep(wide.cost, g, wide.a, wide.b, reg, **_row_penalty(wide))
         g, f, found = _penalised(wide.T, reg, f)
     else:
         f, g, found = _penalised(wide, reg, g)
@@ -163,8 +165,8 @@ def _balanced(
         - s * _log_rest(h / mass, s / mass, xp)
         + xp.sum(xlogy(p, _divide(p, a, xp), xp=xp))
         + xp.sum(xlogy(q, _divide(q, b, xp), xp=xp))
-        + xlogy(h, _divide(mass, h, xp), xp=xp)
-        - xlogy(h, h, xp=xp)
+        + math.log(mass) * h
+        - 2.0 * xlogy(h, h, xp=xp)
     )
     f_mass, g_mass = xp.sum(f * a), xp.sum(g * b)
     missing = mass - (xp.sum(rows - sums.removed) + _divide(h_p * h_q, h, xp))  # mass that R lacks, by rounding
@@ -204,15 +206,20 @@ def _penalised(problem: Problem, eps: float, g: Array) -> tuple[Array, Array, di
     """Columns penalised, rows penalised or constrained."""
     cost, a, b, xp = problem.cost, problem.a, problem.b, problem.xp
     (rho_1, rho_2), (mass_a, mass_b) = problem.rho, problem.mass
-    f, c = passes.sweep(cost, g, a, b, eps, rho=rho_1)
+    total_variation = problem.penalty == "tv"
+    if total_variation:
+        g = xp.clip(g, -rho_2, rho_2)
+    f, c = passes.sweep(cost, g, a, b, eps, **_row_penalty(problem))
     if problem.has_zeros[1]:
-        g = xp.where(b > 0, g, rho_2 / (rho_2 + eps) * passes.soft_transform(cost.T, f, a, eps))
+        soft = passes.soft_transform(cost.T, f, a, eps)
+        g = xp.where(b > 0, g, xp.clip(soft, -rho_2, rho_2) if total_variation else rho_2 / (rho_2 + eps) * soft)
     products, costs = passes.moments(cost, f, g, a, b, eps, xp.ones_like(b)[:, None])
-    shift = (_log_mass(a, f, rho_1, xp) - _log_mass(b, g, rho_2, xp)) / (1.0 / rho_1 + 1.0 / rho_2)
-    f, g = f + shift, g - shift
-    r = products[:, 0]
-    row_gap, row_dual, row_error = _penalty(r, a, f, rho_1, xp)
-    column_gap, column_dual, column_error = _penalty(c, b, g, rho_2, xp)
+    if not total_variation:
+        shift = (_log_mass(a, f, rho_1, xp) - _log_mass(b, g, rho_2, xp)) / (1.0 / rho_1 + 1.0 / rho_2)
+        f, g = f + shift, g - shift
+    r, side = products[:, 0], _variation if total_variation else _penalty
+    row_gap, row_dual, row_error = side(r, a, f, rho_1, xp)
+    column_gap, column_dual, column_error = side(c, b, g, rho_2, xp)
     gap, row_dual, column_dual, row_error, column_error, total, linear = _host(
         [row_gap + column_gap, row_dual, column_dual, row_error, column_error, xp.sum(r), xp.sum(costs)], xp
     )
@@ -220,7 +227,6 @@ def _penalised(problem: Problem, eps: float, g: Array) -> tuple[Array, Array, di
     largest = max(map(abs, cost.bounds()))
     size = abs(row_dual) + abs(column_dual) + eps * (total + mass_a * mass_b) + total * largest
     unit = largest + eps
-    scale = min(eps * mass_a * mass_b + rho_1 * mass_a + rho_2 * mass_b, math.sqrt(mass_a * mass_b) * unit)
     found = {
         "value_linear": linear,
         "dual_value": dual,
@@ -228,9 +234,30 @@ def _penalised(problem: Problem, eps: float, g: Array) -> tuple[Array, Array, di
         "lp_bounds": None,
         "marginal_error": row_error + column_error,
         "residual": row_error / mass_a,
-        "scale": scale,
+        "scale": penalised_scale(problem, eps),
     }
     return f, g, found
+
+
+def penalised_scale(problem: Problem, eps: float) -> float:
+    """The objective of the empty plan or ``sqrt(M_a M_b) (max |C| + eps)``, whichever is less."""
+    (rho_1, rho_2), (mass_a, mass_b) = problem.rho, problem.mass
+    empty = eps * mass_a * mass_b + rho_1 * mass_a + rho_2 * mass_b
+    return min(empty, math.sqrt(mass_a * mass_b) * (max(map(abs, problem.cost.bounds())) + eps))
+
+
+def gap_curvature(problem: Problem, eps: float) -> float:
+    """A number k: with exact rows and residuals of at most r <= 0.1, the relative gap per unit mass is at most k r^2.
+
+    The gap is ``rho KL(P' 1 | b exp(-g / rho))``, and ``KL(p | q) <= exp(x) x^2 / 2 sum q`` if ``|log(p / q)| <= x``,
+    here ``(1 + eps / rho) r``. 0 if both marginals are constraints.
+    """
+    if problem.balanced:
+        return 0.0
+    if problem.penalty == "tv":
+        return 0.0
+    rho = sum(r for r in problem.rho if r < math.inf)
+    return 0.56 * rho * (1.0 + eps / problem.rho[1]) ** 2 / penalised_scale(problem, eps)
 
 
 def _penalty(marginal: Array, weights: Array, potential: Array, rho: float, xp: Any) -> tuple[Array, Array, Array]:
@@ -243,6 +270,22 @@ def _penalty(marginal: Array, weights: Array, potential: Array, rho: float, xp: 
     wanted = weights * xp.exp(exponent)
     gap = rho * xp.sum(kl_div(marginal, wanted, xp=xp))
     return gap, -rho * xp.sum(weights * xp.expm1(exponent)), xp.sum(xp.abs(marginal - wanted))
+
+
+def _variation(marginal: Array, weights: Array, potential: Array, rho: float, xp: Any) -> tuple[Array, Array, Array]:
+    """`_penalty` for the total variation; potentials keep to ``rho``, and ask for nothing where they are that large."""
+    excess = marginal - weights
+    error = xp.abs(excess)
+    dual = xp.sum(potential * weights)
+    if math.isinf(rho):
+        return xp.sum(xp.zeros_like(error)), dual, xp.sum(error)
+    inside = xp.where(xp.abs(potential) < rho, error, xp.zeros_like(error))
+    return xp.sum(rho * error + potential * excess), dual, xp.sum(inside)
+
+
+def _row_penalty(problem: Problem) -> dict[str, float]:
+    """The penalty on the rows as `passes.sweep` takes it."""
+    return {"bound" if problem.penalty == "tv" else "rho": problem.rho[0]}
 
 
 def _log_mass(weights: Array, potential: Array, rho: float, xp: Any) -> Array:

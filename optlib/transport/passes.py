@@ -29,8 +29,9 @@ class Entries(NamedTuple):
 
 
 def sweep(
-    cost: Cost, g: Array, a: Array, b: Array, eps: float, *, f: Array | None = None, rho: float = math.inf
-) -> tuple[Array, Array]:
+    cost: Cost, g: Array, a: Array, b: Array, eps: float, *, f: Array | None = None, rho: float = math.inf,
+    bound: float = math.inf,
+) -> tuple[Array, Array]:  # fmt: skip
     """Update the row potentials and return the column sums of the plan: one exponential per entry.
 
     Parameters
@@ -43,6 +44,8 @@ def sweep(
         Row potentials close to the new ones: a hint that saves the Numba kernels the search of the row maxima.
     rho : float
         Strength of the penalty on the row marginal; infinity makes it a constraint.
+    bound : float
+        Largest ``|f_i|``: the strength of a penalty by the total variation.
 
     Returns
     -------
@@ -51,19 +54,19 @@ def sweep(
     c : array, shape (m,)
         Column sums of the plan of ``(f, g)``.
     """
-    f, c, _ = relaxed_sweep(cost, cost.xp.zeros_like(a) if f is None else f, g, a, b, eps, 1.0 / rho, 1.0)
+    f, c, _ = relaxed_sweep(cost, cost.xp.zeros_like(a) if f is None else f, g, a, b, eps, 1.0 / rho, 1.0, bound)
     return f, c
 
 
 def relaxed_sweep(
-    cost: Cost, f: Array, g: Array, a: Array, b: Array, eps: float, inv_rho: float, omega: Any
+    cost: Cost, f: Array, g: Array, a: Array, b: Array, eps: float, inv_rho: float, omega: Any, bound: float = math.inf
 ) -> tuple[Array, Array, Array]:
     """`sweep` that moves the row potentials ``omega`` times as far, and also returns the row sums of the plan."""
     if cost.kind == "grid":
         return cost.relaxed_sweep(f, g, a, b, eps, inv_rho, omega)
     xp = cost.xp
     parts = [
-        _sweep(*part, f[i0:i1], g, a[i0:i1], b, eps, inv_rho, omega, xp=xp) for i0, i1, part in entries(cost)
+        _sweep(*part, f[i0:i1], g, a[i0:i1], b, eps, inv_rho, omega, bound, xp=xp) for i0, i1, part in entries(cost)
     ]  # fmt: skip
     return _concat([p[0] for p in parts], xp), _sum([p[1] for p in parts]), _concat([p[2] for p in parts], xp)
 
@@ -251,9 +254,9 @@ def _blocks(
 @kernel(numba=f"{_NUMBA}:sweep", match="sum")
 def _sweep(
     cost: Array | None, x: Array | None, y: Array | None, scale: float, f: Array, g: Array, a: Array, b: Array,
-    eps: float, inv_rho: float, omega: Any, *, xp: Any,
+    eps: float, inv_rho: float, omega: Any, bound: float = math.inf, *, xp: Any,
 ) -> tuple[Array, Array, Array]:  # fmt: skip
-    """Row potentials moved ``omega`` times as far as is optimal, and both marginals of their plan."""
+    """Row potentials moved ``omega`` times as far as is optimal, within a bound, and both marginals of their plan."""
     log_b, lam = log_weights(b, xp=xp), 1.0 / (1.0 + eps * inv_rho)
     potentials, columns, sums = [], [], []
     for rows, block in _blocks(cost, x, y, scale, g, xp):
@@ -263,7 +266,11 @@ def _sweep(
         s = xp.sum(e, axis=1)
         lse = top + xp.log(s)
         new = (1.0 - omega) * f[rows] - (omega * lam * eps) * lse
-        r = a[rows] * xp.exp((1.0 - omega) * (f[rows] / eps) + (1.0 - omega * lam) * lse)
+        exponent = (1.0 - omega) * (f[rows] / eps) + (1.0 - omega * lam) * lse
+        if bound < math.inf:
+            bounded = xp.clip(new, -bound, bound)
+            new, exponent = bounded, xp.where(bounded == new, exponent, bounded / eps + lse)
+        r = a[rows] * xp.exp(exponent)
         potentials.append(new)
         columns.append((r / s) @ e)
         sums.append(r)

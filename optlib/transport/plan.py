@@ -177,3 +177,40 @@ class EntropicPlan(Plan):
     def _map_arrays(self, move: Callable[[Array], Array]) -> "EntropicPlan":
         arrays = (move(x) for x in (self.a, self.b, self.f, self.g))
         return EntropicPlan(self.cost._map_arrays(move), *arrays, self.reg)
+
+
+class DensePlan(Plan):
+    """A plan that stores all its entries.
+
+    Parameters
+    ----------
+    array : array, shape (n, m)
+    a, b : array, shapes (n,) and (m,)
+        The wanted marginals.
+    """
+
+    def __init__(self, array: Array, a: Array, b: Array) -> None:
+        super().__init__(tuple(array.shape), array)
+        self.array, self.a, self.b = array, a, b
+
+    @property
+    def T(self) -> "DensePlan":
+        """The transposed plan: from targets to sources."""
+        return DensePlan(self.array.T, self.b, self.a)
+
+    def rows(self, i0: int, i1: int) -> Array:
+        """Rows ``i0`` to ``i1`` (excluded) as an array of shape (i1 - i0, m)."""
+        return self.array[i0:i1, :]
+
+    def _matvec(self, v: Array) -> Array:
+        return self.array @ check.array("v", v, xp=self.xp, dtype=self.dtype, device=self.device, finite=False)
+
+    def _rmatvec(self, u: Array) -> Array:
+        return self.T._matvec(u)
+
+    def _conditional(self, v: Array) -> Array:
+        empty = self.xp.sum(self.array, axis=1) == 0  # rows without mass go to all targets
+        return self.xp.where(empty[:, None], (self.b @ v)[None, :], self.array @ v)
+
+    def _map_arrays(self, move: Callable[[Array], Array]) -> "DensePlan":
+        return DensePlan(*(move(u) for u in (self.array, self.a, self.b)))

@@ -38,13 +38,15 @@ class TransportResult(Result):
         """Rows of the printed form: label and text."""
         rows = dict(super().summary())
         why, _, words = self.message.partition("; ")
-        low, high = self.lp_bounds or (None, None)
+        low, high = self.get("lp_bounds") or (None, None)
         rows |= {
             "status": f"{'success' if self.success else 'NO SUCCESS'}: {words}",
             "method": why,
             "plan": f"{self.plan}, marginal error {self.marginal_error:.1e}",
-            "value": f"{self.value:.8g}, gap {self.gap:.1e}, <C, plan> = {self.value_linear:.8g}",
-            "unregularised": f"optimum in [{low:.8g}, {high:.8g}]" if self.lp_bounds else "",
+            "value": f"{self.value:.8g}, gap {self.gap:.1e}, <C, plan> = {self.value_linear:.8g}"
+            if "gap" in self
+            else "",
+            "unregularised": f"optimum in [{low:.8g}, {high:.8g}]" if low is not None else "",
         }
         order = ("status", "method", "plan", "value", "unregularised", "certificate", "effort")
         return [(label, rows[label]) for label in order if rows[label]]

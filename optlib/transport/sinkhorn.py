@@ -5,18 +5,17 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from optlib._core import Status, Step, prepare_init, run
 from optlib._core import validation as check
 from optlib._core.driver import Steps
-from optlib.backend import Array, default_float, device_of, get_engine, is_numpy, supports, to_numpy
+from optlib.backend import Array, default_float, supports
 from optlib.transport import acceleration as accelerated
 from optlib.transport import passes
 from optlib.transport._problem import Problem, check_reg, prepare
+from optlib.transport._support import Support, has_kernels, tolerance
 from optlib.transport.acceleration import Point
-from optlib.transport.certificates import certify
-from optlib.transport.cost import STORED_BYTES, Cost, DenseCost
+from optlib.transport.certificates import certify, gap_curvature
+from optlib.transport.cost import STORED_BYTES
 from optlib.transport.result import TransportResult
 
 PATH_START, PATH_RATIO = 0.1, 0.2  # first regularisation of the path in units of the cost range, and least ratios
@@ -170,49 +169,18 @@ def sinkhorn(
     0.5
     """
     problem, reg = prepare(cost, a, b, unbalanced=unbalanced), check_reg(reg)
-    check.option("method", method, ("auto", "scaling", "log"))
-    check.option("acceleration", acceleration, ("auto", "lbfgs", "anderson", "overrelaxation", None))
-    name = {"auto": "lbfgs", None: "plain"}.get(acceleration, acceleration)
-    if tol == "auto":
-        tol = 1e-6 if problem.xp.finfo(problem.dtype).bits == 64 else 1e-4
-    tight = None if tol is None else check.scalar("tol", tol, low=0.0)
-    if tight and problem.dtype != default_float(problem.xp, problem.cost.device):
-        tight *= 0.5  # the rest is for the rounding of the potentials to float32
-    support = _Support(problem, single=problem.range <= SINGLE_RANGE * reg and (tol is None or tol >= SINGLE_TOL))
-    inner = support.problem
-    compiled = _compiled(problem.xp) and name != "anderson"
-    form, why = _form(method, inner, reg, compiled)
-    start, state = prepare_init(init, SinkhornState)
-    if state is not None and (state.reg != reg or state.g.shape != inner.b.shape):
-        start, state = support.extend(state.f, state.g), None  # the result of another problem: its potentials
-    if state is None:
-        levels = levels_to(reg, inner.range) if start is None else [reg]
-        f, g = support.restrict(start)
-        state = SinkhornState(reg, 0, 0, len(levels), 0, 0, *4 * [None], f, None, g, *4 * [None])
-    else:
-        levels = levels_to(reg, inner.range) if state.levels > 1 else [reg]
+    solver = SinkhornMethod(problem, reg, tol, method, acceleration)
+    state = solver.begin(init)
     if check_every is None:
-        check_every = 50 if compiled and inner.cost.shape[0] * inner.cost.shape[1] <= 4_000_000 else 10
-    solver = _Sinkhorn(
-        inner, compiled, form == "scaling", levels, name, -1.0 if tight is None else tight, support.extend
-    )
-    path = f", reg lowered in {len(levels)} levels" if len(levels) > 1 else ""
-
-    def finish(step: Step) -> dict[str, Any]:
-        # the sums of the last pass, unless it was at another level, in float32, or with rows that are not exact
-        state, wide = step.state, default_float(problem.xp, problem.cost.device)
-        exact = state.level == len(levels) - 1 and problem.dtype == wide and name != "overrelaxation"
-        swept = (state.f, state.c) if exact else None
-        return certify(problem, reg, step.x[1], tol=tol, swept=swept, stored=solver.kernel if exact else None)
-
+        check_every = solver.check_every
     return run(
         solver.steps,
         state=state,
-        like=inner.a,
+        like=solver.a,
         xp=problem.xp,
         method="sinkhorn",
-        finish=finish,
-        tol=tight,
+        finish=solver.finish,
+        tol=solver.tight,
         maxiter=maxiter,
         check_every=check_every,
         callback=callback,
@@ -220,33 +188,83 @@ def sinkhorn(
         max_time=max_time,
         disp=disp,
         checkpoint=checkpoint,
-        problem=(problem.cost, problem.a, problem.b, problem.rho, reg, form, name, levels, tol),
+        problem=solver.identity,
         patience=max(5, math.ceil(1000 / check_every)),
         result_class=TransportResult,
-        message=f"{form} form ({why}), {name} iterations{path}",
+        message=solver.message,
     )
 
 
-class _Sinkhorn:
-    """The method, as a generator of steps."""
+class SinkhornMethod:
+    """The method: where it begins, its steps, and what it makes of the last one.
+
+    Parameters
+    ----------
+    problem : Problem
+    reg : float
+    tol : float, "auto" or None
+    method, acceleration : str
+        See `sinkhorn`.
+    """
 
     level_iterations = LEVEL_ITERATIONS
 
     def __init__(
-        self,
-        problem: Problem,
-        compiled: bool,
-        stored: bool,
-        levels: list[float],
-        method: str,
-        tol: float,
-        extend: Callable[[Array, Array], tuple[Array, Array]],
+        self, problem: Problem, reg: float, tol: Any, method: str = "auto", acceleration: str | None = "auto"
     ) -> None:
-        self.cost, self.a, self.b, self.xp = problem.cost, problem.a, problem.b, problem.xp
+        check.option("method", method, ("auto", "scaling", "log"))
+        check.option("acceleration", acceleration, ("auto", "lbfgs", "anderson", "overrelaxation", None))
+        self.problem, self.reg, self.xp = problem, reg, problem.xp
+        self.method = {"auto": "lbfgs", None: "plain"}.get(acceleration, acceleration)
+        self.asked, self.tight = tolerance(tol, problem)
+        self.tol = -1.0 if self.tight is None else self.tight
+        single = problem.range <= SINGLE_RANGE * reg and (self.asked is None or self.asked >= SINGLE_TOL)
+        self.support = Support(problem, single=single)
+        inner = self.support.problem
+        compiled = has_kernels(problem.xp) and self.method != "anderson"
+        self.form, self.why = _form(method, inner, reg, compiled)
+        self.stored = self.form == "scaling"
+        self.cost, self.a, self.b, self.range = inner.cost, inner.a, inner.b, inner.range
         self.inv_rho = (1.0 / problem.rho[0], 1.0 / problem.rho[1])
-        self.compiled = compiled and (stored or passes.one_piece(problem.cost))
-        self.stored, self.levels, self.method, self.tol, self.extend = stored, levels, method, tol, extend
+        self.curvature = gap_curvature(problem, reg)
+        self.compiled = compiled and (self.stored or passes.one_piece(inner.cost))
+        self.check_every = 50 if compiled and self.cost.shape[0] * self.cost.shape[1] <= 4_000_000 else 10
+        self.levels = [reg]
         self.kernel: tuple[Array, Array, Array] | None = None  # and the potentials in it
+
+    def begin(self, init: Any) -> SinkhornState:
+        """The state to start from: of an earlier run, at given potentials, or at the head of the path."""
+        start, state = prepare_init(init, SinkhornState)
+        if state is not None and (state.reg != self.reg or state.g.shape != self.b.shape):
+            start, state = self.support.extend(state.f, state.g), None  # another problem: its potentials
+        if start is None and (state is None or state.levels > 1):
+            self.levels = levels_to(self.reg, self.range)
+        if state is None:
+            f, g = self.support.restrict(start)
+            state = SinkhornState(self.reg, 0, 0, len(self.levels), 0, 0, *4 * [None], f, None, g, *4 * [None])
+        return state
+
+    @property
+    def message(self) -> str:
+        """What was chosen, and why."""
+        path = f", reg lowered in {len(self.levels)} levels" if len(self.levels) > 1 else ""
+        return f"{self.form} form ({self.why}), {self.method} iterations{path}"
+
+    @property
+    def identity(self) -> tuple[Any, ...]:
+        """What a checkpoint belongs to."""
+        return (
+            self.problem.cost, self.problem.a, self.problem.b, self.problem.rho, self.reg, self.form, self.method,
+            self.levels, self.asked,
+        )  # fmt: skip
+
+    def finish(self, step: Step) -> dict[str, Any]:
+        """The answer with its certificate."""
+        # the sums of the last pass, unless it was at another level, in float32, or with rows that are not exact
+        state, wide = step.state, default_float(self.xp, self.problem.cost.device)
+        exact = state.level == len(self.levels) - 1 and self.problem.dtype == wide and self.method != "overrelaxation"
+        swept, stored = ((state.f, state.c), self.kernel) if exact else (None, None)
+        return certify(self.problem, self.reg, step.x[1], tol=self.asked, swept=swept, stored=stored)
 
     def steps(self, state: SinkhornState) -> Steps:
         """Levels of falling regularisation; in each, blocks of iterations."""
@@ -257,17 +275,19 @@ class _Sinkhorn:
         status = None
         while True:
             last = state.level == len(self.levels) - 1
-            error = state.info[0] if last else max(2.0, 2.0 * self.tol)  # on the path only the trivial bound is known
+            # on the path only the trivial bound is known of the error at the end
+            stop = self.error(state) if last else partial(float, max(2.0, 2.0 * self.tol))
             budget = yield Step(
                 x=self.answer(state),
                 nit=state.nit,
                 state=state,
-                stop=lambda error=error: error,
+                stop=stop,
+                metrics={"reg": partial(float, self.levels[state.level]), "error": lambda state=state: state.info[0]},
                 status=status,
                 counts={"passes": state.passes},
             )
             todo = budget if last else min(budget, self.level_iterations - state.level_nit)
-            point, done = self.iterate(state, todo, self.tol if last else LEVEL_TOL)
+            point, done = self.iterate(state, todo, self.target(state) if last else LEVEL_TOL)
             state = state._replace(
                 **point._asdict(), nit=state.nit + done, passes=state.passes + done, level_nit=state.level_nit + done
             )
@@ -280,7 +300,20 @@ class _Sinkhorn:
 
     def answer(self, state: SinkhornState) -> Any:
         """The iterate, as the user sees it."""
-        return self.extend(state.f, state.g)
+        return self.support.extend(state.f, state.g)
+
+    def error(self, state: SinkhornState) -> Callable[[], Any]:
+        """Error of the marginals; with penalties the largest residual, or what it leaves of the gap if that is more."""
+        error = state.info[0]
+        if not self.curvature:
+            return lambda: error
+        return lambda: self.xp.maximum(error, (self.curvature * self.xp.sum(state.c)) * error**2)
+
+    def target(self, state: SinkhornState) -> float:
+        """The tolerance for the residual itself."""
+        if not self.curvature or not self.compiled or self.tol <= 0.0:
+            return self.tol
+        return min(self.tol, math.sqrt(self.tol / (self.curvature * float(self.xp.sum(state.c)))))
 
     def enter(self, state: SinkhornState, f: Array, g: Array) -> SinkhornState:
         """Start a level from given potentials."""
@@ -303,7 +336,9 @@ class _Sinkhorn:
 
     def drifted(self, state: SinkhornState) -> bool:
         """Whether compiled iterations stopped because the kernel is too far from the potentials."""
-        return self.stored and float(state.info[0]) > (self.tol if state.level == len(self.levels) - 1 else LEVEL_TOL)
+        return self.stored and float(state.info[0]) > (
+            self.target(state) if state.level == len(self.levels) - 1 else LEVEL_TOL
+        )
 
     def finished(self, state: SinkhornState) -> bool:
         """Whether a level of the path is done: a question to the state alone, so that a run depends on no check.
@@ -351,10 +386,6 @@ class _Sinkhorn:
 # -- choices --
 
 
-def _compiled(xp: Any) -> bool:
-    return is_numpy(xp) and get_engine() == "auto"
-
-
 def _form(method: str, problem: Problem, reg: float, compiled: bool) -> tuple[str, str]:
     """The form of the iterations, and why."""
     limit, (n, m) = RANGE[problem.xp.finfo(problem.a.dtype).bits], problem.cost.shape
@@ -378,64 +409,6 @@ def levels_to(reg: float, spread: float, ratio: float = PATH_RATIO) -> list[floa
     """The regularisation path: levels at ratios of at least ``ratio``, the last one exactly ``reg``."""
     if reg >= PATH_BELOW * spread:
         return [reg]
-    count = math.ceil(math.log(PATH_START * spread / reg) / -math.log(ratio))
-    step = (reg / (PATH_START * spread)) ** (1 / count)
-    return [PATH_START * spread * step**k for k in range(count)] + [reg]
-
-
-class _Support:
-    """The problem without sources and targets that have no mass, in double precision unless float32 will do."""
-
-    def __init__(self, problem: Problem, single: bool) -> None:
-        wide = problem if single else problem.double()
-        self.xp, self.index = problem.xp, [None, None]
-        weights = [wide.a, wide.b]
-        for side in (0, 1):
-            if problem.has_zeros[side]:
-                self.index[side] = np.flatnonzero(to_numpy(weights[side]) > 0)
-                weights[side] = self.xp.take(weights[side], self._device_index(side, weights[side]), axis=0)
-        cost = _by_rows(wide.cost.take(*self.index) if any(problem.has_zeros) else wide.cost)
-        cost._bounds = wide.cost.bounds()
-        self.sizes = problem.cost.shape
-        self.problem = wide._replace(cost=cost, a=weights[0], b=weights[1], has_zeros=(False, False))
-
-    def _device_index(self, side: int, like: Array) -> Array:
-        return self.xp.asarray(self.index[side], dtype=self.xp.int64, device=device_of(like))
-
-    def restrict(self, start: Any) -> tuple[Array, Array]:
-        """Potentials to start from: zeros, ``g``, or ``(f, g)``."""
-        xp, a, b = self.xp, self.problem.a, self.problem.b
-        if start is None:
-            return xp.zeros_like(a), xp.zeros_like(b)
-        given = start if isinstance(start, (tuple, list)) and len(start) == 2 else (None, start)
-        found = []
-        for side, (u, like) in enumerate(zip(given, (a, b), strict=True)):
-            if u is None:
-                found.append(xp.zeros_like(like))
-                continue
-            fix = "pass the column potentials g, or the pair of `potentials` of a result"
-            u = check.array(
-                "init", u, xp=xp, shape=(self.sizes[side],), dtype=like.dtype, device=device_of(like), fix=fix
-            )
-            found.append(u if self.index[side] is None else xp.take(u, self._device_index(side, like), axis=0))
-        return found[0], found[1]
-
-    def extend(self, f: Array, g: Array) -> tuple[Array, Array]:
-        """Potentials of all sources and targets; 0 for those without mass."""
-        return self._extend(f, 0), self._extend(g, 1)
-
-    def _extend(self, u: Array, side: int) -> Array:
-        if self.index[side] is None:
-            return u
-        xp = self.xp
-        place = np.full(self.sizes[side], u.shape[0])
-        place[self.index[side]] = np.arange(u.shape[0])
-        padded = xp.concat([u, xp.zeros((1,), dtype=u.dtype, device=device_of(u))])
-        return xp.take(padded, xp.asarray(place, dtype=xp.int64, device=device_of(u)), axis=0)
-
-
-def _by_rows(cost: Cost) -> Cost:
-    """The cost with contiguous rows, a copy if a NumPy matrix has others."""
-    if isinstance(cost, DenseCost) and _compiled(cost.xp) and not cost._array.flags.c_contiguous:
-        return cost._derive(np.ascontiguousarray(cost._array), cost.dtype)
-    return cost
+    count = math.ceil(math.log(PATH_START * spread / reg) / -math.log(PATH_RATIO))
+    ratio = (reg / (PATH_START * spread)) ** (1 / count)
+    return [PATH_START * spread * ratio**k for k in range(count)] + [reg]

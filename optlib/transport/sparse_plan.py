@@ -5,8 +5,9 @@ from collections.abc import Callable
 import numpy as np
 
 from optlib._core import validation as check
-from optlib.backend import Array, scatter
+from optlib.backend import Array, scatter, to_numpy
 from optlib.backend.namespace import asarray_on
+from optlib.transport.cost import Cost, row_blocks
 from optlib.transport.plan import Plan
 
 Pairs = tuple[np.ndarray, np.ndarray]
@@ -99,3 +100,25 @@ class SparsePlan(Plan):
 
     def __repr__(self) -> str:
         return f"SparsePlan({self.shape[0]} x {self.shape[1]}, {self._host[0].size} entries, {self.dtype})"
+
+
+def closest_pairs(cost: Cost, f: Array, g: Array, i: np.ndarray, j: np.ndarray) -> tuple[Pairs, Pairs]:
+    """Where rows and columns without entries send their features: to the other side's point of least reduced cost.
+
+    Parameters
+    ----------
+    cost : Cost, shape (n, m)
+    f, g : array, shapes (n,) and (m,)
+        Potentials; very low ones for points that must not be chosen.
+    i, j : numpy array of integers, shape (k,)
+        The entries of the plan.
+    """
+    found = []
+    for side, u, used in ((cost, g, i), (cost.T, f, j)):
+        lonely, nearest = np.flatnonzero(np.bincount(used, minlength=side.shape[0]) == 0), np.empty(0, np.int64)
+        if lonely.size:
+            part = side.take(lonely)
+            gaps = (part.rows(*rows) - u[None, :] for rows in row_blocks(part))
+            nearest = np.concatenate([to_numpy(cost.xp.argmin(gap, axis=1)) for gap in gaps])
+        found.append((lonely, nearest))
+    return found[0], found[1][::-1]

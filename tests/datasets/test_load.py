@@ -6,7 +6,18 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pytest
 
-from optlib.datasets import DatasetNotFoundError, Source, fetch, load_digits, load_photographs
+from optlib.datasets import (
+    DatasetNotFoundError,
+    Source,
+    fetch,
+    load,
+    load_approval_experts,
+    load_bike_sharing_hour,
+    load_digits,
+    load_fx_ecb,
+    load_photographs,
+    load_ratings,
+)
 
 CONTENT = b"some data"
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -77,3 +88,58 @@ def test_digits():
     assert images.shape == (1797, 8, 8)
     assert images.max() == 1.0
     np.testing.assert_array_equal(np.unique(labels), np.arange(10))
+
+
+def real(load):
+    try:
+        return load()
+    except DatasetNotFoundError as error:
+        pytest.skip(str(error))
+
+
+def test_exchange_rates():
+    relatives, names, dates = real(load_fx_ecb)
+    assert relatives.shape == (7125, 18) == (len(dates), len(names))
+    assert np.all(relatives[:, 0] == 1.0)
+    assert names[0] == "EUR"
+    assert 0.9 < relatives.min() < relatives.max() < 1.2
+    assert str(dates[0]) == "1999-01-05"
+    assert np.all(np.diff(dates) > np.timedelta64(0))
+
+
+def test_experts():
+    predictions, target, names = real(load_approval_experts)
+    errors = np.mean(np.abs(predictions - target[:, None]), axis=0)
+    assert names[np.argmin(errors)] == "you_gov"
+    assert errors.min() == pytest.approx(1.11, abs=0.01)
+
+
+def test_rentals():
+    features, rentals, names = real(load_bike_sharing_hour)
+    assert features.shape == (17379, 12) == (len(rentals), len(names))
+    assert rentals.sum() == 3_292_679
+
+
+LINES = "1::0000031::7::1365029107\n1::0000007::8::1366576639\n2::0000031::10::1364690142\n"
+
+
+def test_ratings_from_the_snapshot(folder, monkeypatch):
+    (folder / "ratings.dat").write_text(LINES)
+    sha256 = hashlib.sha256(LINES.encode()).hexdigest()
+    monkeypatch.setattr(load, "_SNAPSHOT", load._SNAPSHOT._replace(sha256=sha256))
+    check_ratings(load_ratings())
+
+
+def test_ratings_from_arrays(folder, monkeypatch):
+    np.savez(folder / "movietweetings_100k.npz", **load.parse_ratings(LINES)._asdict())
+    sha256 = hashlib.sha256((folder / "movietweetings_100k.npz").read_bytes()).hexdigest()
+    monkeypatch.setattr(load, "_ARRAYS", load._ARRAYS._replace(sha256=sha256))
+    check_ratings(load_ratings())
+
+
+def check_ratings(ratings):
+    np.testing.assert_array_equal(ratings.user, [0, 0, 1])
+    np.testing.assert_array_equal(ratings.item, [1, 0, 1])
+    np.testing.assert_array_equal(ratings.rating, [7, 8, 10])
+    np.testing.assert_array_equal(ratings.imdb_id, [7, 31])
+    assert ratings.timestamp[0] == 1365029107

@@ -14,18 +14,20 @@ from typer.testing import CliRunner
 
 import optlib
 from optlib.experiments import cli
-from optlib.experiments.tour import STAGES, colours, take_tour
+from optlib.experiments.tour import STAGES, Context, colours, portfolios, take_tour
 
 PIXELS = 300
 IMAGES = ("china", "flower", "china-repainted", "flower-repainted")
 
 
 @pytest.fixture(scope="module", autouse=True)
-def small_photographs():
-    """Every fourth pixel, for speed."""
+def small_data():
+    """Every fourth pixel and a few days, for speed."""
     photographs = {name: image[::4, ::4] for name, image in colours.load_photographs().items()}
+    relatives, names, dates, credit = portfolios._market()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(colours, "load_photographs", lambda: photographs)
+        patch.setattr(portfolios, "_market", lambda: (relatives[:40], names, dates[:40], credit))
         yield
 
 
@@ -118,7 +120,8 @@ KILLED = """
 import sys, time
 sys.path.insert(0, {root!r})
 from optlib._core import driver
-from optlib.experiments.tour import Context, colours, take_tour
+from optlib.experiments.tour import Context, colours, portfolios, take_tour
+portfolios.run = lambda context: []
 photographs = {{name: image[::4, ::4] for name, image in colours.load_photographs().items()}}
 colours.load_photographs = lambda: photographs
 driver.SAVE_EVERY = 0.0
@@ -156,6 +159,20 @@ def test_snippet_runs():
     exec(colours.SNIPPET.replace("callback=optlib.progress()", "callback=None"), names)
     assert names["china_repainted"].shape == (20, 3)
     assert names["flower_repainted"].shape == (25, 3)
+
+
+def test_portfolios_know_how_far_behind_they_can_be(tmp_path):
+    pieces = "".join(portfolios.run(Context("numpy", tmp_path, PIXELS, False)))
+    rows = re.findall(r"<td>(-?[\d.]+)</td><td>≤ (-?[\d.]+)</td>", pieces)
+    assert len(rows) == 4
+    assert all(float(regret) <= float(bound) + 1e-3 for regret, bound in rows)
+    assert "European Central Bank" in pieces
+
+
+def test_portfolio_snippet_runs():
+    names = {"relatives": np.exp(0.1 * np.random.default_rng(0).standard_normal((50, 3)))}
+    exec(portfolios.SNIPPET, names)
+    assert names["res"].regret <= names["res"].regret_bound
 
 
 def test_unusable_backend_is_named(tmp_path):

@@ -250,6 +250,19 @@ def test_diameters_are_attained():
         assert m.diameter(3) == math.inf
 
 
+@pytest.mark.parametrize("name", CASES)
+def test_the_domain_is_the_set_of_the_map(name):
+    m = CASES[name].make(np.asarray, 4)
+    domain = m.domain(4)
+    if domain is None:
+        return
+    rng = np.random.default_rng(0)
+    assert domain.shape == (4,) * m.point_ndim
+    assert np.all(domain.contains(m.grad_conj(rng.standard_normal((20, *domain.shape)))))
+    assert np.all(m.in_domain(domain.linear_minimizer(rng.standard_normal((20, *domain.shape)))))
+    assert np.all(m.in_domain(domain.project(5.0 * rng.standard_normal((20, *domain.shape)))))
+
+
 def test_engine_is_respected():
     with optlib.config(engine="generic"):
         slow = geo.Tsallis().grad_conj([0.0, -1.0])

@@ -5,7 +5,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from optlib import to_device
-from optlib.linop import Diagonal, Identity, VStack, as_linear_operator, cg, lsqr, minres
+from optlib.linop import SSOR, Diagonal, Identity, VStack, as_linear_operator, cg, lsqr, minres, sor
 
 I3, ONES = np.eye(3), np.ones(3)
 
@@ -54,4 +54,16 @@ CASES = [
     ("cg-maxiter", lambda: cg(I3, ONES, maxiter=1.5), TypeError, "`maxiter`"),
     ("lsqr-damp", lambda: lsqr(I3, ONES, damp=-1), ValueError, "`damp`"),
     ("lsqr-function", lambda: lsqr(np.sin, ONES), ValueError, "`shape`"),
+    ("sor-omega", lambda: sor(I3, ONES, omega=2.0), ValueError, "`omega`.*2.*< 2"),
+    ("sor-omega-nan", lambda: sor(I3, ONES, omega=np.nan), ValueError, "`omega`"),
+    ("sor-diagonal", lambda: sor(1.0 - I3, ONES), ValueError, "`A`.*diagonal"),
+    ("sor-nan", lambda: sor(np.nan * I3, ONES), ValueError, "`A`.*NaN"),
+    ("sor-rectangular", lambda: sor(np.ones((3, 2)), ONES), ValueError, "`A`.*square"),
+    ("sor-operator", lambda: sor(Identity(3), ONES), ValueError, "`A`.*Identity.*entries.*cg"),
+    ("sor-b", lambda: sor(I3, np.ones((3, 2))), ValueError, r"`b`.*\(3, 2\)"),
+    ("sor-init", lambda: sor(I3, ONES, init=np.ones(2)), ValueError, "`init`"),
+    ("sor-init-other", lambda: sor(I3, ONES, init=cg(I3, ONES)), TypeError, "`init`.*CGState"),
+    ("sor-tol", lambda: sor(I3, ONES, tol=-1.0), ValueError, "`tol`"),
+    ("ssor-omega", lambda: SSOR(I3, 0.0), ValueError, "`omega`.*> 0"),
+    ("ssor-diagonal", lambda: SSOR(-I3), ValueError, "`A`.*diagonal"),
 ]

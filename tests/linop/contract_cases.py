@@ -24,4 +24,4 @@ def _rectangular(backend):
     return (backend.asarray(_matrix(24, 16)), backend.asarray(np.sin(np.arange(24.0)))), {"damp": 0.1}
 
 
-CASES = {"linop.cg": _definite, "linop.minres": _indefinite, "linop.lsqr": _rectangular}
+CASES = {"linop.cg": _definite, "linop.minres": _indefinite, "linop.lsqr": _rectangular, "linop.sor": _definite}

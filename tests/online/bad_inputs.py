@@ -7,6 +7,7 @@ import numpy as np
 from optlib import geometry as geo
 from optlib import online
 from optlib.online import Feedback, play
+from tests.online.saddle_bad_inputs import CASES as SADDLE
 
 L = np.ones((5, 3))
 
@@ -17,12 +18,12 @@ def spoiled(value, t=2):
     return out
 
 
-def told(feedback, learner=online.Hedge, rounds=2, **options):
+def told(feedback, learner=online.Hedge, before=2, **options):
     """Tell a learner something wrong after some rounds."""
 
     def call():
         made = learner(3, **options)
-        for _ in range(rounds):
+        for _ in range(before):
             made.update(0.5 if made.kind == "arm" else np.ones(3))
         made.update(feedback)
 
@@ -39,6 +40,7 @@ def newton(n):
 
 FREE = geo.Box(-np.inf, np.inf, 3)
 CASES = [
+    *SADDLE,
     # feedback
     ("nan-feedback", told([1.0, np.nan, 0.0]), ValueError, "round `3`.*nan.*finite"),
     ("inf-feedback", told([1.0, np.inf, 0.0]), ValueError, "round `3`.*inf.*finite"),
@@ -53,7 +55,7 @@ CASES = [
     ("loss-out-of-range", told(1.5, online.EXP3), ValueError, "round `3`.*1.5.*\\[0, 1\\]"),
     ("nan-value", told(np.nan, online.TsallisINF), ValueError, "round `3`.*nan"),
     ("other-arm", told(Feedback(value=0.5, arm=7), online.EXP3), ValueError, "round `3`.*arm 7"),
-    ("long-coin", told([2.0, 0.0, 0.0], online.CoinBetting, rounds=0), ValueError, "round `1`.*norm 2.*scale"),
+    ("long-coin", told([2.0, 0.0, 0.0], online.CoinBetting, before=0), ValueError, "round `1`.*norm 2.*scale"),
     ("long-newton", told([2.0, 0.0, 0.0], newton), ValueError, "round `3`.*norm 2.*scale"),
     # play
     (
@@ -76,6 +78,23 @@ CASES = [
     ("short-comparator", lambda: play(online.Hedge(3), L, comparator=[1.0]), ValueError, "`comparator`.*shape"),
     ("foreign-state", lambda: play(online.Hedge(3), L, init=(online.Hedge(3).start().state)), TypeError, "`init`"),
     ("other-learners", lambda: play(online.Hedge(3), L[:, None, :], learners=2), ValueError, "`learners`.*2.*1"),
+    ("zero-price", lambda: online.PortfolioLosses(spoiled(0.0)), ValueError, "`relatives`.*0.*positive"),
+    ("zero-price-best", lambda: online.best_portfolio(spoiled(-1.0)), ValueError, "`relatives`.*-1.*positive"),
+    ("gradient-for-example", told(np.ones(3), online.OnlineRidge, before=0), TypeError, "round `1`.*example"),
+    ("examples-from-losses", lambda: play(online.OnlineRidge(3), L), TypeError, "`environment`.*LinearModelLosses"),
+    (
+        "label",
+        told(Feedback(features=np.ones(3), target=0.5), online.GLMFTRL, before=0),
+        ValueError,
+        "round `1`.*0.5.*-1 or 1",
+    ),
+    ("labels", lambda: online.LinearModelLosses(L, np.ones(5) * 2, loss="hinge"), ValueError, "`targets`.*-1 or 1"),
+    ("short-targets", lambda: online.LinearModelLosses(L, np.ones(4)), ValueError, "`targets`.*shape"),
+    ("unknown-loss", lambda: online.LinearModelLosses(L, np.ones(5), loss="l7"), ValueError, "`loss`.*l7"),
+    ("tube", lambda: online.LinearModelLosses(L, np.ones(5), tube=0.1), ValueError, "`tube`.*0.1.*absolute"),
+    ("ridge-bound", lambda: online.OnlineRidge(3).regret_bound(), ValueError, "`comparator`.*bounded"),
+    ("ada-entropy", lambda: online.AdaImplicit(geo.Entropy(), 3), ValueError, "`mirror`.*bounded.*ImplicitFTRL"),
+    ("implicit-free", lambda: online.ImplicitFTRL(geo.Euclidean(), 3), ValueError, "`size`.*infinite range"),
     # learners
     ("no-experts", learner(online.Hedge, 0), ValueError, "`n`.*0.*>= 1"),
     ("negative-rate", learner(online.Hedge, 3, rate=-1.0), ValueError, "`rate`.*-1.*> 0"),
@@ -93,6 +112,42 @@ CASES = [
     ("two-rates", learner(online.OGD, geo.Ball(3), rate=1.0, strong_convexity=1.0), ValueError, "`rate`"),
     ("empty-range", learner(online.EXP3, 3, low=1.0, high=1.0), ValueError, "`high`"),
     ("unknown-estimator", learner(online.TsallisINF, 3, estimator="best"), ValueError, "`estimator`.*best"),
+    (
+        "unbounded-sword",
+        learner(online.Sword, FREE, rounds=9, scale=1.0, smoothness=1.0),
+        ValueError,
+        "`domain`.*bounded",
+    ),
+    ("unbounded-decay", learner(online.LinearDecay, FREE, rounds=9), ValueError, "`domain`.*bounded.*DoG"),
+    ("decay-without-rounds", learner(online.LinearDecay, geo.Ball(3)), ValueError, "`rounds`.*weights"),
+    (
+        "decay-weights",
+        learner(online.LinearDecay, geo.Ball(3), weights=[1.0, 0.0]),
+        ValueError,
+        "`weights`.*0.*positive",
+    ),
+    ("unbounded-frank-wolfe", learner(online.OnlineFrankWolfe, FREE, rounds=9), ValueError, "`domain`.*bounded"),
+    ("unbounded-ftpl", learner(online.FTPL, FREE), ValueError, "`domain`.*bounded"),
+    ("unbounded-constrained", learner(online.ConstrainedOGD, FREE, rounds=9), ValueError, "`domain`.*bounded"),
+    ("dog-first", learner(online.DoG, FREE, first=0.0), ValueError, "`first`.*0.*> 0"),
+    ("dog-bound", lambda: online.DoG(FREE).regret_bound(), ValueError, "`comparator`.*bounded"),
+    ("one-norm", lambda: online.refined_weights([1.0], 1.0), ValueError, "`norms`.*1 rounds.*two"),
+    ("zero-norms", lambda: online.refined_weights(np.zeros(9), 1.0), ValueError, "`norms`.*zeros"),
+    ("negative-norms", lambda: online.refined_weights([-1.0, 1.0], 1.0), ValueError, "`norms`.*-1"),
+    (
+        "dependent-features",
+        learner(online.LogBarrierFTRL, 3, rounds=9, features=np.ones((3, 2))),
+        ValueError,
+        "`features`.*dependent.*rank 2",
+    ),
+    (
+        "short-features",
+        learner(online.LogBarrierFTRL, 3, rounds=9, features=np.ones((4, 2))),
+        ValueError,
+        "`features`.*shape",
+    ),
+    ("barrier-loss", told(1.5, online.LogBarrierFTRL, 2, rounds=9), ValueError, "round `3`.*1.5.*\\[0, 1\\]"),
+    ("matrix-hedge-rate", learner(online.MatrixHedge, 3, rate=0.0), ValueError, "`rate`.*0.*> 0"),
     ("no-bound", lambda: online.CoinBetting(3).regret_bound(), ValueError, "`comparator`.*bounded"),
     ("negative-switches", learner(online.Switching, -1), ValueError, "`switches`.*-1"),
 ]

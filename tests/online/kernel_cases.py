@@ -3,7 +3,9 @@
 import numpy as np
 from hypothesis import strategies as st
 
+from optlib.backend import array_namespace
 from optlib.geometry import Ball, Box, L1Ball, Simplex
+from optlib.online.metric_nearness import shortest_paths
 
 
 @st.composite
@@ -17,7 +19,7 @@ def simplex(rng, learners, n):
 
 
 @st.composite
-def within(draw):
+def tallied(draw):
     rng, rounds, learners, n = draw(shapes())
     block = rng.standard_normal((rounds, learners, n))
     spoil = draw(st.sampled_from([None, np.nan, np.inf, 9.0]))
@@ -81,12 +83,56 @@ def switching(draw):
     return rng.standard_normal((rounds, learners, n)), rng.random((learners, draw(st.integers(1, 4)), n))
 
 
+@st.composite
+def row_within(draw):
+    rng, _, _, n = draw(shapes())
+    row = rng.standard_normal(n)
+    row[n // 2] = draw(st.sampled_from([0.0, 3.0, -3.0, np.nan, np.inf]))
+    return row, -2.5, 2.5
+
+
 CASES = {
-    "online.learner.tally": within(),
+    "online.learner.tally": tallied(),
+    "online.learner.within": row_within(),
     "online.hedge.hedge_rounds": hedge(),
     "online.ogd.ogd_rounds": ogd(),
     "online.adagrad.adagrad_rounds": adagrad(),
     "online.bandits.draw": drawn(),
     "online.bandits.bandit_rounds": bandit(),
     "online.comparators.switching_rounds": switching(),
+}
+
+
+@st.composite
+def half_spaces(draw):
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    n, k = draw(st.integers(1, 6)), draw(st.integers(0, 5))
+    lengths = rng.integers(1, n + 1, k)
+    indices = np.concatenate([np.empty(0, np.int64), *(rng.choice(n, size, replace=False) for size in lengths)])
+    indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    data, z = rng.standard_normal(indices.size), rng.random(k) * rng.integers(0, 2, k)
+    indices, scale = indices.astype(np.int64), 0.5 + rng.random(n)
+    return rng.standard_normal(n), z, data, indices, indptr, rng.standard_normal(k), scale, draw(st.integers(0, 3))
+
+
+@st.composite
+def lengths(draw):
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    n = draw(st.integers(1, 8))
+    x = np.triu(rng.random((n, n)) ** 3 * rng.integers(0, 3, (n, n)), 1)
+    return (x + x.T,)
+
+
+@st.composite
+def paths(draw):
+    (x,) = draw(lengths())
+    _, following = shortest_paths.generic(x, xp=array_namespace())
+    edges = np.argwhere(np.triu(np.ones(x.shape, bool), 1))
+    return edges[draw(st.integers(0, 3)) :], following
+
+
+CASES |= {
+    "online.project_and_forget.cyclic_projections": half_spaces(),
+    "online.metric_nearness.shortest_paths": lengths(),
+    "online.metric_nearness.cycles": paths(),
 }

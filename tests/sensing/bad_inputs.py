@@ -8,6 +8,7 @@ A = sensing.GaussianSensing((4, 3), 10, rng=0)
 S = sensing.GaussianSensing((4, 4), 9, rng=0)
 E = sensing.random_entries((4, 3), 9, rng=0)
 C = np.random.default_rng(0).normal(size=(2, 5, 3))
+X = np.ones((4, 1)), np.ones((3, 1))
 BW = "bures_wasserstein"
 
 CASES = [
@@ -57,6 +58,14 @@ CASES = [
     ("alternating", lambda: sensing.scaled_gd(S, np.ones(9), rank=1, psd=True, alternating=True), ValueError, "`alt"),
     ("inner", lambda: sensing.gauss_newton(A, np.ones(10), rank=1, inner=0), ValueError, "`inner`"),
     ("ridge", lambda: sensing.alternating_minimization(E, np.ones(9), rank=1, ridge=-1.0), ValueError, "`ridge`"),
+    ("biased-operator", lambda: sensing.biased_factorization(A, np.ones(10), rank=1), TypeError, "`A`.*completion"),
+    ("biased-rank", lambda: sensing.biased_factorization(E, np.ones(9), rank=4), ValueError, "`rank`"),
+    ("biased-ridge", lambda: sensing.biased_factorization(E, np.ones(9), rank=1, ridge=-1.0), ValueError, "`ridge`"),
+    ("weights", lambda: sensing.biased_factorization(E, np.ones(9), rank=1, weights=[-1.0] * 4), ValueError, "`wei"),
+    ("weight-shape", lambda: sensing.biased_factorization(E, np.ones(9), rank=1, weights=[1.0]), ValueError, "`wei"),
+    ("biased-tol", lambda: sensing.biased_factorization(E, np.ones(9), rank=1, tol="low"), ValueError, "`tol`"),
+    ("pairs", lambda: sensing.MatrixCompletion().fit(np.eye(3)).predict([[0, 3]]), ValueError, "`pairs`.*columns"),
+    ("no-observed", lambda: sensing.MatrixCompletion().fit([[np.nan]]), ValueError, "`X`.*observed"),
     ("init", lambda: sensing.recover(A, np.ones(10), rank=1, init=np.ones(4)), TypeError, "`init`"),
     ("init-shape", lambda: sensing.recover(A, np.ones(10), rank=1, init=(np.ones((4, 2)),) * 2), ValueError, "`init`"),
     ("depth", lambda: sensing.deep_factorization(A, np.ones(10), depth=0), ValueError, "`depth`"),
@@ -91,5 +100,16 @@ CASES = [
     ("hold", lambda: sensing.subgradient(A, np.ones(10), rank=1, hold=-1), ValueError, "`hold`"),
     ("minimum", lambda: sensing.subgradient(A, np.ones(10), rank=1, minimum=-1.0), ValueError, "`minimum`"),
     ("sketch", lambda: sensing.alternating_minimization(E, np.ones(9), rank=1, sketch=4), ValueError, "`sketch`"),
+    ("reg", lambda: sensing.fista(A, np.ones(10), reg=0.0), ValueError, "`reg`.*recover"),
+    ("reg-missing", lambda: sensing.fista(A, np.ones(9), reg=0.1), ValueError, "`y`"),
+    ("path", lambda: sensing.soft_impute(E, np.ones(9), reg=0.1, path=0), ValueError, "`path`"),
+    ("impute-operator", lambda: sensing.soft_impute(A, np.ones(10), reg=0.1), TypeError, "`A`.*completion"),
+    ("svt-operator", lambda: sensing.svt(A, np.ones(10)), TypeError, "`A`.*completion"),
+    ("threshold", lambda: sensing.svt(E, np.ones(9), threshold=0.0), ValueError, "`threshold`"),
+    ("svt-init", lambda: sensing.svt(E, np.ones(9), init=np.ones(3)), TypeError, "`init`"),
+    ("certificate-X", lambda: sensing.nuclear_certificate(A, np.ones((4, 3))), TypeError, "`X`"),
+    ("certificate-zero", lambda: sensing.identifiability(A, (np.zeros((4, 1)), np.ones((3, 1)))), ValueError, "`X`"),
+    ("certificate-psd", lambda: sensing.nuclear_certificate(A, X, psd=True), ValueError, "`psd`"),
+    ("certificate-y", lambda: sensing.l1_certificate(A, np.ones(9), X), ValueError, "`y`"),
     ("blocks", lambda: A.split(11), ValueError, "`blocks`"),
 ]

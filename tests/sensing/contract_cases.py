@@ -51,9 +51,25 @@ def small(backend):
     return on(backend, gaussian(0, 3, 3, 1, over=2.0, psd=True)), {"rng": 0}
 
 
+def penalised(backend):
+    args, _ = rectangular(backend)
+    return args, {"reg": 0.01}
+
+
+def imputed(backend):
+    args, _ = incomplete(backend)
+    return args, {"reg": 0.01, "path": 2}
+
+
+def thresholded(backend):
+    return incomplete(backend)[0], {}
+
+
 CASES = {
     "sensing.alternating_minimization": incomplete,
+    "sensing.biased_factorization": incomplete,
     "sensing.deep_factorization": layers,
+    "sensing.fista": penalised,
     "sensing.gauss_newton": rectangular,
     "sensing.gradient_descent": random_start,
     "sensing.incremental": rectangular,
@@ -64,6 +80,8 @@ CASES = {
     "sensing.riemannian": rectangular,
     "sensing.scaled_gd": rectangular,
     "sensing.self_calibration": calibration,
+    "sensing.soft_impute": imputed,
     "sensing.subgradient": semidefinite,
+    "sensing.svt": thresholded,
     "sensing.weighted_svd": weights,
 }

@@ -45,6 +45,15 @@ def grams(draw):
 
 
 @st.composite
+def regressions(draw):
+    rng, rows, _, _, G = draw(places())
+    n = int(rows.max()) + draw(st.integers(1, 5))
+    starts = np.searchsorted(np.sort(rows), np.arange(n + 1))
+    source = rng.integers(0, G.shape[0], rows.size)
+    return G, starts, source, rng.normal(size=rows.size), rng.uniform(0.5, 20.0, size=(n, G.shape[1]))
+
+
+@st.composite
 def passes(draw):
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     n1, n2, m, k = (draw(st.integers(1, high)) for high in (9, 40, 12, 3))
@@ -71,6 +80,7 @@ CASES = {
     "sensing.entries.weighted_rows": weighted(),
     "sensing.entries.completion_gradient": gradients(),
     "sensing.entries.row_grams": grams(),
+    "sensing.entries.solve_rows": regressions(),
     "sensing.overparameterized_regression.regression_steps": regression(),
     "sensing.regenerated.regenerated_pass": passes(),
 }

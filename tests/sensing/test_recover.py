@@ -183,7 +183,10 @@ def test_result_and_lazy_matrix():
     assert "Levenberg-Marquardt" in result.message
     again = sensing.recover(problem.A, problem.y, rank=2, init=result)
     assert again.success
-    assert again.nit <= 1
+    assert again.nit == result.nit
+    warm = sensing.recover(problem.A, problem.y, rank=2, init=result.factors)
+    assert warm.success
+    assert warm.nit <= 1
 
 
 def test_by_name():
@@ -201,3 +204,54 @@ def test_stored_on_another_library():
     result = sensing.recover(A, y, rank=2)
     assert isinstance(result.factors[0], torch.Tensor)
     assert error(result, problem) < 1e-10
+
+
+# -- leaving a run and going on --
+
+
+def _cases_of_all_stages():
+    """Problems that need several stages, by name, and options of the call."""
+    hard = gaussian(3, 14, 12, 2, over=1.05)
+    hard.y[:] += 0.3 * np.std(hard.y) * np.random.default_rng(0).normal(size=hard.y.size)  # no stage reaches the target
+    robust = gaussian(1, 14, 12, 2, over=2.2)
+    robust.y[::3] += 5.0
+    return {
+        "stages": (hard, {"rank": 2}),
+        "search": (gaussian(2, 14, 12, 2, over=1.5, kappa=50.0), {}),
+        "semidefinite": (gaussian(2, 12, r=2, over=1.2, kappa=20.0, psd=True), {"rank": 2, "psd": True}),
+        "entries": (completion(0, 20, 2, m=150, kappa=30.0), {"rank": 2}),
+        "outliers": (robust, {"rank": 2, "loss": "l1"}),
+    }
+
+
+@pytest.mark.parametrize("name", ["stages", "search", "semidefinite", "entries", "outliers"])
+def test_a_run_goes_on_as_if_it_had_not_been_left(name, tmp_path):
+    problem, options = _cases_of_all_stages()[name]
+    whole = sensing.recover(problem.A, problem.y, **options)
+    cuts = sorted({int(n) for n in whole.history["nit"] if n < whole.nit})
+    for cut in cuts[:: max(1, len(cuts) // 8)]:
+        first = sensing.recover(problem.A, problem.y, maxiter=cut, **options)
+        assert first.nit == cut
+        rest = sensing.recover(problem.A, problem.y, init=first, **options)
+        assert rest.nit == whole.nit
+        assert rest.state.stage == whole.state.stage
+        for u, v in zip(rest.factors, whole.factors, strict=True):
+            np.testing.assert_array_equal(u, v)
+    assert rest.success == whole.success
+
+    class Killed(KeyboardInterrupt):
+        pass
+
+    def kill(intermediate_result):
+        if intermediate_result.nit >= cuts[len(cuts) // 2]:
+            raise Killed
+
+    path = tmp_path / "run.npz"
+    with pytest.raises(Killed):
+        sensing.recover(problem.A, problem.y, checkpoint=path, callback=kill, **options)
+    again = sensing.recover(problem.A, problem.y, checkpoint=path, **options)
+    assert again.history["nit"] == whole.history["nit"]
+    for u, v in zip(again.factors, whole.factors, strict=True):
+        np.testing.assert_array_equal(u, v)
+    with pytest.raises(ValueError, match="another problem"):
+        sensing.recover(problem.A, problem.y + 1.0, checkpoint=path, **options)

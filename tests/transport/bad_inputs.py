@@ -5,8 +5,8 @@ from functools import partial
 import array_api_strict as strict
 import numpy as np
 
-from optlib.transport import DenseCost, PointCloud, solve
-from tests.transport import divergence_cases, emd_cases
+from optlib.transport import DenseCost, PointCloud, sinkhorn_newton, solve
+from tests.transport import divergence_cases, emd_cases, plans_cases
 
 C = np.asarray([[0.0, 1.0, 2.0], [1.0, 0.0, 1.0]])
 A, B = np.asarray([0.5, 0.5]), np.asarray([0.25, 0.25, 0.5])
@@ -74,6 +74,22 @@ CASES = [
     ("text-rho", call(unbalanced="KL"), TypeError, "`unbalanced`.*KL"),
     ("tol", call(tol=-1.0), ValueError, "`tol`"),
     ("maxiter", call(maxiter=1.5), TypeError, "`maxiter`"),
+    # the Newton methods
+    ("newton-method", partial(sinkhorn_newton, C, reg=0.1, method="lm"), ValueError, "`method`.*'lm'.*'ssns'"),
+    ("density", partial(sinkhorn_newton, C, reg=0.1, method="sns", density=2.0), ValueError, "`density`.*2"),
+    ("sweeps", partial(sinkhorn_newton, C, reg=0.1, method="sns", sweeps=-1), ValueError, "`sweeps`.*-1"),
+    (
+        "unbalanced-ssns",
+        partial(sinkhorn_newton, C, reg=0.1, method="ssns", unbalanced=1.0),
+        ValueError,
+        "`unbalanced`.*None.*path",
+    ),
+    (
+        "too-large-for-newton",
+        partial(sinkhorn_newton, PointCloud(np.zeros((20_000, 1)), np.ones((20_000, 1))), reg=0.1),
+        ValueError,
+        "`cost`.*20000.*at most",
+    ),
     # libraries and devices
     ("mixed-libraries", call(foreign(C)), TypeError, "`cost` from array_api_strict, `a` from numpy.*one library"),
     (
@@ -120,5 +136,6 @@ CASES = [
     ),
     ("dense-cost", partial(DenseCost, spoiled(np.nan)), ValueError, "`cost`.*NaN"),
     *emd_cases.BAD_INPUTS,
+    *plans_cases.BAD_INPUTS,
     *divergence_cases.BAD_INPUTS,
 ]

@@ -3,7 +3,7 @@
 import numpy as np
 
 from optlib.datasets import make_transport
-from tests.transport import divergence_cases, emd_cases
+from tests.transport import divergence_cases, emd_cases, plans_cases
 
 
 def sinkhorn(backend):
@@ -14,4 +14,10 @@ def sinkhorn(backend):
     return (cost, a, b), {"reg": 0.01}
 
 
-CASES = {"transport.sinkhorn": sinkhorn, "transport.emd": emd_cases.emd, **divergence_cases.CONTRACT}
+CASES = {
+    "transport.sinkhorn": sinkhorn,
+    "transport.sinkhorn_newton": sinkhorn,
+    "transport.emd": emd_cases.emd,
+    **divergence_cases.CONTRACT,
+    **plans_cases.CONTRACTS,
+}

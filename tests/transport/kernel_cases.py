@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from optlib.transport import acceleration, passes
-from tests.transport import emd_cases
+from tests.transport import emd_cases, plans_cases
 
 
 @st.composite
@@ -117,4 +117,5 @@ CASES = {
     "transport.passes._gibbs": stored(),
     "transport.acceleration.iterate": iterations(),
     **emd_cases.KERNELS,
+    **plans_cases.KERNELS,
 }

@@ -11,6 +11,7 @@ from array_api_compat import is_array_api_obj
 
 from optlib._core import validation as check
 from optlib.backend import Array, device_of, linalg
+from optlib.geometry.domains import Domain
 
 
 class MirrorMap:
@@ -26,8 +27,8 @@ class MirrorMap:
     Notes
     -----
     A map defines ``_value``, ``_grad``, ``_grad_conj`` (which includes the constraint ``x in X``), ``_violation``,
-    ``_sigma``, ``_range`` and ``_diameter``; the other members follow from these, and a map replaces them where a more
-    stable or faster form exists. A state that must not underflow is kept as a dual point, with `step_dual`.
+    ``_sigma``, ``_range``, ``_diameter`` and ``_domain``; the other members follow from these, and a map replaces them
+    where a more stable or faster form exists. A state that must not underflow is kept as dual point: `step_dual`.
 
     References
     ----------
@@ -271,6 +272,21 @@ class MirrorMap:
         """
         return self._diameter(check.scalar("n", n, low=1, integer=True))
 
+    def domain(self, n: int) -> Domain | None:
+        """Return ``X`` as a domain, in dimension ``n``.
+
+        Parameters
+        ----------
+        n : int
+            Number of coordinates of a point (of rows, for matrix maps).
+
+        Returns
+        -------
+        Domain or None
+            None where there is no such domain: the whole space, and sets that have no class of their own.
+        """
+        return self._domain(check.scalar("n", n, low=1, integer=True))
+
     def norm(self, x: Any, *, xp: Any = None) -> Array:
         """Return the norm of `sigma`.
 
@@ -353,6 +369,9 @@ class MirrorMap:
 
     def _diameter(self, n: int) -> float:
         return math.inf
+
+    def _domain(self, n: int) -> Domain | None:
+        return None
 
     # --- what follows ---
 

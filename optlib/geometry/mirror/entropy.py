@@ -6,6 +6,7 @@ from typing import Any
 from optlib._core import validation as check
 from optlib.backend import Array, kernel, special
 from optlib.geometry import _thresholds, divergences
+from optlib.geometry.domains import Box, Domain, L1Ball, Simplex
 from optlib.geometry.mirror.base import MirrorMap, safe_exp, safe_log
 
 
@@ -109,6 +110,9 @@ class Entropy(MirrorMap):
     def _sigma(self, n: int) -> float:
         return 1.0 / self.mass
 
+    def _domain(self, n: int) -> Domain | None:
+        return Simplex(n, self.mass)
+
     def _range(self, n: int) -> float:
         return self.mass * math.log(n)
 
@@ -176,6 +180,9 @@ class CappedEntropy(Entropy):
 
     def _range(self, n: int) -> float:
         return sum(_xlogx(v) for v in self._vertex(n)) - n * _xlogx(self.mass / n)
+
+    def _domain(self, n: int) -> Domain | None:
+        return None
 
     def _diameter(self, n: int) -> float:
         if self.floor == 0.0:
@@ -269,6 +276,9 @@ class UnnormalizedEntropy(MirrorMap):
     def _sigma(self, n: int) -> float:
         return 1.0 / min(self.mass, n * self.upper)
 
+    def _domain(self, n: int) -> Domain | None:
+        return Box(0.0, self.upper, n) if self.mass == math.inf > self.upper else None
+
     def _range(self, n: int) -> float:
         if min(self.mass, self.upper) == math.inf:
             return math.inf
@@ -329,6 +339,9 @@ class BitEntropy(MirrorMap):
 
     def _sigma(self, n: int) -> float:
         return 4.0
+
+    def _domain(self, n: int) -> Domain | None:
+        return Box(0.0, 1.0, n)
 
     def _range(self, n: int) -> float:
         return n * math.log(2.0)
@@ -396,6 +409,9 @@ class Hypentropy(MirrorMap):
 
     def _sigma(self, n: int) -> float:
         return 1.0 / (self.radius + self.beta * n)
+
+    def _domain(self, n: int) -> Domain | None:
+        return L1Ball(n, self.radius) if self.radius < math.inf else None
 
     def _range(self, n: int) -> float:
         r, beta = self.radius, self.beta

@@ -9,6 +9,7 @@ import numpy as np
 from optlib._core import validation as check
 from optlib.backend import Array, array_namespace, kernel, linalg, to_numpy
 from optlib.geometry import _thresholds, divergences
+from optlib.geometry.domains import Ball, Box, Domain, L1Ball, Simplex
 from optlib.geometry.mirror.base import MirrorMap
 from optlib.geometry.mirror.entropy import simplex_violation
 
@@ -73,6 +74,9 @@ class EuclideanSimplex(Euclidean):
     def __init__(self, mass: float = 1.0) -> None:
         self.mass = check.scalar("mass", mass, low=0.0, low_open=True)
 
+    def _domain(self, n: int) -> Domain | None:
+        return Simplex(n, self.mass)
+
     def _range(self, n: int) -> float:
         return 0.5 * self.mass**2 * (1.0 - 1.0 / n)
 
@@ -107,6 +111,9 @@ class EuclideanL1Ball(Euclidean):
 
     def __init__(self, radius: float = 1.0) -> None:
         self.radius = check.scalar("radius", radius, low=0.0, low_open=True)
+
+    def _domain(self, n: int) -> Domain | None:
+        return L1Ball(n, self.radius)
 
     def _range(self, n: int) -> float:
         return 0.5 * self.radius**2
@@ -174,6 +181,9 @@ class EuclideanBall(Euclidean):
     def _point_shape(self, point: tuple[int, ...]) -> tuple[int, ...]:
         return point if self.middle is None else tuple(self.middle.shape[-1:])
 
+    def _domain(self, n: int) -> Domain | None:
+        return Ball(n, self.radius, self.middle) if self.middle is None or self.middle.ndim == 1 else None
+
     def _range(self, n: int) -> float:
         return 0.5 * self.radius**2
 
@@ -217,6 +227,9 @@ class EuclideanBox(Euclidean):
         self.lower, self.upper = box_bounds(lower, upper)
         self._symmetry = "permutations" if isinstance(self.lower, float) and isinstance(self.upper, float) else None
 
+    def _domain(self, n: int) -> Domain | None:
+        return box_domain(self.lower, self.upper, n)
+
     def _range(self, n: int) -> float:
         lower, upper = host_bounds(self.lower, self.upper, n)
         most = np.maximum(lower**2, upper**2)
@@ -249,6 +262,12 @@ def box_bounds(lower: Any, upper: Any) -> tuple[Any, Any]:
     if np.any(low == np.inf) or np.any(high == -np.inf):
         raise check.error("lower", "a box with an infinite point", "lower < inf and upper > -inf")
     return bounds[0], bounds[1]
+
+
+def box_domain(lower: Any, upper: Any, n: int) -> Box | None:
+    """Box in dimension ``n``; None if there is one for each point."""
+    one = all(isinstance(bound, float) or bound.ndim == 1 for bound in (lower, upper))
+    return Box(lower, upper, n) if one else None
 
 
 def host_bounds(lower: Any, upper: Any, n: int) -> tuple[np.ndarray, np.ndarray]:

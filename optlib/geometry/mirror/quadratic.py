@@ -9,9 +9,10 @@ import numpy as np
 from optlib._core import validation as check
 from optlib.backend import Array, array_namespace, kernel, linalg, to_numpy
 from optlib.geometry import _thresholds, divergences
+from optlib.geometry.domains import Ball, Domain, Simplex
 from optlib.geometry.mirror.base import MirrorMap
 from optlib.geometry.mirror.entropy import simplex_violation
-from optlib.geometry.mirror.euclidean import box_bounds, box_violation, host_bounds
+from optlib.geometry.mirror.euclidean import box_bounds, box_domain, box_violation, host_bounds
 
 # Interior-point steps of the references; 22 were the most that random problems needed.
 ITERATIONS = 25
@@ -335,6 +336,9 @@ class QuadraticBall(Quadratic):
         super().__init__(a)
         self.radius = check.scalar("radius", radius, low=0.0, low_open=True)
 
+    def _domain(self, n: int) -> Domain | None:
+        return Ball(n, self.radius)
+
     def _range(self, n: int) -> float:
         return 0.5 * self.radius**2 * float(np.max(to_numpy(self._w)))
 
@@ -372,6 +376,9 @@ class QuadraticBox(Quadratic):
     def __init__(self, a: Any, lower: Any, upper: Any) -> None:
         super().__init__(a)
         self.lower, self.upper = box_bounds(lower, upper)
+
+    def _domain(self, n: int) -> Domain | None:
+        return box_domain(self.lower, self.upper, n)
 
     def _range(self, n: int) -> float:
         lower, upper = host_bounds(self.lower, self.upper, n)
@@ -421,6 +428,9 @@ class QuadraticSimplex(Quadratic):
     def __init__(self, a: Any, mass: float = 1.0) -> None:
         super().__init__(a)
         self.mass = check.scalar("mass", mass, low=0.0, low_open=True)
+
+    def _domain(self, n: int) -> Domain | None:
+        return Simplex(n, self.mass)
 
     def _range(self, n: int) -> float:
         a = to_numpy(self.a).astype(np.float64)

@@ -6,6 +6,7 @@ from typing import Any
 from optlib._core import validation as check
 from optlib.backend import Array, kernel
 from optlib.geometry import divergences
+from optlib.geometry.domains import Domain, Simplex
 from optlib.geometry.mirror.base import MirrorMap
 from optlib.geometry.mirror.entropy import simplex_violation
 
@@ -165,6 +166,9 @@ class Tsallis(MirrorMap):
     def _sigma(self, n: int) -> float:
         return 0.5 * self.mass**-1.5
 
+    def _domain(self, n: int) -> Domain | None:
+        return Simplex(n, self.mass)
+
     def _range(self, n: int) -> float:
         return 2.0 * math.sqrt(self.mass) * (math.sqrt(n) - 1.0)
 
@@ -224,6 +228,9 @@ class LogBarrier(MirrorMap):
 
     def _sigma(self, n: int) -> float:
         return self.mass**-2.0
+
+    def _domain(self, n: int) -> Domain | None:
+        return Simplex(n, self.mass)
 
     def _range(self, n: int) -> float:
         return math.inf if n > 1 else 0.0

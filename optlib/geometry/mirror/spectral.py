@@ -5,6 +5,7 @@ from typing import Any
 
 from optlib._core import validation as check
 from optlib.backend import Array, linalg
+from optlib.geometry.domains import Domain, Spectrahedron
 from optlib.geometry.mirror.base import MirrorMap
 from optlib.geometry.mirror.entropy import Entropy
 from optlib.geometry.mirror.euclidean import Euclidean
@@ -176,6 +177,9 @@ class VonNeumann(Spectral):
         self.trace = check.scalar("trace", trace, low=0.0, low_open=True)
         super().__init__(Entropy(self.trace))
 
+    def _domain(self, n: int) -> Domain | None:
+        return Spectrahedron(n, self.trace)
+
 
 class LogDet(Spectral):
     """Log-determinant barrier ``psi = -log det X`` on ``{X > 0, tr X = trace}``.
@@ -200,3 +204,6 @@ class LogDet(Spectral):
     def __init__(self, trace: float = 1.0) -> None:
         self.trace = check.scalar("trace", trace, low=0.0, low_open=True)
         super().__init__(LogBarrier(self.trace))
+
+    def _domain(self, n: int) -> Domain | None:
+        return Spectrahedron(n, self.trace)

@@ -1,0 +1,402 @@
+r"""Gradients of ``Phi(x) = F(x, y*(x))``: implicit, by differentiating iterations, and by a penalty.
+
+Implicit modes solve ``H q = grad_y F`` at an approximate inner solution y and return ``p = grad_x F - C q``. With the
+residuals ``g = grad_y f(x, y)`` and ``r = H q - grad_y F``:
+
+*Value.* ``v = F(x, y) - <q, g>`` differs from ``Phi(x)`` by terms of second order in ``y - y*``, where ``F(x, y)``
+differs by one of first order. ``|<q, g>|`` estimates the error of the latter.
+
+*Error bound.* Let mu be the least curvature of f, ``d = |g| / mu >= |y - y*|``, and let H, C, grad_y F, grad_x F have
+the Lipschitz constants M, L_C, L_F, L_X in y. From ``q - q*(x) = H^-1 r + [q at y] - [q at y*]``,
+
+    |p - grad Phi(x)| <= |C| |r| / mu + [|C| (L_F + M |q|) / mu + L_C |q| + L_X] d.
+
+It is a proof where the problem knows its constants (``problem.constants``), and useless where mu is tiny.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from optlib._core import validation as check
+from optlib.backend import Array, linalg, to_numpy
+from optlib.bilevel.problem import Point, point, require, vdot
+from optlib.inner import accelerated_gradient, newton
+from optlib.inner.newton import factor
+from optlib.linop import cg, minres
+
+MODES = ("auto", "cg", "minres", "direct", "neumann", "fixed_point", "reverse", "forward", "penalty")
+DIRECT = 1000  # inner variables up to which "auto" forms the Hessian
+GROWTH = 1e6  # of the adjoint of an iteration, beyond which its step is too long
+
+
+@dataclass
+class HyperResult:
+    """What `hypergradient` returns.
+
+    Attributes
+    ----------
+    value : float
+        ``Phi(x)``, corrected to second order in the implicit modes.
+    gradient : array
+        ``grad Phi(x)``, of the shape of x.
+    y, q : array
+        Inner solution and adjoint, to start the next call from (q is None for the modes without).
+    error_bound : float or None
+        Bound of the norm of the error of ``gradient``, proven; None where the constants are unknown.
+    correction : float
+        ``|<q, g>|``: about the error of ``F(x, y)``, which ``value`` has removed.
+    residual : (float, float)
+        Norms of ``grad_y f`` and of ``H q - grad_y F``.
+    counts : dict
+        Calls of the oracles: "gradients", "products", "outer".
+    mode : str
+        The mode that ran.
+    converged : bool
+        Whether the inner and the adjoint system were solved to their tolerances.
+    """
+
+    value: float
+    gradient: Array
+    y: Array
+    q: Array | None
+    error_bound: float | None
+    correction: float
+    residual: tuple[float, float]
+    counts: dict[str, int] = field(default_factory=dict)
+    mode: str = ""
+    converged: bool = True
+
+
+def hypergradient(
+    problem: Any,
+    x: Any,
+    *,
+    y: Array | None = None,
+    q: Array | None = None,
+    mode: str = "auto",
+    tol: float = 1e-8,
+    adjoint_tol: float | None = None,
+    steps: int = 100,
+    truncate: int | None = None,
+    step: float | None = None,
+    maxiter: int = 1000,
+) -> HyperResult:
+    r"""Value and gradient of the hyper-objective ``Phi(x) = F(x, y*(x))``.
+
+    Parameters
+    ----------
+    problem : object
+        With the oracles of `Problem` that the mode needs.
+    x : array
+        Hyperparameters.
+    y, q : array, optional
+        Warm start of the inner solution and of the adjoint; by default ``problem.start()`` and 0.
+    mode : str
+        How the inner problem is differentiated:
+
+        - ``"cg"``: implicit, conjugate gradients (H positive definite).
+        - ``"minres"``: implicit, for symmetric H that may be indefinite or singular.
+        - ``"direct"``: implicit, by a Cholesky factor of H. Needs ``hessian``.
+        - ``"neumann"``: implicit, with `steps` terms of the Neumann series.
+        - ``"fixed_point"``: implicit, ``q <- q - step (H q - grad_y F)``; also for H that is not symmetric.
+        - ``"reverse"``: `steps` gradient steps from `y`, differentiated backwards through the last `truncate` ones.
+        - ``"forward"``: the same iteration differentiated forwards: d products a step for each hyperparameter.
+        - ``"penalty"``: no second-order oracle: ``(grad_x f(x, y_s) - grad_x f(x, y)) / s + grad_x F``, with the
+          minimiser ``y_s`` of ``f + s F``, extrapolated from s and s / 2.
+        - ``"auto"``: ``"direct"`` for up to 1000 inner variables where there is a ``hessian``, ``"cg"`` where there are
+          products, ``"fixed_point"`` for H that is not symmetric, else ``"penalty"``.
+    tol : float
+        The inner problem is solved to ``|grad_y f| <= tol max(1, |grad_y f| at the default start)``.
+    adjoint_tol : float, optional
+        The adjoint to ``|H q - grad_y F| <= adjoint_tol |grad_y F|``; by default `tol`.
+    steps : int
+        Iterations of the modes that iterate.
+    truncate : int, optional
+        How many of them are differentiated; by default all.
+    step : float, optional
+        Their step; by default ``1 / lipschitz(x)``.
+    maxiter : int
+        Largest number of inner iterations.
+
+    Returns
+    -------
+    HyperResult
+        Value, gradient, and what is known of their errors.
+
+    Raises
+    ------
+    TypeError
+        If the problem lacks an oracle that the mode needs; the message names modes that do without.
+    ValueError
+        If an argument is invalid, or an oracle returns NaN.
+
+    Notes
+    -----
+    Cost: an inner solve from `y`; then, with n products with H: ``"cg"`` about the square root of its condition,
+    ``"neumann"`` `steps`, ``"reverse"`` `truncate` (and as many copies of y), ``"forward"`` `steps` times the number of
+    hyperparameters. ``"penalty"`` takes two more inner solves; its error is O(tol / s + s^2).
+
+    ``"reverse"`` and ``"forward"`` differentiate the iteration, not the solution: truncated after K steps the gradient
+    has the error ``|C| |grad_y F| (1 - step mu)^K / mu`` at a converged y.
+
+    References
+    ----------
+    F. Pedregosa, Hyperparameter optimization with approximate gradient, ICML 2016. A. Shaban et al., Truncated
+    back-propagation for bilevel optimization, AISTATS 2019. J. Kwon et al., A fully first-order method for stochastic
+    bilevel optimization, ICML 2023 (the penalty).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from optlib.bilevel import QuadraticProblem, hypergradient
+    >>> problem, x = QuadraticProblem.random(5, 2, rng=0), np.ones(2)
+    >>> exact = hypergradient(problem, x)
+    >>> exact.mode, bool(np.allclose(exact.gradient, hypergradient(problem, x, mode="cg").gradient))
+    ('direct', True)
+    """
+    require(problem, ("inner", "outer", "start"), "hypergradient")
+    check.option("mode", mode, MODES)
+    tol = check.scalar("tol", tol, low=0.0, low_open=True)
+    adjoint_tol = tol if adjoint_tol is None else check.scalar("adjoint_tol", adjoint_tol, low=0.0, low_open=True)
+    steps = check.scalar("steps", steps, low=1, integer=True)
+    truncate = steps if truncate is None else check.scalar("truncate", truncate, low=1, high=steps, integer=True)
+    maxiter = check.scalar("maxiter", maxiter, low=1, integer=True)
+    x0, y0 = problem.start()
+    xp, device, dtype = check.common(x=x, start=x0)
+    x = check.array("x", x, xp=xp, shape=tuple(x0.shape), dtype=dtype, device=device)
+    if y is not None:
+        y0 = check.array("y", y, xp=xp, shape=tuple(y0.shape), dtype=y0.dtype, device=device)
+    if q is not None:
+        q = check.array("q", q, xp=xp, shape=tuple(y0.shape), dtype=y0.dtype, device=device)
+    if mode == "auto":
+        mode = _choose(problem, y0)
+    call = _Call(problem, x, xp, tol, adjoint_tol, steps, truncate, step, maxiter)
+    if mode in ("reverse", "forward"):
+        return call.unrolled(y0, mode)
+    if mode == "penalty":
+        return call.penalty(y0)
+    return call.implicit(y0, q, mode)
+
+
+def _choose(problem: Any, y: Array) -> str:
+    if not getattr(problem, "symmetric", True):
+        return "fixed_point"
+    products = callable(getattr(problem, "at", None)) or callable(getattr(problem, "hvp", None))
+    size = 1
+    for n in y.shape:
+        size *= n
+    if products and callable(getattr(problem, "hessian", None)) and size <= DIRECT:
+        return "direct"
+    return "cg" if products else "penalty"
+
+
+class _Call:
+    """One evaluation: the problem at x, tolerances, and the count of the oracles."""
+
+    def __init__(
+        self, problem: Any, x: Array, xp: Any, tol: float, adjoint_tol: float, steps: int, truncate: int,
+        step: float | None, maxiter: int,
+    ) -> None:  # fmt: skip
+        self.problem, self.x, self.xp, self.tol, self.adjoint_tol = problem, x, xp, tol, adjoint_tol
+        self.steps, self.truncate, self.maxiter = steps, truncate, maxiter
+        self.given_step = None if step is None else check.scalar("step", step, low=0.0, low_open=True)
+        self.counts = {"gradients": 0, "products": 0, "outer": 0}
+
+    # -- oracles, counted --
+
+    def inner(self, y: Array) -> tuple[Array, Array, Array]:
+        self.counts["gradients"] += 1
+        return self.problem.inner(self.x, y)
+
+    def outer(self, y: Array) -> tuple[Array, Array, Array]:
+        self.counts["outer"] += 1
+        return self.problem.outer(self.x, y)
+
+    def at(self, y: Array) -> Point:
+        products = point(self.problem, self.x, y)
+
+        def hvp(v: Array) -> Array:
+            self.counts["products"] += 1
+            return products.hvp(v)
+
+        return products._replace(hvp=hvp)
+
+    def norm(self, u: Array) -> float:
+        return float(linalg.norm(u, xp=self.xp))
+
+    def length(self) -> float:
+        """Step of the iterations."""
+        if self.given_step is not None:
+            return self.given_step
+        require(self.problem, ("lipschitz",), "a mode that iterates, without `step`,")
+        return 1.0 / self.problem.lipschitz(self.x)
+
+    # -- inner solution --
+
+    def solve(self, y: Array, extra: float = 0.0) -> tuple[Array, bool]:
+        """Minimise ``f(x, .) + extra F(x, .)`` from y; also whether the tolerance was reached."""
+        grad = self.inner(y)[2]
+        target = self.tol * max(1.0, self.norm(grad))
+
+        def fun(y: Array) -> tuple[Array, Array]:
+            value, _, grad = self.inner(y)
+            if extra:
+                more, _, more_grad = self.outer(y)
+                value, grad = value + extra * more, grad + extra * more_grad
+            return value, grad
+
+        if (own := getattr(self.problem, "solve_inner", None)) is not None and not extra:
+            y, counts = own(self.x, y, target)
+            for name, n in counts.items():
+                self.counts[name] = self.counts.get(name, 0) + n
+            return y, True
+        options: dict[str, Any] = {}
+        second = callable(getattr(self.problem, "at", None)) or callable(getattr(self.problem, "hvp", None))
+        if not second or extra:
+            found = accelerated_gradient(fun, y, tol=target, maxiter=100 * self.maxiter, record=False)
+            return found.x, found.success
+        if callable(getattr(self.problem, "hessian", None)) and self.xp.reshape(y, (-1,)).shape[0] <= DIRECT:
+            options["hessian"] = lambda y: self.problem.hessian(self.x, y)
+        else:
+            options["hvp"] = lambda y: self.at(y).hvp
+        found = newton(fun, y, tol=target, maxiter=self.maxiter, record=False, **options)
+        return found.x, found.success
+
+    # -- modes --
+
+    def implicit(self, y: Array, q: Array | None, mode: str) -> HyperResult:
+        oracles = {"direct": ("hessian", "cross_vjp"), "fixed_point": ("cross_vjp",)}.get(mode, ("hvp", "cross_vjp"))
+        require(self.problem, oracles, f'mode="{mode}"')
+        if getattr(self.problem, "symmetric", True):
+            y, solved = self.solve(y)
+        else:
+            require(self.problem, ("solve_inner", "hvp_t"), "an inner problem that is not symmetric")
+            y, _ = self.problem.solve_inner(self.x, y, self.tol)
+            solved = True
+        _, _, g = self.inner(y)
+        value, grad_x, grad_y = self.outer(y)
+        self.check_finite(value, g, grad_y)
+        products = self.at(y)
+        q, reached = self.adjoint(products, grad_y, q, y, mode)
+        hq = products.hvp(q) if getattr(self.problem, "symmetric", True) else self.problem.hvp_t(self.x, y, q)
+        r, size = self.norm(hq - grad_y), self.norm(g)
+        gradient = grad_x - products.cross_vjp(q)
+        correction = float(vdot(q, g, xp=self.xp))
+        return HyperResult(
+            value=float(value) - correction, gradient=gradient, y=y, q=q, error_bound=self.bound(y, q, size, r),
+            correction=abs(correction), residual=(size, r), counts=self.counts, mode=mode, converged=solved and reached,
+        )  # fmt: skip
+
+    def adjoint(self, products: Point, rhs: Array, q: Array | None, y: Array, mode: str) -> tuple[Array, bool]:
+        """Solve ``H q = grad_y F``."""
+        xp, shape = self.xp, rhs.shape
+        if mode in ("direct", "cg", "minres"):
+            flat, options = xp.reshape(rhs, (-1,)), {}
+            start = None if q is None else xp.reshape(q, (-1,))
+            if mode == "direct":  # the residual of a factor that had to be shifted is for conjugate gradients
+                L = factor(self.problem.hessian(self.x, y), xp=xp)
+                start = linalg.cho_solve(L, flat, xp=xp)
+                r = products.hvp(xp.reshape(start, shape)) - rhs
+                if self.norm(r) <= self.adjoint_tol * self.norm(rhs):
+                    return xp.reshape(start, shape), True
+                options = {"preconditioner": lambda v: linalg.cho_solve(L, v, xp=xp)}
+            found = (minres if mode == "minres" else cg)(
+                lambda v: xp.reshape(products.hvp(xp.reshape(v, shape)), (-1,)), flat, init=start,
+                tol=self.adjoint_tol, maxiter=self.maxiter, record=False, **options,
+            )  # fmt: skip
+            return xp.reshape(found.x, shape), found.success
+        gamma, target = self.length(), self.adjoint_tol * self.norm(rhs)
+        product = products.hvp
+        if not getattr(self.problem, "symmetric", True):
+            product = lambda v: self.problem.hvp_t(self.x, y, v)  # noqa: E731
+        if mode == "neumann":  # gamma sum_k (I - gamma H)^k grad_y F
+            term = gamma * rhs
+            q = term
+            for _ in range(self.steps - 1):
+                term = term - gamma * product(term)
+                q = q + term
+            return q, True
+        q = xp.zeros_like(rhs) if q is None else q
+        for _ in range(100 * self.maxiter):
+            r = product(q) - rhs
+            if self.norm(r) <= target:
+                return q, True
+            q = q - gamma * r
+        return q, False
+
+    def unrolled(self, y: Array, mode: str) -> HyperResult:
+        require(self.problem, ("hvp", "cross_jvp" if mode == "forward" else "cross_vjp"), f'mode="{mode}"')
+        xp, gamma, x = self.xp, self.length(), self.x
+        if mode == "forward":  # Z <- (I - gamma H) Z - gamma C', one column a hyperparameter
+            flat = xp.reshape(x, (-1,))
+            basis = [
+                xp.reshape(e, x.shape)
+                for e in (xp.eye(flat.shape[0], dtype=x.dtype, device=x.device)[k, :] for k in range(flat.shape[0]))
+            ]
+            columns = [xp.zeros_like(y) for _ in basis]
+            for _ in range(self.steps):
+                products = self.at(y)
+                columns = [
+                    z - gamma * (products.hvp(z) + products.cross_jvp(e)) for z, e in zip(columns, basis, strict=True)
+                ]
+                y = y - gamma * self.inner(y)[2]
+            value, grad_x, grad_y = self.outer(y)
+            gradient = grad_x + xp.reshape(xp.stack([vdot(z, grad_y, xp=xp) for z in columns]), x.shape)
+        else:
+            kept: list[Array] = []
+            for t in range(self.steps):
+                if t >= self.steps - self.truncate:
+                    kept.append(y)
+                y = y - gamma * self.inner(y)[2]
+            value, gradient, grad_y = self.outer(y)
+            alpha = grad_y
+            limit = GROWTH * max(self.norm(grad_y), 1e-300)
+            for t, before in enumerate(reversed(kept)):
+                products = self.at(before)
+                gradient = gradient - gamma * products.cross_vjp(alpha)
+                alpha = alpha - gamma * products.hvp(alpha)
+                if t % 10 == 9 and not self.norm(alpha) <= limit:
+                    got = f"{gamma:.3g}, with which the adjoint grows"
+                    raise check.error("step", got, "a step below 2 / lipschitz(x)", "leave it to the default")
+        _, _, g = self.inner(y)
+        self.check_finite(value, g, gradient)
+        return HyperResult(
+            value=float(value), gradient=gradient, y=y, q=None, error_bound=None, correction=0.0,
+            residual=(self.norm(g), 0.0), counts=self.counts, mode=mode,
+        )  # fmt: skip
+
+    def penalty(self, y: Array) -> HyperResult:
+        y, solved = self.solve(y)
+        value, _, grad_y = self.outer(y)
+        _, inner_x, g = self.inner(y)
+        self.check_finite(value, g, grad_y)
+        sigma = self.tol ** (1.0 / 3.0)
+        found = []
+        for s in (sigma, 0.5 * sigma):
+            shifted, reached = self.solve(y, extra=s)
+            solved = solved and reached
+            found.append((self.inner(shifted)[1] - inner_x) / s + self.outer(shifted)[1])
+        gradient = 2.0 * found[1] - found[0]  # Richardson: the error is linear in s
+        return HyperResult(
+            value=float(value), gradient=gradient, y=y, q=None, error_bound=None, correction=0.0,
+            residual=(self.norm(g), 0.0), counts=self.counts, mode="penalty", converged=solved,
+        )  # fmt: skip
+
+    # -- what is known of the error --
+
+    def bound(self, y: Array, q: Array, g: float, r: float) -> float | None:
+        if not callable(getattr(self.problem, "constants", None)):
+            return None
+        mu = self.problem.mu(self.x)
+        if not mu:
+            return None
+        c = self.problem.constants(self.x, y)
+        size = self.norm(q)
+        slope = c.cross * (c.outer_y + c.hessian * size) / mu + c.cross_change * size + c.outer_x
+        return c.cross * r / mu + slope * g / mu
+
+    def check_finite(self, *arrays: Array) -> None:
+        for u, name in zip(arrays, ("outer", "inner", "outer"), strict=False):
+            if not bool(self.xp.all(self.xp.isfinite(u))):
+                at = to_numpy(self.x).ravel()[:5]
+                raise check.error("problem", f"NaN or infinity from `{name}` at x = {at}", "finite numbers")

@@ -1,0 +1,154 @@
+"""What a bilevel problem is to the solvers: an object with oracles, and what of them a method needs.
+
+The outer variable ``x`` holds hyperparameters, the inner one ``y`` model parameters; both are arrays of any shape.
+With ``y*(x)`` a minimiser of ``f(x, .)`` the problem is to minimise ``Phi(x) = F(x, y*(x))``.
+
+Signs, once and for all: ``H = grad_yy f``; ``C = grad_xy f``, so that ``C v`` has the shape of x (``cross_vjp``) and
+``C' u`` that of y (``cross_jvp``); the adjoint ``q`` solves ``H q = grad_y F``; the hypergradient is
+``grad Phi = grad_x F - C q``.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from optlib._core import validation as check
+from optlib.backend import Array
+
+
+class Point(NamedTuple):
+    """The inner problem at one point ``(x, y)``: products that share what they have in common.
+
+    Attributes
+    ----------
+    hvp : callable or None
+        ``v -> H v``, of the shape of y.
+    cross_vjp : callable or None
+        ``v -> C v``, of the shape of x.
+    cross_jvp : callable or None
+        ``u -> C' u``, of the shape of y.
+    """
+
+    hvp: Callable[[Array], Array] | None = None
+    cross_vjp: Callable[[Array], Array] | None = None
+    cross_jvp: Callable[[Array], Array] | None = None
+
+
+class Constants(NamedTuple):
+    """Constants of a problem at a point, for error bounds: norm of C, and Lipschitz constants in y.
+
+    Attributes
+    ----------
+    cross : float
+        Norm of C.
+    hessian, cross_change, outer_y, outer_x : float
+        Lipschitz constants of H, C, ``grad_y F`` and ``grad_x F``.
+    """
+
+    cross: float
+    hessian: float
+    cross_change: float
+    outer_y: float
+    outer_x: float = 0.0
+
+
+class Problem:
+    """Base of the bilevel problems, and the list of the oracles that an own problem may have.
+
+    An own problem need not be derived from this class: any object with ``inner``, ``outer`` and a ``start`` will do,
+    and with the other oracles where a method asks for them (`require` names what is missing, and the methods that do
+    without).
+
+    Attributes
+    ----------
+    symmetric : bool
+        Whether H is symmetric, as it is for a minimiser; False for equilibria, which also have ``hvp_t``.
+    n_inner, n_outer : int or None
+        Numbers of terms, if ``inner`` and ``outer`` are means over samples and take the argument ``idx``.
+
+    Notes
+    -----
+    Oracles:
+
+    ``inner(x, y) -> value, grad_x, grad_y`` and ``outer(x, y) -> value, grad_x, grad_y``
+        First order; the value is a 0-d array. For finite sums also ``idx``, an array of sample numbers.
+    ``hvp(x, y, v)``, ``cross_vjp(x, y, v)``, ``cross_jvp(x, y, u)``
+        Products of second order. A problem may instead have ``at(x, y) -> Point``, whose products share work.
+    ``start() -> x, y``
+        Where to begin.
+    ``solve_inner(x, y, tol) -> y, counts``
+        Own solver: the norm of ``grad_y f`` at most ``tol``.
+    ``hessian(x, y) -> array (d, d)``
+        The matrix H for the flattened y, where that is cheap.
+    ``mu(x)``, ``lipschitz(x)`` -> float or None
+        Least and largest curvature of ``f(x, .)``.
+    ``constants(x, y) -> Constants``
+        What the error bound of a hypergradient needs besides ``mu``.
+    ``bounds() -> low, high``
+        Box for x: floats or arrays.
+    """
+
+    symmetric = True
+    n_inner: int | None = None
+    n_outer: int | None = None
+
+    def hvp(self, x: Array, y: Array, v: Array) -> Array:
+        """Product ``H v``."""
+        return self.at(x, y).hvp(v)
+
+    def cross_vjp(self, x: Array, y: Array, v: Array) -> Array:
+        """Product ``C v``, of the shape of x."""
+        return self.at(x, y).cross_vjp(v)
+
+    def cross_jvp(self, x: Array, y: Array, u: Array) -> Array:
+        """Product ``C' u``, of the shape of y."""
+        return self.at(x, y).cross_jvp(u)
+
+    def bounds(self) -> tuple[Any, Any]:
+        """Box of the hyperparameters; by default all numbers."""
+        return -float("inf"), float("inf")
+
+
+# what does without an oracle, for the message
+INSTEAD = {
+    "hvp": 'mode="penalty", or `finite_differences(problem)` for products by differences of gradients',
+    "cross_vjp": 'mode="penalty", or `finite_differences(problem)` for products by differences of gradients',
+    "cross_jvp": 'a mode that needs no forward products: "cg", "reverse"',
+    "hessian": 'mode="cg", which needs products only',
+    "mu": 'methods that need no constants: "hoag"',
+}
+
+
+def point(problem: Any, x: Array, y: Array) -> Point:
+    """Products of the inner problem at a point, sharing work where the problem can."""
+    if (at := getattr(problem, "at", None)) is not None:
+        return at(x, y)
+    found = {}
+    for name in Point._fields:
+        if (oracle := getattr(problem, name, None)) is not None:
+            found[name] = lambda v, oracle=oracle: oracle(x, y, v)
+    return Point(**found)
+
+
+def require(problem: Any, oracles: Sequence[str], method: str) -> None:
+    """Check that a problem has what a method needs.
+
+    Raises
+    ------
+    TypeError
+        Naming the first oracle that is missing, and what does without it.
+    """
+    for name in oracles:
+        if callable(getattr(problem, name, None)) or (name in Point._fields and hasattr(problem, "at")):
+            continue
+        raise check.error(
+            "problem",
+            f"{type(problem).__name__} without the oracle `{name}`",
+            f"an object with `{name}`, which {method} needs",
+            f"add it, or use {INSTEAD[name]}" if name in INSTEAD else "add it",
+            TypeError,
+        )
+
+
+def vdot(u: Array, v: Array, *, xp: Any) -> Array:
+    """Inner product over all axes."""
+    return xp.sum(u * v)

@@ -1,0 +1,1 @@
+"""Bilevel problems with analytic derivatives."""

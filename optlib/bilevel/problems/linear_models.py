@@ -1,0 +1,426 @@
+"""Ridge, logistic and multinomial logistic regression with logarithmic penalties, tuned on validation samples."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from optlib._core import validation as check
+from optlib.backend import Array, asarray_like, linalg, random, to_numpy
+from optlib.backend.namespace import asarray_on
+from optlib.backend.special import expit, logsumexp, softmax
+from optlib.bilevel.problem import Constants, Point, Problem
+from optlib.linop import LinearOperator, VStack, as_linear_operator
+
+PENALTIES = ("scalar", "feature", "entry")
+BOUNDS = (-12.0, 12.0)  # of logarithms of penalties
+DENSE = 2000  # largest number of inner variables whose Hessian is formed
+
+
+class Loss(NamedTuple):
+    """A loss of predictions ``z`` (n,) or (n, C) and targets ``t``, by sample; ``second(z, t, u)`` is its Hessian."""
+
+    value: Callable[[Array, Array, Any], Array]
+    first: Callable[[Array, Array, Any], Array]
+    second: Callable[[Array, Array, Any], Callable[[Array], Array]]
+
+
+def _softplus(z: Array, xp: Any) -> Array:
+    return xp.where(z > 0, z, xp.zeros_like(z)) + xp.log1p(xp.exp(-xp.abs(z)))
+
+
+def _logistic_second(z: Array, t: Array, xp: Any) -> Callable[[Array], Array]:
+    s = expit(z, xp=xp)
+    weights = s * (1.0 - s)
+    return lambda u: weights * u
+
+
+def _softmax_second(z: Array, t: Array, xp: Any) -> Callable[[Array], Array]:
+    p = softmax(z, xp=xp)
+
+    def product(u: Array) -> Array:
+        pu = p * u
+        return pu - p * xp.sum(pu, axis=-1, keepdims=True)
+
+    return product
+
+
+SQUARED = Loss(
+    lambda z, t, xp: 0.5 * (z - t) ** 2,
+    lambda z, t, xp: z - t,
+    lambda z, t, xp: lambda u: u,
+)
+LOGISTIC = Loss(
+    lambda z, t, xp: _softplus(-t * z, xp),
+    lambda z, t, xp: -t * expit(-t * z, xp=xp),
+    _logistic_second,
+)
+SOFTMAX = Loss(
+    lambda z, t, xp: logsumexp(z, xp=xp) - xp.sum(z * t, axis=-1),
+    lambda z, t, xp: softmax(z, xp=xp) - t,
+    _softmax_second,
+)
+
+
+class _Part(NamedTuple):
+    """Samples of one level: design, targets, weights of the samples."""
+
+    A: LinearOperator
+    t: Array
+    weights: Array
+
+
+class LinearModelProblem(Problem):
+    r"""A linear model with penalties ``1/2 sum_j exp(x_j) y_j^2``, tuned on the loss of validation samples.
+
+    ``f(x, y) = sum_i w_i l(a_i' y, t_i) + 1/2 sum_j exp(x_j) y_j^2`` and ``F(y) = sum_i w_i l(v_i' y, c_i)``.
+    Use `RidgeProblem`, `LogisticProblem` or `MultinomialProblem`.
+    """
+
+    loss: Loss
+
+    def __init__(self, train: _Part, valid: _Part, penalty: str, intercept: bool, classes: int | None) -> None:
+        self.train, self.valid, self.intercept, self.classes = train, valid, intercept, classes
+        self.penalty = check.option("penalty", penalty, PENALTIES if classes else PENALTIES[:2])
+        self.xp = train.A.xp
+        d = train.A.shape[1]
+        self.shape = (d,) if classes is None else (d, classes)  # of y
+        ones = self.xp.ones(self.shape, dtype=train.A.dtype, device=train.A.device)
+        self._mask = ones
+        if intercept:
+            last = self.xp.zeros((1, *self.shape[1:]), dtype=ones.dtype, device=train.A.device)
+            self._mask = self.xp.concat([ones[:-1, ...], last], axis=0)
+        self._known: dict[str, float] = {}
+
+    # -- the penalty --
+
+    def start(self) -> tuple[Array, Array]:
+        """``x = 0`` (penalties 1) and ``y = 0``."""
+        rows = self.shape[0] - self.intercept
+        shape = {"scalar": (1,), "feature": (rows,), "entry": (rows, *self.shape[1:])}[self.penalty]
+        zeros, like = self.xp.zeros, self.train.A
+        return zeros(shape, dtype=like.dtype, device=like.device), zeros(
+            self.shape, dtype=like.dtype, device=like.device
+        )
+
+    def bounds(self) -> tuple[float, float]:
+        """Box of the log penalties."""
+        return BOUNDS
+
+    def _spread(self, u: Array) -> Array:
+        """From the shape of x to that of y; zero for the intercept."""
+        xp = self.xp
+        if self.penalty == "feature" and self.classes is not None:
+            u = u[:, None]
+        if self.intercept and self.penalty != "scalar":
+            u = xp.concat([u, xp.zeros((1, *u.shape[1:]), dtype=u.dtype, device=self.train.A.device)], axis=0)
+        return self._mask * u
+
+    def _gather(self, z: Array) -> Array:
+        """The adjoint of `_spread`."""
+        z = self._mask * z
+        if self.penalty == "scalar":
+            return self.xp.reshape(self.xp.sum(z), (1,))
+        z = z[:-1, ...] if self.intercept else z
+        return self.xp.sum(z, axis=1) if self.penalty == "feature" and self.classes is not None else z
+
+    # -- oracles --
+
+    def inner(self, x: Array, y: Array) -> tuple[Array, Array, Array]:
+        """Value and gradients of f."""
+        xp, penalty = self.xp, self._spread(self.xp.exp(x))
+        z = self.train.A._matvec(y)
+        square = penalty * y * y
+        value = xp.sum(self.train.weights * self.loss.value(z, self.train.t, xp)) + 0.5 * xp.sum(square)
+        grad_y = self.train.A._rmatvec(self._by_sample(self.train, self.loss.first(z, self.train.t, xp))) + penalty * y
+        return value, 0.5 * self._gather(square), grad_y
+
+    def outer(self, x: Array, y: Array) -> tuple[Array, Array, Array]:
+        """Value and gradients of F, which does not depend on x."""
+        xp, part = self.xp, self.valid
+        z = part.A._matvec(y)
+        value = xp.sum(part.weights * self.loss.value(z, part.t, xp))
+        return value, xp.zeros_like(x), part.A._rmatvec(self._by_sample(part, self.loss.first(z, part.t, xp)))
+
+    def at(self, x: Array, y: Array) -> Point:
+        """Products at a point: two products with A each for ``hvp``."""
+        part, penalty = self.train, self._spread(self.xp.exp(x))
+        curvature, py = self.loss.second(part.A._matvec(y), part.t, self.xp), penalty * y
+        return Point(
+            hvp=lambda v: part.A._rmatvec(self._by_sample(part, curvature(part.A._matvec(v)))) + penalty * v,
+            cross_vjp=lambda v: self._gather(py * v),
+            cross_jvp=lambda u: py * self._spread(u),
+        )
+
+    def hessian(self, x: Array, y: Array) -> Array:
+        """The inner Hessian of the flattened y: one product ``A' D A`` per pair of classes."""
+        xp, part = self.xp, self.train
+        A = part.A.to_dense()
+        curvature = self.loss.second(part.A._matvec(y), part.t, xp)
+        penalty = xp.reshape(self._spread(xp.exp(x)) + xp.zeros_like(y), (-1,))
+        if self.classes is None:
+            ones = xp.ones_like(part.weights)
+            H = A.T @ ((part.weights * curvature(ones))[:, None] * A)
+        else:
+            rows, eye = [], xp.eye(self.classes, dtype=A.dtype, device=part.A.device)
+            for c in range(self.classes):
+                D = part.weights[:, None] * curvature(eye[c, :] + xp.zeros_like(part.t))  # row c of each sample
+                rows.append(xp.stack([A.T @ (D[:, e][:, None] * A) for e in range(self.classes)], axis=2))
+            H = xp.reshape(xp.stack(rows, axis=1), penalty.shape * 2)
+        return H + penalty[:, None] * xp.eye(penalty.shape[0], dtype=A.dtype, device=part.A.device)
+
+    def mu(self, x: Array) -> float | None:
+        """Least penalty; unknown with an intercept, which has none."""
+        return None if self.intercept else float(self.xp.exp(self.xp.min(x)))
+
+    def lipschitz(self, x: Array) -> float:
+        """Bound of the curvature: that of the loss times ``|A|^2``, and the largest penalty."""
+        return self.curvature * self._norms("train", self.train.A, self.train.weights) + float(
+            self.xp.exp(self.xp.max(x))
+        )
+
+    def constants(self, x: Array, y: Array) -> Constants:
+        """Constants of the error bound."""
+        xp, top = self.xp, float(self.xp.exp(self.xp.max(x)))
+        py = self._spread(xp.exp(x)) * y
+        cross = float(linalg.norm(py, xp=xp) if self.penalty == "scalar" else xp.max(xp.abs(py)))
+        if self.penalty == "feature" and self.classes is not None:
+            cross = float(xp.max(linalg.norm(py, axis=-1, xp=xp)))
+        ones = self.xp.ones_like(self.train.weights)
+        longest = self._norms("rows", self.train.A, ones) ** 0.5  # no row is longer than the matrix
+        change = self.third * self._norms("train", self.train.A, self.train.weights) * longest
+        return Constants(cross, change, top, self.curvature * self._norms("valid", self.valid.A, self.valid.weights))
+
+    def _norms(self, name: str, A: LinearOperator, weights: Array) -> float:
+        if name not in self._known:
+            self._known[name] = norm_squared(A, weights)
+        return self._known[name]
+
+    curvature, third = 1.0, 0.0  # largest second and third derivatives of the loss
+
+    def _by_sample(self, part: _Part, z: Array) -> Array:
+        return part.weights * z if z.ndim == 1 else part.weights[:, None] * z
+
+    def _map_arrays(self, move: Callable[[Array], Array]) -> "LinearModelProblem":
+        parts = [_Part(p.A._map_arrays(move), move(p.t), move(p.weights)) for p in (self.train, self.valid)]
+        made = object.__new__(type(self))
+        LinearModelProblem.__init__(made, *parts, self.penalty, self.intercept, self.classes)
+        return made
+
+
+def norm_squared(A: LinearOperator, weights: Array) -> float:
+    """Largest eigenvalue of ``A' W A``; for large A estimated by the power method, with 5 % more."""
+    xp = A.xp
+    if min(A.shape) <= DENSE and max(A.shape) * min(A.shape) <= 4_000_000:
+        dense = xp.sqrt(weights)[:, None] * A.to_dense()
+        gram = dense @ dense.T if A.shape[0] < A.shape[1] else dense.T @ dense
+        return max(float(linalg.eigh(gram, xp=xp)[0][-1]), 0.0) * (1.0 + 1e-6)
+    v, size = asarray_on(np.random.default_rng(0).normal(size=A.shape[1]), xp=xp, dtype=A.dtype, device=A.device), 0.0
+    for _ in range(20):
+        v = A._rmatvec(weights * A._matvec(v / linalg.norm(v, xp=xp)))
+        size = float(linalg.norm(v, xp=xp))
+        if size == 0.0:
+            return 0.0
+    return 1.05 * size
+
+
+def _parts(
+    A: Any, t: Any, V: Any, c: Any, *, intercept: bool, train_weights: Any, valid_weights: Any, mean: bool, targets: Any
+) -> tuple[_Part, _Part]:
+    """Checked samples of both levels."""
+    found = []
+    for design, goal, weights, names in (
+        (A, t, train_weights, ("A", "t", "train_weights")),
+        (V, c, valid_weights, ("V", "c", "valid_weights")),
+    ):
+        op = as_linear_operator(design)
+        xp = op.xp
+        n = op.shape[0]
+        if n == 0:
+            raise check.error(names[0], f"shape {op.shape}", "at least one sample")
+        if found and (op.shape[1] != found[0].A.shape[1] - intercept):
+            raise check.error("V", f"{op.shape[1]} features", f"{found[0].A.shape[1] - intercept}, as A has")
+        u = xp.ones((n,), dtype=op.dtype, device=op.device)
+        if weights is not None:
+            u = check.array(names[2], weights, xp=xp, shape=(n,), dtype=op.dtype, device=op.device, nonnegative=True)
+        if mean:
+            total = float(xp.sum(u))
+            if not total > 0.0:
+                raise check.error(names[2], "weights of sum 0", "a positive sum")
+            u = u / total
+        if intercept:
+            op = VStack(op.T, as_linear_operator(xp.ones((1, n), dtype=op.dtype, device=op.device))).T
+        found.append(_Part(op, targets(names[1], goal, op, n), u))
+    return found[0], found[1]
+
+
+class RidgeProblem(LinearModelProblem):
+    r"""Ridge regression: ``1/2 |A y - t|^2 + 1/2 sum_j exp(x_j) y_j^2``, tuned on ``1/2 |V y - c|^2``.
+
+    Parameters
+    ----------
+    A : array, sparse matrix or operator, shape (n, d)
+        Training samples.
+    t : array, shape (n,)
+        Their targets.
+    V : array, sparse matrix or operator, shape (m, d)
+        Validation samples.
+    c : array, shape (m,)
+        Their targets, alike.
+    penalty : {"feature", "scalar"}
+        One penalty a feature, or one for all.
+    intercept : bool
+        Whether y has one more entry, a constant without penalty.
+    train_weights, valid_weights : array, optional
+        Weights >= 0 of the samples.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from optlib.bilevel import RidgeProblem, hypergradient
+    >>> rng = np.random.default_rng(0)
+    >>> A, V = rng.normal(size=(20, 4)), rng.normal(size=(20, 4))
+    >>> problem = RidgeProblem(A, A @ np.ones(4), V, V @ np.ones(4), penalty="scalar")
+    >>> hypergradient(problem, np.zeros(1)).gradient.shape
+    (1,)
+    """
+
+    loss = SQUARED
+
+    def __init__(
+        self, A: Any, t: Any, V: Any, c: Any, *, penalty: str = "feature", intercept: bool = False,
+        train_weights: Any = None, valid_weights: Any = None,
+    ) -> None:  # fmt: skip
+        def targets(name: str, goal: Any, op: LinearOperator, n: int) -> Array:
+            return check.array(name, goal, xp=op.xp, shape=(n,), dtype=op.dtype, device=op.device)
+
+        parts = _parts(
+            A, t, V, c, intercept=intercept, train_weights=train_weights, valid_weights=valid_weights, mean=False,
+            targets=targets,
+        )  # fmt: skip
+        super().__init__(*parts, penalty, intercept, None)
+
+    @classmethod
+    def random(
+        cls, n: int = 12, d: int = 5, *, rng: Any = 0, like: Array | None = None, **options: Any
+    ) -> "RidgeProblem":
+        """A small problem with normal data."""
+        A, t, V, c = _regression(n, d, rng)
+        return cls(*(_on(u, like) for u in (A, t, V, c)), **options)
+
+
+class LogisticProblem(LinearModelProblem):
+    r"""Logistic regression: ``sum_i log(1 + exp(-t_i a_i'y)) + 1/2 sum_j exp(x_j) y_j^2``, tuned on the same loss.
+
+    Parameters
+    ----------
+    A : array, sparse matrix or operator, shape (n, d)
+        Training samples.
+    t : array, shape (n,)
+        Labels -1 and 1; both must occur in ``t``.
+    V : array, sparse matrix or operator, shape (m, d)
+        Validation samples.
+    c : array, shape (m,)
+        Their targets, alike.
+    penalty, intercept, train_weights, valid_weights : optional
+        See `RidgeProblem`.
+    """
+
+    loss, curvature, third = LOGISTIC, 0.25, 0.0963
+
+    def __init__(
+        self, A: Any, t: Any, V: Any, c: Any, *, penalty: str = "feature", intercept: bool = False,
+        train_weights: Any = None, valid_weights: Any = None,
+    ) -> None:  # fmt: skip
+        def targets(name: str, goal: Any, op: LinearOperator, n: int) -> Array:
+            labels = check.array(name, goal, xp=op.xp, shape=(n,), dtype=op.dtype, device=op.device)
+            seen = set(np.unique(to_numpy(labels)).tolist())
+            if not seen <= {-1.0, 1.0}:
+                raise check.error(
+                    name, f"labels {sorted(seen)[:5]}", "-1 and 1", "map them, e.g. 2 * t - 1 for 0 and 1"
+                )
+            if name == "t" and len(seen) < 2:
+                raise check.error(name, f"labels {sorted(seen)} only", "samples of both classes")
+            return labels
+
+        parts = _parts(
+            A, t, V, c, intercept=intercept, train_weights=train_weights, valid_weights=valid_weights, mean=False,
+            targets=targets,
+        )  # fmt: skip
+        super().__init__(*parts, penalty, intercept, None)
+
+    @classmethod
+    def random(
+        cls, n: int = 12, d: int = 5, *, rng: Any = 0, like: Array | None = None, **options: Any
+    ) -> "LogisticProblem":
+        """A small problem with normal data."""
+        A, t, V, c = _regression(n, d, rng)
+        return cls(
+            *(_on(u, like) for u in (A, np.sign(t - np.median(t)) + (t == np.median(t)), V, np.sign(c) + (c == 0))),
+            **options,
+        )
+
+
+class MultinomialProblem(LinearModelProblem):
+    r"""Multinomial logistic regression: mean cross entropy plus ``1/2 sum exp(X) Y^2``, tuned on the same loss.
+
+    Parameters
+    ----------
+    A : array, sparse matrix or operator, shape (n, d)
+        Training samples.
+    t : array of int, shape (n,)
+        Classes 0 .. C - 1; each must occur in ``t``.
+    V : array, sparse matrix or operator, shape (m, d)
+        Validation samples.
+    c : array of int, shape (m,)
+        Their targets, alike.
+    penalty : {"feature", "scalar", "entry"}
+        One penalty a feature, one for all, or one per feature and class.
+    intercept, train_weights, valid_weights : optional
+        See `RidgeProblem`.
+    """
+
+    loss, curvature, third = SOFTMAX, 0.5, 0.2722
+
+    def __init__(
+        self, A: Any, t: Any, V: Any, c: Any, *, penalty: str = "feature", intercept: bool = False,
+        train_weights: Any = None, valid_weights: Any = None,
+    ) -> None:  # fmt: skip
+        seen = np.unique(to_numpy(check.array("t", t, xp=check.common(t=t)[0], ndim=1)))
+        C = seen.size
+        if C < 2 or not np.array_equal(seen, np.arange(C)):
+            raise check.error("t", f"classes {seen[:5].tolist()}", "classes 0 .. C - 1 that all occur, at least two")
+
+        def targets(name: str, goal: Any, op: LinearOperator, n: int) -> Array:
+            labels = to_numpy(check.array(name, goal, xp=op.xp, shape=(n,), dtype=op.dtype, device=op.device))
+            if not np.all(np.isin(labels, seen)):
+                raise check.error(name, f"classes {np.setdiff1d(labels, seen)[:5].tolist()}", f"0 .. {C - 1}, as in t")
+            hot = (labels[:, None] == np.arange(C)).astype(np.float64)
+            return asarray_on(hot, xp=op.xp, dtype=op.dtype, device=op.device)
+
+        parts = _parts(
+            A, t, V, c, intercept=intercept, train_weights=train_weights, valid_weights=valid_weights, mean=True,
+            targets=targets,
+        )  # fmt: skip
+        super().__init__(*parts, penalty, intercept, C)
+
+    @classmethod
+    def random(
+        cls, n: int = 15, d: int = 4, *, rng: Any = 0, like: Array | None = None, **options: Any
+    ) -> "MultinomialProblem":
+        """A small problem with three classes."""
+        A, t, V, c = _regression(n, d, rng)
+        classes = [
+            np.where(np.arange(n) < 3, np.arange(n), np.searchsorted([-0.5, 0.5], u)).astype(float) for u in (t, c)
+        ]
+        return cls(*(_on(u, like) for u in (A, classes[0], V, classes[1])), **options)
+
+
+def _regression(n: int, d: int, rng: Any) -> tuple[np.ndarray, ...]:
+    rng = random.as_generator(rng)
+    A, V, w = rng.normal(size=(n, d)), rng.normal(size=(n, d)), rng.normal(size=d)
+    return A, A @ w + 0.3 * rng.normal(size=n), V, V @ w + 0.3 * rng.normal(size=n)
+
+
+def _on(host: np.ndarray, like: Array | None) -> Array:
+    return host if like is None else asarray_like(host, like)

@@ -1,0 +1,137 @@
+"""Quadratic problems whose hyper-objective is known in closed form."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from optlib._core import validation as check
+from optlib.backend import Array, asarray_like, linalg, random
+from optlib.bilevel.problem import Constants, Point, Problem
+
+
+class QuadraticProblem(Problem):
+    r"""Two quadratics: ``f = 1/2 y'H y + 1/2 x'G x + x'B y + l'y`` and ``F`` of the same form.
+
+    Parameters
+    ----------
+    H : array, shape (d, d)
+        Inner Hessian, symmetric positive definite.
+    B : array, shape (p, d)
+        Coupling of the inner problem.
+    l : array, shape (d,)
+        Linear term of the inner problem.
+    outer_yy, outer_xx, outer_xy : arrays, shapes (d, d), (p, p), (p, d)
+        Quadratic terms of F.
+    outer_y, outer_x : arrays, shapes (d,) and (p,)
+        Its linear terms.
+
+    Examples
+    --------
+    >>> from optlib.bilevel import QuadraticProblem, hypergradient
+    >>> problem = QuadraticProblem.random(4, 2, rng=0)
+    >>> x = problem.solution()
+    >>> bool(abs(hypergradient(problem, x, tol=1e-12).gradient).max() < 1e-9)
+    True
+    """
+
+    def __init__(
+        self, H: Any, B: Any, l: Any, outer_yy: Any, outer_xx: Any, outer_xy: Any, outer_y: Any, outer_x: Any,
+    ) -> None:  # fmt: skip
+        named = {
+            "H": H, "B": B, "l": l, "outer_yy": outer_yy, "outer_xx": outer_xx, "outer_xy": outer_xy,
+            "outer_y": outer_y, "outer_x": outer_x,
+        }  # fmt: skip
+        self.xp, device, dtype = check.common(**named)
+        B = check.array("B", B, xp=self.xp, ndim=2, dtype=dtype, device=device)
+        p, d = B.shape
+        shapes = {
+            "H": (d, d), "B": (p, d), "l": (d,), "outer_yy": (d, d), "outer_xx": (p, p), "outer_xy": (p, d),
+            "outer_y": (d,), "outer_x": (p,),
+        }  # fmt: skip
+        self.parts = {
+            name: check.array(name, value, xp=self.xp, shape=shapes[name], dtype=dtype, device=device)
+            for name, value in named.items()
+        }
+        self.H, self.B, self.l = (self.parts[name] for name in ("H", "B", "l"))
+        values, _ = linalg.eigh(self.H, xp=self.xp)
+        self._curvature = float(values[0]), float(values[-1])
+        if not self._curvature[0] > 0.0:
+            raise check.error(
+                "H", f"a matrix with the eigenvalue {self._curvature[0]:.3g}", "a positive definite matrix"
+            )
+
+    @classmethod
+    def random(
+        cls, d: int, p: int, *, condition: float = 10.0, rng: Any = 0, like: Array | None = None
+    ) -> "QuadraticProblem":
+        """Random matrices whose hyper-objective is strongly convex."""
+        rng = random.as_generator(rng)
+
+        def definite(k: int) -> np.ndarray:
+            Q = np.linalg.qr(rng.normal(size=(k, k)))[0]
+            return Q * np.geomspace(1.0, condition, k) @ Q.T
+
+        H, B, yy, xy = definite(d), rng.normal(size=(p, d)), definite(d), rng.normal(size=(p, d))
+        J = -np.linalg.solve(H, B.T)
+        cross = xy @ J
+        least = np.linalg.eigvalsh(cross + cross.T + J.T @ yy @ J)[0]
+        xx = definite(p) + max(0.0, -least) * np.eye(p)
+        parts = [H, B, rng.normal(size=d), yy, xx, xy, rng.normal(size=d), rng.normal(size=p)]
+        return cls(*(u if like is None else asarray_like(u, like) for u in parts))
+
+    def start(self) -> tuple[Array, Array]:
+        """Zeros."""
+        return self.xp.zeros_like(self.parts["outer_x"]), self.xp.zeros_like(self.l)
+
+    def inner(self, x: Array, y: Array) -> tuple[Array, Array, Array]:
+        """Value and gradients of f."""
+        Hy, By = self.H @ y, self.B @ y
+        return 0.5 * (y @ Hy) + x @ By + self.l @ y, By, Hy + self.B.T @ x + self.l
+
+    def outer(self, x: Array, y: Array) -> tuple[Array, Array, Array]:
+        """Value and gradients of F."""
+        p = self.parts
+        grad_y = p["outer_yy"] @ y + p["outer_xy"].T @ x + p["outer_y"]
+        grad_x = p["outer_xx"] @ x + p["outer_xy"] @ y + p["outer_x"]
+        value = 0.5 * (grad_y @ y + grad_x @ x + p["outer_y"] @ y + p["outer_x"] @ x)  # each cross term once
+        return value, grad_x, grad_y
+
+    def at(self, x: Array, y: Array) -> Point:
+        """Products, the same at all points."""
+        return Point(hvp=lambda v: self.H @ v, cross_vjp=lambda v: self.B @ v, cross_jvp=lambda u: self.B.T @ u)
+
+    def hessian(self, x: Array, y: Array) -> Array:
+        """The matrix H."""
+        return self.H
+
+    def mu(self, x: Array) -> float:
+        """Least eigenvalue of H."""
+        return self._curvature[0]
+
+    def lipschitz(self, x: Array) -> float:
+        """Largest eigenvalue of H."""
+        return self._curvature[1]
+
+    def constants(self, x: Array, y: Array) -> Constants:
+        """Norms of the matrices."""
+        norms = {name: float(linalg.svd(self.parts[name], xp=self.xp)[1][0]) for name in ("B", "outer_yy", "outer_xy")}
+        return Constants(norms["B"], 0.0, 0.0, norms["outer_yy"], norms["outer_xy"])
+
+    def response(self, x: Array) -> Array:
+        """The inner solution ``-H^-1 (B'x + l)``."""
+        return -linalg.solve(self.H, self.B.T @ x + self.l, xp=self.xp)
+
+    def solution(self) -> Array:
+        """The minimiser of Phi."""
+        p = self.parts
+        J = -linalg.solve(self.H, self.B.T, xp=self.xp)
+        cross = p["outer_xy"] @ J
+        matrix = p["outer_xx"] + cross + cross.T + J.T @ p["outer_yy"] @ J
+        y0 = self.response(self.xp.zeros_like(p["outer_x"]))
+        return -linalg.solve(
+            matrix, p["outer_x"] + p["outer_xy"] @ y0 + J.T @ (p["outer_yy"] @ y0 + p["outer_y"]), xp=self.xp
+        )
+
+    def _map_arrays(self, move: Callable[[Array], Array]) -> "QuadraticProblem":
+        return QuadraticProblem(**{name: move(u) for name, u in self.parts.items()})

@@ -1,0 +1,6 @@
+"""General solvers, used as inner solvers of bilevel problems and on their own."""
+
+from optlib.inner.accelerated_gradient import accelerated_gradient
+from optlib.inner.newton import newton
+
+__all__ = ["accelerated_gradient", "newton"]

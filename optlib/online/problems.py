@@ -1,0 +1,534 @@
+"""Problems of the saddle-point methods: bilinear games, variational inequalities, affine operators, finite sums."""
+
+import itertools
+import math
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from optlib._core import validation as check
+from optlib.backend import Array, array_namespace, as_floating, device_of, linalg, to_numpy
+from optlib.geometry import Domain, Entropy, Euclidean, MirrorMap, Simplex
+from optlib.linop import as_linear_operator
+from optlib.online.domains import vector_mirror
+from optlib.online.learner import moved
+
+
+class Projected(Euclidean):
+    """Half the squared norm on a domain: steps are projected."""
+
+    def __init__(self, onto: Domain) -> None:
+        self.onto = onto
+
+    def _domain(self, n: int) -> Domain:
+        return self.onto
+
+    def _range(self, n: int) -> float:
+        return 0.5 * self.onto.diameter**2
+
+    def _diameter(self, n: int) -> float:
+        return self.onto.diameter
+
+    def _grad_conj(self, theta: Array, xp: Any) -> Array:
+        return self.onto.project(theta, xp=xp)
+
+    def _violation(self, x: Array, xp: Any) -> Array:
+        return self.onto._violation(x, xp)
+
+    def _map_arrays(self, move: Callable[[Any], Any]) -> MirrorMap:
+        return Projected(self.onto._map_arrays(move))
+
+
+def _as_map(name: str, geometry: Any, n: int) -> MirrorMap:
+    if geometry is None:
+        return Euclidean()
+    if isinstance(geometry, Domain):
+        if geometry.shape != (n,):
+            raise check.error(name, f"a set of points of shape {geometry.shape}", f"one of shape {(n,)}")
+        return Projected(geometry)
+    return vector_mirror(geometry, n)
+
+
+class Problem:
+    r"""Find ``z`` in ``Z`` with ``<F(z), u - z> >= 0`` for all ``u`` in ``Z``.
+
+    The base of the problem classes: ``Z`` is a product of sets, each with a mirror map, and a point is the
+    concatenation of its parts.
+
+    Parameters
+    ----------
+    maps : sequence of MirrorMap
+        One for each part.
+    sizes : sequence of int
+        Lengths of the parts.
+    like : array
+        Gives library, device and dtype.
+    """
+
+    comonotonicity = 0.0
+
+    def __init__(self, maps: list[MirrorMap], sizes: list[int], like: Array) -> None:
+        self.n, self._xp = sum(sizes), array_namespace(like)
+        self._like = self._xp.empty(0, dtype=like.dtype, device=device_of(like))
+        ends = np.cumsum([0, *sizes]).tolist()
+        self._parts = [slice(i, j) for i, j in itertools.pairwise(ends)]
+        self._maps = [moved(m, self._like) for m in maps]
+        self._domains = [m.domain(n) for m, n in zip(self._maps, sizes, strict=True)]
+        self._bounded = all(d is not None and d.diameter < math.inf for d in self._domains)
+        self._free = all(type(m) is Euclidean for m in self._maps)
+
+    # --- what a problem defines ---
+
+    def operator(self, z: Array) -> Array:
+        """Return ``F(z)``.
+
+        Parameters
+        ----------
+        z : array, shape (n,)
+            The parts of a point, one after the other.
+
+        Returns
+        -------
+        array, shape (n,)
+            The value.
+        """
+        raise NotImplementedError
+
+    @property
+    def lipschitz(self) -> float:
+        """Lipschitz constant of ``F``, from the norm of the mirror map to its dual, in units of its convexity."""
+        raise NotImplementedError
+
+    def fun(self, z: Array) -> float | None:
+        """Return the value of the problem, None if it has none."""
+        return None
+
+    def _start_scale(self, z: Array) -> float:
+        """Unit of the certificate of a run from ``z``."""
+        g = self.operator(z)
+        if not self._bounded:
+            return float(self._residual(z, g)) or 1.0
+        width = math.sqrt(sum(d.diameter**2 for d in self._domains))
+        return float(linalg.norm(g, xp=self._xp)) * width or 1.0
+
+    # --- points ---
+
+    def split(self, z: Array) -> Any:
+        """Return a point as the solvers return it: its parts as a tuple, or itself if it has one."""
+        return z if len(self._parts) == 1 else tuple(z[p] for p in self._parts)
+
+    def start(self, point: Any) -> Array:
+        """Check a starting point; by default it is the centre of the set."""
+        xp = self._xp
+        if point is None:
+            zeros = xp.zeros(self.n, dtype=self._like.dtype, device=device_of(self._like))
+            return self._each(zeros, lambda m, v: m.center(v, xp=xp))
+        parts = point if isinstance(point, tuple) and len(self._parts) > 1 else (point,)
+        if len(parts) != len(self._parts):
+            raise check.error("init", f"{len(parts)} part", f"a tuple of {len(self._parts)} arrays")
+        arrays = []
+        for value, part in zip(parts, self._parts, strict=True):
+            check.common(problem=self._like, init=value)
+            arrays.append(
+                check.array(
+                    "init", value, xp=xp, shape=(part.stop - part.start,), dtype=self._like.dtype,
+                    device=device_of(self._like),
+                )
+            )  # fmt: skip
+        z = arrays[0] if len(arrays) == 1 else xp.concat(arrays)
+        if not self.violation(z) <= 1e-3:
+            raise check.error("init", f"a point outside of the set, by {self.violation(z):.2g}", "a point of the set")
+        return z
+
+    def _each(self, z: Array, function: Callable[[MirrorMap, Array], Array]) -> Array:
+        if len(self._maps) == 1:
+            return function(self._maps[0], z)
+        return self._xp.concat([function(m, z[p]) for m, p in zip(self._maps, self._parts, strict=True)])
+
+    def grad(self, z: Array) -> Array:
+        """Return the dual point of a point."""
+        return self._each(z, lambda m, v: m.grad(v, xp=self._xp))
+
+    def grad_conj(self, theta: Array) -> Array:
+        """Return the point of a dual point."""
+        return theta if self._free else self._each(theta, lambda m, v: m.grad_conj(v, xp=self._xp))
+
+    def restore(self, theta: Array) -> Array:
+        """Return a dual point of the same point that stays within range."""
+        return theta if self._free else self._each(theta, lambda m, v: m._dual(v, self._xp))
+
+    # --- how good a point is ---
+
+    @property
+    def kind(self) -> str:
+        """Kind of the certificate: a gap on bounded sets, a residual elsewhere."""
+        return "duality_gap" if self._bounded else "residual"
+
+    def measure(self, z: Array) -> Array:
+        """Return the gap ``max <F(z), z - u>`` over the set, or the norm of the residual if it is not bounded."""
+        g = self.operator(z)
+        if not self._bounded:
+            return self._residual(z, g)
+        xp = self._xp
+        total = xp.sum(g * z)
+        for domain, part in zip(self._domains, self._parts, strict=True):
+            total = total - xp.sum(g[part] * domain.linear_minimizer(g[part], xp=xp))
+        return total
+
+    def _residual(self, z: Array, g: Array) -> Array:
+        if self._free:
+            return linalg.norm(g, xp=self._xp)
+        unit = 1.0 / self.lipschitz
+        moved_ = self.grad_conj(self.grad(z) - unit * g)
+        return linalg.norm(z - moved_, xp=self._xp) / unit
+
+    def violation(self, z: Array) -> float:
+        """Return how far a point is outside of the set, relative to its size."""
+        if self._free:
+            return 0.0
+        pairs = zip(self._maps, self._parts, strict=True)
+        return max(0.0, *(float(m._violation(z[p], self._xp)) for m, p in pairs))
+
+    def identity(self) -> Any:
+        """Return what tells this problem from others: its value at a fixed point, and its sets."""
+        probe = self._xp.cos(self._xp.arange(self.n, dtype=self._like.dtype, device=device_of(self._like)))
+        return type(self).__name__, self.operator(probe), [repr(m) for m in self._maps]
+
+
+def euclidean(problem: Problem, method: str, fix: str = "use mirror_prox") -> None:
+    """Refuse problems whose geometry is not Euclidean."""
+    if not all(isinstance(m, Euclidean) for m in problem._maps):
+        got = ", ".join(type(m).__name__ for m in problem._maps)
+        raise check.error("problem", f"the mirror maps {got}", f"Euclidean ones for {method}", fix)
+
+
+class BilinearGame(Problem):
+    r"""The game ``min_x max_y x'Ay + b'x - c'y``: a matrix game, if the sets are simplices, which is the default.
+
+    Parameters
+    ----------
+    A : array, sparse matrix or operator, shape (n, m)
+        Payoffs from x to y.
+    b : array, shape (n,), optional
+        Linear cost of x.
+    c : array, shape (m,), optional
+        Linear cost of y.
+    rows, columns : MirrorMap or Domain, optional
+        Sets of x and of y with their geometry; by default ``Entropy()``, the simplex. A domain is taken with the
+        Euclidean geometry; ``Euclidean()`` is the whole space.
+    lipschitz : float, optional
+        Bound on the norm of ``A`` that goes with the maps: the largest entry for two simplices with entropy, the
+        spectral norm for Euclidean sets. By default it is computed, from the dense matrix.
+
+    Notes
+    -----
+    The certificate is the duality gap ``max_v phi(x, v) - min_u phi(u, y)``, exactly, when both sets are bounded. It
+    is relative to the largest payoff that the norms allow.
+
+    Examples
+    --------
+    >>> from optlib.online import BilinearGame, mirror_prox
+    >>> game = BilinearGame([[0.0, -1.0, 1.0], [1.0, 0.0, -1.0], [-1.0, 1.0, 0.0]])  # rock, paper, scissors
+    >>> x, y = mirror_prox(game).x
+    >>> x.round(3)
+    array([0.333, 0.333, 0.333])
+    """
+
+    def __init__(
+        self, A: Any, *, b: Any = None, c: Any = None, rows: Any = None, columns: Any = None,
+        lipschitz: float | None = None,
+    ) -> None:  # fmt: skip
+        A = as_linear_operator(A)
+        if 0 in A.shape:
+            raise check.error("A", f"shape {A.shape}", "at least one row and one column")
+        xp, like = A.xp, A.xp.empty(0, dtype=A.dtype, device=A.device)
+        self.A = A
+        maps = []
+        for name, geometry, n in (("rows", rows, A.shape[0]), ("columns", columns, A.shape[1])):
+            maps.append(_as_map(name, Entropy() if geometry is None else geometry, n))
+        super().__init__(maps, list(A.shape), like)
+        self.b, self.c = (
+            v if v is None else check.array(k, v, xp=xp, shape=(n,), dtype=A.dtype, device=A.device)
+            for k, v, n in (("b", b, A.shape[0]), ("c", c, A.shape[1]))
+        )
+        if not bool(xp.all(xp.isfinite(self._products(xp.ones(self.n, dtype=A.dtype, device=A.device))))):
+            raise check.error("A", "an entry that is NaN or infinite", "finite numbers")
+        self._given = None if lipschitz is None else check.scalar("lipschitz", lipschitz, low=0.0)
+
+    def _products(self, z: Array) -> Array:
+        x, y = self.split(z)
+        return self._xp.concat([self.A._matvec(y), -self.A._rmatvec(x)])
+
+    def operator(self, z: Array) -> Array:
+        """Return ``F(z) = (Ay + b, c - A'x)``."""
+        x, y = self.split(z)
+        gx, gy = self.A._matvec(y), self.A._rmatvec(x)
+        gx = gx if self.b is None else gx + self.b
+        return self._xp.concat([gx, -gy if self.c is None else self.c - gy])
+
+    def payoff(self, x: Array, y: Array) -> float:
+        """Return the payoff ``x'Ay + b'x - c'y``."""
+        xp = self._xp
+        value = xp.sum(x * self.A._matvec(y))
+        value = value if self.b is None else value + xp.sum(self.b * x)
+        return float(value if self.c is None else value - xp.sum(self.c * y))
+
+    def fun(self, z: Array) -> float:
+        """Return the payoff."""
+        return self.payoff(*self.split(z))
+
+    def forward(self, x: Array) -> Array:
+        """Return ``A'x``."""
+        return self.A._rmatvec(x)
+
+    def backward(self, y: Array) -> Array:
+        """Return ``A y``."""
+        return self.A._matvec(y)
+
+    def prox_x(self, x: Array, t: float) -> Array:
+        """Return the projection of ``x - t b``."""
+        return self._maps[0].project(x if self.b is None else x - t * self.b, xp=self._xp)
+
+    def prox_y(self, y: Array, s: float) -> Array:
+        """Return the projection of ``y - s c``."""
+        return self._maps[1].project(y if self.c is None else y - s * self.c, xp=self._xp)
+
+    @cached_property
+    def norm(self) -> float:
+        """Norm of ``A`` that goes with the norms of the maps."""
+        if self._given is not None:
+            return self._given
+        xp, dense = self._xp, self.A.to_dense()
+        ones = [m.order == 1.0 for m in self._maps]
+        if all(ones):
+            return float(xp.max(xp.abs(dense)))
+        if any(ones):  # the norm of order 1 picks the longest row or column
+            return float(xp.max(linalg.norm(dense, axis=1 if ones[0] else 0, xp=xp)))
+        return float(xp.max(linalg.svd(dense, xp=xp)[1]))  # norms of orders up to 2 are at least the Euclidean ones
+
+    @property
+    def lipschitz(self) -> float:
+        """Lipschitz constant of ``F`` in units of the strong convexity of the maps."""
+        sigma = [m.sigma(n) for m, n in zip(self._maps, self.A.shape, strict=True)]
+        return self.norm / math.sqrt(sigma[0] * sigma[1]) or 1.0
+
+    def _start_scale(self, z: Array) -> float:
+        if not self._bounded:
+            return super()._start_scale(z)
+        sizes = [_size(d) for d in self._domains]
+        scale = self.norm * sizes[0] * sizes[1]
+        for vector, size in ((self.b, sizes[0]), (self.c, sizes[1])):
+            scale += 0.0 if vector is None else size * float(linalg.norm(vector, xp=self._xp))
+        return scale or 1.0
+
+    def _map_arrays(self, move: Callable[[Array], Array]) -> "BilinearGame":
+        options = {k: None if v is None else move(v) for k, v in (("b", self.b), ("c", self.c))}
+        maps = {
+            name: m.onto._map_arrays(move) if isinstance(m, Projected) else moved_arrays(m, move)
+            for name, m in zip(("rows", "columns"), self._maps, strict=True)
+        }
+        return BilinearGame(self.A._map_arrays(move), **options, **maps, lipschitz=self._given)
+
+
+def moved_arrays(mirror: MirrorMap, move: Callable[[Array], Array]) -> MirrorMap:
+    """Move the arrays of a mirror map, and leave its numbers."""
+    return mirror._map_arrays(lambda v: move(v) if hasattr(v, "shape") else v)
+
+
+def _size(domain: Any) -> float:
+    """Largest norm of a point."""
+    if isinstance(domain, Simplex):
+        return domain.mass
+    return float(np.linalg.norm(to_numpy(domain.center()))) + domain.radius
+
+
+class VariationalInequality(Problem):
+    r"""Find ``z`` in a set with ``<F(z), u - z> >= 0`` for all its points ``u``: without a set, a zero of ``F``.
+
+    Parameters
+    ----------
+    operator : callable
+        ``F(z)``, an array of the shape of ``z``, (n,).
+    n : int
+        Dimension.
+    domain : Domain or MirrorMap, optional
+        The set with its geometry: a domain is taken with the Euclidean one. By default the whole space.
+    lipschitz : float, optional
+        Lipschitz constant of ``F``; solvers need it unless they are given a step.
+    comonotonicity : float
+        ``rho`` with ``<F(u) - F(v), u - v> >= rho |F(u) - F(v)|^2``: 0 for monotone operators, positive for cocoercive
+        ones (``1 / lipschitz`` for gradients of convex functions), negative for those that are not monotone.
+    resolvent : callable, optional
+        ``resolvent(z, step)``, the ``w`` with ``w + step F(w) = z``, for `proximal_point`.
+    like : array, optional
+        Gives library, device and dtype; by default NumPy float64.
+
+    Notes
+    -----
+    The certificate on a bounded set is ``max_u <F(z), z - u>``, which for monotone ``F`` bounds
+    ``max_u <F(u), z - u>``; elsewhere it is the norm of ``z - P(z - F(z) / L) `` times ``L``, which is ``|F(z)|``
+    without a set.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from optlib.online import VariationalInequality, extragradient
+    >>> problem = VariationalInequality(lambda z: np.array([z[1] - 1.0, 2.0 - z[0]]), 2, lipschitz=1.0)
+    >>> extragradient(problem, tol=1e-9).x.round(6)
+    array([2., 1.])
+    """
+
+    def __init__(
+        self, operator: Callable[[Array], Array], n: int, *, domain: Any = None, lipschitz: float | None = None,
+        comonotonicity: float = 0.0, resolvent: Callable[[Array, float], Array] | None = None, like: Any = None,
+    ) -> None:  # fmt: skip
+        if not callable(operator):
+            raise check.error("operator", type(operator).__name__, "a function of a point", kind=TypeError)
+        if resolvent is not None and not callable(resolvent):
+            raise check.error("resolvent", type(resolvent).__name__, "a function of a point and a step", kind=TypeError)
+        n = check.scalar("n", n, low=1, integer=True)
+        like = as_floating([] if like is None else like, xp=array_namespace(like))
+        super().__init__([_as_map("domain", domain, n)], [n], like)
+        self._function, self.resolvent = operator, resolvent
+        self._lipschitz = None if lipschitz is None else check.scalar("lipschitz", lipschitz, low=0.0, low_open=True)
+        self.comonotonicity = check.scalar("comonotonicity", comonotonicity)
+        value = operator(self.start(None))
+        if tuple(getattr(value, "shape", ())) != (n,):
+            got = f"a function returning {type(value).__name__} of shape {tuple(getattr(value, 'shape', ()))}"
+            raise check.error("operator", got, f"an array of shape ({n},)")
+
+    def operator(self, z: Array) -> Array:
+        """Return ``F(z)``."""
+        return self._function(z)
+
+    @property
+    def lipschitz(self) -> float:
+        """Lipschitz constant of ``F`` in units of the strong convexity of the map."""
+        if self._lipschitz is None:
+            raise check.error("lipschitz", "nothing", "the Lipschitz constant of the operator", "give it, or a `step`")
+        return self._lipschitz / self._maps[0].sigma(self.n)
+
+
+class AffineOperator(VariationalInequality):
+    """The operator ``F(z) = M z + q`` on the whole space, or on a set.
+
+    Parameters
+    ----------
+    M : array, shape (n, n)
+        The matrix.
+    q : array, shape (n,), optional
+        The constant, by default 0.
+    domain : Domain or Euclidean mirror map, optional
+        By default the whole space.
+
+    Notes
+    -----
+    The Lipschitz constant is the spectral norm of ``M``. The comonotonicity is the least eigenvalue of the symmetric
+    part of the inverse of ``M``; for a singular matrix it is 0 if the symmetric part of ``M`` is positive semidefinite.
+
+    Examples
+    --------
+    >>> from optlib.online import AffineOperator
+    >>> problem = AffineOperator([[-0.1, 1.0], [-1.0, -0.1]])
+    >>> round(problem.comonotonicity, 6)
+    -0.09901
+    """
+
+    def __init__(self, M: Any, q: Any = None, *, domain: Any = None) -> None:
+        xp, device, dtype = check.common(M=M, q=q)
+        M = check.array("M", M, xp=xp, ndim=2, dtype=dtype, device=device)
+        n = M.shape[0]
+        if M.shape != (n, n) or n == 0:
+            raise check.error("M", f"shape {tuple(M.shape)}", "a square matrix")
+        self.M = M
+        self.q = q = (
+            xp.zeros(n, dtype=dtype, device=device)
+            if q is None
+            else check.array("q", q, xp=xp, shape=(n,), dtype=dtype, device=device)
+        )
+        values = to_numpy(linalg.svd(M, xp=xp)[1])
+        rho = _comonotonicity(M, float(values[-1]) > 1e-10 * float(values[0]), xp)
+        super().__init__(
+            lambda z: M @ z + q, n, domain=domain, lipschitz=float(values[0]) or 1.0, comonotonicity=rho, like=M,
+            resolvent=None if domain is not None else self._resolvent,
+        )  # fmt: skip
+        euclidean(self, "affine operators", "use BilinearGame or VariationalInequality")
+        self._inverse: tuple[float, Array] | None = None
+
+    def _resolvent(self, z: Array, step: float) -> Array:
+        if self._inverse is None or self._inverse[0] != step:
+            xp = self._xp
+            eye = xp.eye(self.n, dtype=z.dtype, device=device_of(z))
+            self._inverse = (step, linalg.inv(eye + step * self.M, xp=xp))
+        return self._inverse[1] @ (z - step * self.q)
+
+    def _map_arrays(self, move: Callable[[Array], Array]) -> "AffineOperator":
+        (m,) = self._maps
+        domain = m.onto._map_arrays(move) if isinstance(m, Projected) else None if self._free else moved_arrays(m, move)
+        return AffineOperator(move(self.M), move(self.q), domain=domain)
+
+
+def _comonotonicity(M: Array, regular: bool, xp: Any) -> float:
+    if regular:
+        inverse = linalg.inv(M, xp=xp)
+        return float(xp.min(linalg.eigh(0.5 * (inverse + inverse.T), xp=xp)[0]))
+    values = to_numpy(linalg.eigh(0.5 * (M + M.T), xp=xp)[0])
+    if values[0] < -1e-10 * max(1.0, float(np.abs(values).max())):
+        raise check.error("M", "a singular matrix that is not monotone", "a monotone or a regular matrix")
+    return 0.0
+
+
+class FiniteSum(VariationalInequality):
+    """The mean of many operators, ``F = mean(F_i)``, on the whole space, for `variance_reduced_halpern`.
+
+    Parameters
+    ----------
+    components : callable
+        ``components(z, index)``, an array of shape (k, n) with the values of the operators with the k numbers in the
+        int64 array ``index``.
+    count : int
+        Number of operators.
+    n : int
+        Dimension.
+    lipschitz : float
+        ``L`` with ``mean |F_i(u) - F_i(v)|^2 <= L <F(u) - F(v), u - v>``: at most the largest Lipschitz constant, for
+        gradients of convex functions.
+    like : array, optional
+        Gives library, device and dtype; by default NumPy float64.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from optlib.online import FiniteSum
+    >>> a = np.array([[1.0, 0.0], [0.0, 2.0]])
+    >>> squares = FiniteSum(lambda z, i: (a[i] @ z)[:, None] * a[i], 2, 2, lipschitz=4.0)
+    >>> squares.operator(np.array([2.0, 3.0]))
+    array([1., 6.])
+    """
+
+    def __init__(
+        self, components: Callable[[Array, Array], Array], count: int, n: int, *, lipschitz: float, like: Any = None
+    ) -> None:
+        if not callable(components):
+            raise check.error(
+                "components", type(components).__name__, "a function of a point and numbers", kind=TypeError
+            )
+        self.count = check.scalar("count", count, low=1, integer=True)
+        self.components = components
+        xp = array_namespace(like)
+        everything = xp.arange(self.count, dtype=xp.int64, device=None if like is None else device_of(like))
+        super().__init__(
+            lambda z: xp.mean(components(z, everything), axis=0), n, lipschitz=lipschitz,
+            comonotonicity=1.0 / check.scalar("lipschitz", lipschitz, low=0.0, low_open=True), like=like,
+        )  # fmt: skip
+
+
+def require(problem: Any, *kinds: type) -> Any:
+    """Check that an argument is a problem, of one of the classes if some are given."""
+    kinds = kinds or (Problem,)
+    if not isinstance(problem, kinds):
+        expected = " or ".join(kind.__name__ for kind in kinds)
+        raise check.error("problem", type(problem).__name__, f"a {expected}", "see optlib.online.problems", TypeError)
+    return problem

@@ -1,0 +1,58 @@
+"""Bad input of bilevel problems and hypergradients: name, call, error, pattern."""
+
+import numpy as np
+
+from optlib.bilevel import (
+    CleaningProblem,
+    LogisticProblem,
+    MultinomialProblem,
+    QuadraticProblem,
+    RidgeProblem,
+    check_problem,
+    finite_differences,
+    hypergradient,
+)  # fmt: skip
+
+A, t = np.eye(3), np.array([1.0, -1.0, 1.0])
+Q = QuadraticProblem.random(3, 2, rng=0)
+
+CASES = [
+    ("target-shape", lambda: RidgeProblem(A, t[:2], A, t), ValueError, "`t`"),
+    ("valid-features", lambda: RidgeProblem(A, t, np.eye(4), np.ones(4)), ValueError, "`V`"),
+    ("no-samples", lambda: RidgeProblem(np.ones((0, 3)), [], A, t), ValueError, "`A`"),
+    ("nan-design", lambda: RidgeProblem(A, [np.nan, 1, 1], A, t), ValueError, "`t`"),
+    ("penalty", lambda: RidgeProblem(A, t, A, t, penalty="entry"), ValueError, "`penalty`"),
+    ("weights", lambda: RidgeProblem(A, t, A, t, train_weights=[-1, 1, 1]), ValueError, "`train_weights`"),
+    ("labels", lambda: LogisticProblem(A, [0, 1, 1], A, t), ValueError, "`t`.*-1 and 1"),
+    ("one-class", lambda: LogisticProblem(A, np.ones(3), A, t), ValueError, "`t`.*both classes"),
+    ("classes", lambda: MultinomialProblem(A, [0, 2, 2], A, t), ValueError, "`t`"),
+    ("unknown-class", lambda: MultinomialProblem(A, [0, 1, 1], A, [0, 1, 2]), ValueError, "`c`"),
+    (
+        "valid-weights",
+        lambda: MultinomialProblem(A, [0, 1, 1], A, [0, 1, 1], valid_weights=np.zeros(3)),
+        ValueError,
+        "`valid_weights`",
+    ),
+    ("ridge", lambda: CleaningProblem(A, [0, 1, 1], A, [0, 1, 1], ridge=0.0), ValueError, "`ridge`"),
+    (
+        "indefinite",
+        lambda: QuadraticProblem(-np.eye(2), A[:1, :2], [0, 0], np.eye(2), [[1]], [[0, 0]], [0, 0], [0]),
+        ValueError,
+        "`H`",
+    ),
+    ("x-shape", lambda: hypergradient(Q, np.ones(3)), ValueError, "`x`"),
+    ("x-nan", lambda: hypergradient(Q, [np.nan, 0.0]), ValueError, "`x`"),
+    ("y-shape", lambda: hypergradient(Q, np.ones(2), y=np.ones(2)), ValueError, "`y`"),
+    ("mode", lambda: hypergradient(Q, np.ones(2), mode="exact"), ValueError, "`mode`"),
+    ("tol", lambda: hypergradient(Q, np.ones(2), tol=0.0), ValueError, "`tol`"),
+    ("truncate", lambda: hypergradient(Q, np.ones(2), mode="reverse", steps=5, truncate=6), ValueError, "`truncate`"),
+    ("no-oracles", lambda: hypergradient(object(), np.ones(2)), TypeError, "`problem`.*`inner`"),
+    ("no-oracles-check", lambda: check_problem(object()), TypeError, "`problem`"),
+    ("no-oracles-differences", lambda: finite_differences(object()), TypeError, "`problem`"),
+    (
+        "direct-needs-matrix",
+        lambda: hypergradient(finite_differences(Q), np.ones(2), mode="direct"),
+        TypeError,
+        "`hessian`",
+    ),
+]

@@ -1,0 +1,20 @@
+"""Small problems of every class, on any backend."""
+
+from optlib.bilevel import CleaningProblem, LogisticProblem, MultinomialProblem, QuadraticProblem, RidgeProblem
+
+MAKERS = {
+    "quadratic": lambda rng=0, like=None: QuadraticProblem.random(5, 3, rng=rng, like=like),
+    "ridge": lambda rng=0, like=None: RidgeProblem.random(rng=rng, like=like),
+    "ridge scalar": lambda rng=0, like=None: RidgeProblem.random(rng=rng, like=like, penalty="scalar"),
+    "ridge intercept": lambda rng=0, like=None: RidgeProblem.random(rng=rng, like=like, intercept=True),
+    "logistic": lambda rng=0, like=None: LogisticProblem.random(rng=rng, like=like),
+    "logistic intercept": lambda rng=0, like=None: LogisticProblem.random(
+        rng=rng, like=like, penalty="scalar", intercept=True
+    ),
+    "multinomial": lambda rng=0, like=None: MultinomialProblem.random(rng=rng, like=like),
+    "multinomial entry": lambda rng=0, like=None: MultinomialProblem.random(
+        rng=rng, like=like, penalty="entry", intercept=True
+    ),
+    "multinomial scalar": lambda rng=0, like=None: MultinomialProblem.random(rng=rng, like=like, penalty="scalar"),
+    "cleaning": lambda rng=0, like=None: CleaningProblem.random(rng=rng, like=like, ridge=0.05),
+}

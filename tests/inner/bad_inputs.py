@@ -1,0 +1,31 @@
+"""Bad input of the inner solvers: name, call, error, pattern."""
+
+import numpy as np
+
+from optlib.inner import accelerated_gradient, newton
+
+
+def bowl(x):
+    return 0.5 * np.sum(x * x), x
+
+
+CASES = [
+    ("no-second-order", lambda: newton(bowl, np.ones(2)), TypeError, "`hvp, hessian`.*neither"),
+    (
+        "both-second-orders",
+        lambda: newton(bowl, np.ones(2), hvp=lambda x: lambda v: v, hessian=lambda x: np.eye(2)),
+        TypeError,
+        "`hvp, hessian`.*both",
+    ),
+    ("nan-start", lambda: newton(bowl, [np.nan], hessian=lambda x: np.eye(1)), ValueError, "`x0`"),
+    ("object-start", lambda: accelerated_gradient(bowl, np.array(["a"])), TypeError, "`x0`"),
+    ("step", lambda: accelerated_gradient(bowl, np.ones(2), step=0.0), ValueError, "`step`"),
+    (
+        "foreign-state",
+        lambda: accelerated_gradient(
+            bowl, np.ones(2), init=newton(bowl, np.ones(2), hessian=lambda x: np.eye(2), maxiter=1)
+        ),
+        TypeError,
+        "`init`",
+    ),
+]

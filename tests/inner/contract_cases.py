@@ -1,0 +1,26 @@
+"""Calls of the inner solvers that take more than a few iterations."""
+
+import numpy as np
+
+
+def objective(backend):
+    """A convex quartic with a bad quadratic, from a far start."""
+    xp, d = backend.xp, backend.asarray(np.geomspace(1.0, 300.0, 5))
+
+    def fun(x):
+        return xp.sum(0.25 * x**4 + 0.5 * d * x * x - x), x**3 + d * x - 1.0
+
+    return fun, backend.asarray(np.full(5, 1e4)), d
+
+
+def accelerated(backend):
+    fun, x0, _ = objective(backend)
+    return (fun, 1e-3 * x0), {}
+
+
+def second_order(backend):
+    fun, x0, d = objective(backend)
+    return (fun, x0), {"hvp": lambda x: lambda v: (3.0 * x * x + d) * v}
+
+
+CASES = {"inner.accelerated_gradient": accelerated, "inner.newton": second_order}
