@@ -41,6 +41,10 @@ class ExactBarycenter:
         b = self.problems[0].b
         return ExactState(0, b, self.xp.zeros_like(b[None, :] * self.xp.ones_like(b[: len(self.problems), None])))
 
+    def continues(self, state: ExactState) -> bool:
+        """Whether a state is one of this problem."""
+        return state.g.shape == (len(self.problems), self.problems[0].cost.shape[1])
+
     def steps(self, state: ExactState) -> Steps:
         """The program."""
         while True:

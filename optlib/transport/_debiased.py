@@ -21,8 +21,8 @@ class DebiasedState(NamedTuple):
 
     Attributes
     ----------
-    nit, level, level_nit : int
-        Iterations, present level of the regularisation path, iterations in it.
+    nit, ahead, level_nit : int
+        Iterations, levels of the regularisation path behind the present one, iterations in it.
     z : array, shape (K + 1, m)
         Column potentials of the measures in units of the regularisation, and the logarithm of ``d``.
     f : array
@@ -40,7 +40,7 @@ class DebiasedState(NamedTuple):
     """
 
     nit: int
-    level: int
+    ahead: int
     level_nit: int
     z: Array
     f: Array
@@ -78,16 +78,20 @@ class Debiased:
         """The state to start from."""
         xp, k, m = self.xp, len(self.problems), self.uniform.shape[0]
         zero = xp.zeros((k + 1, m), dtype=self.uniform.dtype, device=device_of(self.uniform))
+        ahead = len(self.levels) - 1
         if start is not None:
-            self.levels = self.levels[-1:]
-            zero = xp.concat([start / self.levels[0], zero[:1, :]], axis=0)
+            ahead, zero = 0, xp.concat([start / self.levels[-1], zero[:1, :]], axis=0)
         memory = xp.zeros((MEMORY, (k + 1) * m), dtype=zero.dtype, device=device_of(zero))
         f = xp.zeros((k + 1, m), dtype=zero.dtype, device=device_of(zero))
-        return DebiasedState(0, 0, 0, zero, f, None, None, memory, memory, 0, 2.0)
+        return DebiasedState(0, ahead, 0, zero, f, None, None, memory, memory, 0, 2.0)
+
+    def continues(self, state: DebiasedState) -> bool:
+        """Whether a state is one of this problem."""
+        return state.z.shape == (len(self.problems) + 1, self.uniform.shape[0]) and state.ahead < len(self.levels)
 
     def evaluated(self, state: DebiasedState, z: Array) -> DebiasedState:
         """The state at ``z``: a pass over every cost, and one for the transport of the barycenter to itself."""
-        xp, eps, u = self.xp, self.levels[state.level], self.uniform
+        xp, eps, u = self.xp, self.levels[-1 - state.ahead], self.uniform
         tiny = 1e-300 if xp.finfo(u.dtype).bits == 64 else 1e-37
         floor = xp.asarray(tiny, dtype=u.dtype, device=device_of(u))
         potentials, columns = [], []
@@ -134,7 +138,7 @@ class Debiased:
         if state.residual is None:
             state = self.evaluated(state, state.z)
         while True:
-            last = state.level == len(self.levels) - 1
+            last = state.ahead == 0
             error = state.error if last else max(2.0, 2.0 * (self.tol or 0.0))
             yield Step(
                 x=self.answer(state),
@@ -145,8 +149,8 @@ class Debiased:
             )
             state = self.iteration(state)
             if not last and (state.level_nit == LEVEL_ITERATIONS or state.error <= 1e-2):
-                ratio = self.levels[state.level] / self.levels[state.level + 1]
-                state = state._replace(level=state.level + 1, level_nit=0, pairs=0)
+                ratio = self.levels[-1 - state.ahead] / self.levels[-state.ahead]
+                state = state._replace(ahead=state.ahead - 1, level_nit=0, pairs=0)
                 state = self.evaluated(state, ratio * state.z)
 
     def answer(self, state: DebiasedState) -> Array:

@@ -42,7 +42,7 @@ class BarycenterResult(Result):
     lp_bounds : (float, float) or None
         Numbers between which the objective of the unregularised barycenter lies, proven (not for debiased ones).
     plans : tuple of Plan
-        From each measure to the barycenter.
+        From each measure to the barycenter; those of weight 0 are left out.
     potentials : tuple of (array, array)
         Their potentials ``f_k`` (n_k,) and ``g_k`` (m,).
     """
@@ -242,13 +242,27 @@ def barycenter(
             shape = (len(problems), problems[0].cost.shape[1])
             start = check.array("init", start, xp=xp, shape=shape, dtype=like.dtype, device=device_of(like), fix=fix)
         state = method.first(start)
+    elif not method.continues(state):
+        raise check.error("init", "a result of another problem", "one of this problem", "pass potentials, or nothing")
+
+    def finish(step: Step) -> dict[str, Any]:
+        fields = method.finish(step)
+
+        def narrow(u: Array) -> Array:
+            return xp.astype(u, dtype, copy=False)
+
+        return fields | {
+            "plans": tuple(plan if plan.dtype == dtype else plan._map_arrays(narrow) for plan in fields["plans"]),
+            "potentials": tuple((narrow(f), narrow(g)) for f, g in fields["potentials"]),
+        }
+
     return run(
         method.steps,
         state=state,
         like=like,
         xp=xp,
         method="barycenter",
-        finish=method.finish,
+        finish=finish,
         tol=tol,
         maxiter=maxiter,
         check_every=check_every,
@@ -272,7 +286,7 @@ def _measures(cost: Any, a: Any, weights: Any) -> tuple[list[Problem], Array, An
     if not measures:
         raise check.error("a", "no measure", "at least one")
     several = isinstance(cost, (list, tuple)) and any(isinstance(c, Cost) or compat.is_array_api_obj(c) for c in cost)
-    costs = list(cost) if several else [cost if isinstance(cost, Cost) else DenseCost(cost)] * len(measures)
+    costs = list(cost) if several else [DenseCost(cost) if compat.is_array_api_obj(cost) else cost] * len(measures)
     if len(costs) != len(measures):
         raise check.error("cost", f"{len(costs)} costs for {len(measures)} measures", "one for all, or one for each")
     problems = [prepare(c, w) for c, w in zip(costs, measures, strict=True)]
@@ -327,6 +341,12 @@ class _Barycenter(SinkhornMethod):
         empty = 4 * [None]
         f, g = self.xp.zeros_like(self.rows), self.xp.reshape(g, (-1,))
         return BarycenterState(self.levels[-1], 0, 0, len(self.levels), 0, 0, *empty, f, None, g, *empty)
+
+    def continues(self, state: BarycenterState) -> bool:
+        """Whether a state is one of this problem."""
+        if state.levels == 1:
+            self.levels = self.levels[-1:]
+        return state.g.shape == (self.shares.shape[0] * self.uniform.shape[0],) and state.reg == self.levels[-1]
 
     def answer(self, state: SinkhornState) -> Array:
         """The barycenter."""

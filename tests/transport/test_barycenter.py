@@ -158,6 +158,13 @@ def test_other_forms_keep_the_contract(backend):
     x, a, w = (backend.asarray(u) for u in (x, a, w))
     testing.check_solver_contract(barycenter, GridCost([x]), a, w, like=a, reg=0.01, debiased=True)
     testing.check_solver_contract(barycenter, PointCloud(x, x), a, w, like=a, reg=1e-3)
+    for options in ({"reg": 0.01}, {"reg": 0.01, "debiased": True}, {"reg": 0.0}):
+        got = barycenter(GridCost([x]), a, w, maxiter=3, **options)
+        assert all(
+            u.dtype == backend.dtype
+            for plan, pair in zip(got.plans, got.potentials, strict=True)
+            for u in (plan.a, *pair)
+        )
 
 
 def test_same_on_every_backend(backend):
