@@ -22,6 +22,8 @@ def contests(quick: bool) -> Iterator[Contest]:
     yield never_stored()
     yield completion(200_000 if quick else 1_000_000, 4.0)
     yield alternation(200_000 if quick else 1_000_000, 1.5)
+    yield deep_regression()
+    yield calibration()
     yield whole_completion(quick)
     yield whole_recovery()
 
@@ -166,6 +168,62 @@ def alternation(m: int, target: float) -> Contest:
         return found
 
     return Contest(f"ALS sweep, {m} entries, r = {r}", entrants, target, verify)
+
+
+def deep_regression() -> Contest:
+    """10 000 steps of the end-to-end rule on a small regression, against a loop in NumPy."""
+    rng = np.random.default_rng(0)
+    X, y, w0, eta, count = rng.standard_normal((100, 10)), rng.standard_normal(100), 0.1 * np.ones(10), 1e-3, 10_000
+    go = {"depth": 3, "step": eta, "init": w0, "tol": None, "maxiter": count, "check_every": count}
+
+    def ours() -> Any:
+        return sensing.overparameterized_regression(X, y, **go).x
+
+    def peer() -> Any:
+        w = w0
+        for _ in range(count):
+            g, square = (X @ w - y) @ X / 100, w @ w
+            w = w - eta * square ** (2.0 / 3.0) * (g + 2.0 * (g @ w) / square * w)
+        return w
+
+    def verify() -> dict[str, float]:
+        gap = float(np.max(np.abs(ours() - peer())))
+        assert gap < 1e-10, gap
+        return {"difference": gap}
+
+    return Contest(
+        "10 000 steps of the end-to-end rule, 100 x 10", {"optlib": timed(ours), "NumPy": timed(peer)}, None, verify
+    )
+
+
+def calibration() -> Contest:
+    """Self-calibration by products, against dense least squares in NumPy."""
+    p, m, n = 8, 256, 96
+    rng = np.random.default_rng(0)
+    A, x, d = rng.standard_normal((p, m, n)), rng.standard_normal(n), rng.uniform(0.7, 1.3, m)
+    y = d * (A @ x)
+    y += 1e-3 * np.std(y) * rng.standard_normal(y.shape)
+
+    def ours() -> Any:
+        return sensing.self_calibration(A, y).gains
+
+    def peer() -> Any:
+        H = np.concatenate([np.hstack([np.diag(y[k]), -A[k]]) for k in range(p)] + [np.eye(1, m + n)])
+        H[-1, :m] = 1.0
+        s = np.linalg.lstsq(H, np.eye(1, p * m + 1, p * m)[0])[0][:m]
+        return np.sqrt(np.mean(s * s)) / s
+
+    def verify() -> dict[str, float]:
+        gap = float(np.max(np.abs(ours() - peer())))
+        assert gap < 1e-8, gap
+        return {"difference": gap}
+
+    return Contest(
+        f"self-calibration, {p} x {m} readings, {n} unknowns",
+        {"optlib": timed(ours), "NumPy dense": timed(peer)},
+        None,
+        verify,
+    )
 
 
 def whole_completion(quick: bool) -> Contest:

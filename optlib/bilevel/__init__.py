@@ -1,13 +1,18 @@
 """Bilevel optimization: hyperparameters tuned by gradients of the validation loss."""
 
+from optlib.bilevel._front import tune
 from optlib.bilevel.checks import check_problem, finite_differences
 from optlib.bilevel.hypergradient import HyperResult, hypergradient
 from optlib.bilevel.problem import Constants, Point, Problem
 from optlib.bilevel.problems.cleaning import CleaningProblem
 from optlib.bilevel.problems.linear_models import LogisticProblem, MultinomialProblem, RidgeProblem
 from optlib.bilevel.problems.quadratics import QuadraticProblem
+from optlib.bilevel.quasi_newton import quasi_newton
+from optlib.bilevel.result import BilevelResult
+from optlib.bilevel.scalar import scalar
 
 __all__ = [
+    "BilevelResult",
     "CleaningProblem",
     "Constants",
     "HyperResult",
@@ -20,4 +25,7 @@ __all__ = [
     "check_problem",
     "finite_differences",
     "hypergradient",
+    "quasi_newton",
+    "scalar",
+    "tune",
 ]

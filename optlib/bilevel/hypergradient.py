@@ -21,11 +21,12 @@ from optlib._core import validation as check
 from optlib.backend import Array, linalg, to_numpy
 from optlib.bilevel.problem import Point, point, require, vdot
 from optlib.inner import accelerated_gradient, newton
-from optlib.inner.newton import factor
+from optlib.inner.newton import cholesky
 from optlib.linop import cg, minres
 
 MODES = ("auto", "cg", "minres", "direct", "neumann", "fixed_point", "reverse", "forward", "penalty")
 DIRECT = 1000  # inner variables up to which "auto" forms the Hessian
+EXACT = 100  # up to which each step of the inner solver has a factor of its own
 GROWTH = 1e6  # of the adjoint of an iteration, beyond which its step is too long
 
 
@@ -53,6 +54,8 @@ class HyperResult:
         The mode that ran.
     converged : bool
         Whether the inner and the adjoint system were solved to their tolerances.
+    factor : array or None
+        Cholesky factor of H at or near the solution, with ``"direct"``: a preconditioner for the next call.
     """
 
     value: float
@@ -65,6 +68,7 @@ class HyperResult:
     counts: dict[str, int] = field(default_factory=dict)
     mode: str = ""
     converged: bool = True
+    factor: Array | None = None
 
 
 def hypergradient(
@@ -106,7 +110,8 @@ def hypergradient(
         - ``"auto"``: ``"direct"`` for up to 1000 inner variables where there is a ``hessian``, ``"cg"`` where there are
           products, ``"fixed_point"`` for H that is not symmetric, else ``"penalty"``.
     tol : float
-        The inner problem is solved to ``|grad_y f| <= tol max(1, |grad_y f| at the default start)``.
+        The inner problem is solved to ``|grad_y f(x, y)| <= tol |grad_y f(x, y0)|`` with the ``y0`` of
+        ``problem.start()``.
     adjoint_tol : float, optional
         The adjoint to ``|H q - grad_y F| <= adjoint_tol |grad_y F|``; by default `tol`.
     steps : int
@@ -169,8 +174,8 @@ def hypergradient(
     if q is not None:
         q = check.array("q", q, xp=xp, shape=tuple(y0.shape), dtype=y0.dtype, device=device)
     if mode == "auto":
-        mode = _choose(problem, y0)
-    call = _Call(problem, x, xp, tol, adjoint_tol, steps, truncate, step, maxiter)
+        mode = choose(problem, y0)
+    call = Call(problem, x, xp, tol, adjoint_tol, steps, truncate, step, maxiter)
     if mode in ("reverse", "forward"):
         return call.unrolled(y0, mode)
     if mode == "penalty":
@@ -178,7 +183,8 @@ def hypergradient(
     return call.implicit(y0, q, mode)
 
 
-def _choose(problem: Any, y: Array) -> str:
+def choose(problem: Any, y: Array) -> str:
+    """The mode that "auto" stands for."""
     if not getattr(problem, "symmetric", True):
         return "fixed_point"
     products = callable(getattr(problem, "at", None)) or callable(getattr(problem, "hvp", None))
@@ -190,29 +196,34 @@ def _choose(problem: Any, y: Array) -> str:
     return "cg" if products else "penalty"
 
 
-class _Call:
+class Call:
     """One evaluation: the problem at x, tolerances, and the count of the oracles."""
 
     def __init__(
-        self, problem: Any, x: Array, xp: Any, tol: float, adjoint_tol: float, steps: int, truncate: int,
-        step: float | None, maxiter: int,
+        self, problem: Any, x: Array, xp: Any, tol: float, adjoint_tol: float, steps: int = 100, truncate: int = 100,
+        step: float | None = None, maxiter: int = 1000, scale: float | None = None,
+        factor: Array | None = None,
     ) -> None:  # fmt: skip
         self.problem, self.x, self.xp, self.tol, self.adjoint_tol = problem, x, xp, tol, adjoint_tol
-        self.steps, self.truncate, self.maxiter = steps, truncate, maxiter
+        self.steps, self.truncate, self.maxiter, self.scale = steps, truncate, maxiter, scale
+        self.factor = factor
         self.given_step = None if step is None else check.scalar("step", step, low=0.0, low_open=True)
         self.counts = {"gradients": 0, "products": 0, "outer": 0}
 
     # -- oracles, counted --
 
     def inner(self, y: Array) -> tuple[Array, Array, Array]:
+        """Value and gradients of f."""
         self.counts["gradients"] += 1
         return self.problem.inner(self.x, y)
 
     def outer(self, y: Array) -> tuple[Array, Array, Array]:
+        """Value and gradients of F."""
         self.counts["outer"] += 1
         return self.problem.outer(self.x, y)
 
     def at(self, y: Array) -> Point:
+        """Products at y, counted."""
         products = point(self.problem, self.x, y)
 
         def hvp(v: Array) -> Array:
@@ -222,6 +233,7 @@ class _Call:
         return products._replace(hvp=hvp)
 
     def norm(self, u: Array) -> float:
+        """Euclidean norm on the host."""
         return float(linalg.norm(u, xp=self.xp))
 
     def length(self) -> float:
@@ -231,12 +243,17 @@ class _Call:
         require(self.problem, ("lipschitz",), "a mode that iterates, without `step`,")
         return 1.0 / self.problem.lipschitz(self.x)
 
+    def reference(self) -> float:
+        """Size of the gradients of the inner problem: that at the default start."""
+        if self.scale is None:
+            self.scale = self.norm(self.inner(self.problem.start()[1])[2])
+        return self.scale
+
     # -- inner solution --
 
     def solve(self, y: Array, extra: float = 0.0) -> tuple[Array, bool]:
         """Minimise ``f(x, .) + extra F(x, .)`` from y; also whether the tolerance was reached."""
-        grad = self.inner(y)[2]
-        target = self.tol * max(1.0, self.norm(grad))
+        target = self.tol * self.reference()
 
         def fun(y: Array) -> tuple[Array, Array]:
             value, _, grad = self.inner(y)
@@ -255,23 +272,29 @@ class _Call:
         if not second or extra:
             found = accelerated_gradient(fun, y, tol=target, maxiter=100 * self.maxiter, record=False)
             return found.x, found.success
-        if callable(getattr(self.problem, "hessian", None)) and self.xp.reshape(y, (-1,)).shape[0] <= DIRECT:
+        size = self.xp.reshape(y, (-1,)).shape[0]
+        dense = callable(getattr(self.problem, "hessian", None)) and size <= DIRECT
+        if dense:
             options["hessian"] = lambda y: self.problem.hessian(self.x, y)
-        else:
+        if not dense or size > EXACT:
             options["hvp"] = lambda y: self.at(y).hvp
+        if dense and size > EXACT:
+            options["factor"] = self.factor
         found = newton(fun, y, tol=target, maxiter=self.maxiter, record=False, **options)
+        self.factor = found.factor
         return found.x, found.success
 
     # -- modes --
 
     def implicit(self, y: Array, q: Array | None, mode: str) -> HyperResult:
+        """Modes that solve the adjoint system."""
         oracles = {"direct": ("hessian", "cross_vjp"), "fixed_point": ("cross_vjp",)}.get(mode, ("hvp", "cross_vjp"))
         require(self.problem, oracles, f'mode="{mode}"')
         if getattr(self.problem, "symmetric", True):
             y, solved = self.solve(y)
         else:
             require(self.problem, ("solve_inner", "hvp_t"), "an inner problem that is not symmetric")
-            y, _ = self.problem.solve_inner(self.x, y, self.tol)
+            y, _ = self.problem.solve_inner(self.x, y, self.tol * self.reference())
             solved = True
         _, _, g = self.inner(y)
         value, grad_x, grad_y = self.outer(y)
@@ -285,6 +308,7 @@ class _Call:
         return HyperResult(
             value=float(value) - correction, gradient=gradient, y=y, q=q, error_bound=self.bound(y, q, size, r),
             correction=abs(correction), residual=(size, r), counts=self.counts, mode=mode, converged=solved and reached,
+            factor=self.factor,
         )  # fmt: skip
 
     def adjoint(self, products: Point, rhs: Array, q: Array | None, y: Array, mode: str) -> tuple[Array, bool]:
@@ -294,12 +318,13 @@ class _Call:
             flat, options = xp.reshape(rhs, (-1,)), {}
             start = None if q is None else xp.reshape(q, (-1,))
             if mode == "direct":  # the residual of a factor that had to be shifted is for conjugate gradients
-                L = factor(self.problem.hessian(self.x, y), xp=xp)
+                L = self.factor if self.factor is not None else cholesky(self.problem.hessian(self.x, y), xp=xp)
+                self.factor = L
                 start = linalg.cho_solve(L, flat, xp=xp)
                 r = products.hvp(xp.reshape(start, shape)) - rhs
                 if self.norm(r) <= self.adjoint_tol * self.norm(rhs):
                     return xp.reshape(start, shape), True
-                options = {"preconditioner": lambda v: linalg.cho_solve(L, v, xp=xp)}
+                options = {"preconditioner": lambda v: linalg.cho_solve(L, v, xp=xp), "check_every": 1}
             found = (minres if mode == "minres" else cg)(
                 lambda v: xp.reshape(products.hvp(xp.reshape(v, shape)), (-1,)), flat, init=start,
                 tol=self.adjoint_tol, maxiter=self.maxiter, record=False, **options,
@@ -325,6 +350,7 @@ class _Call:
         return q, False
 
     def unrolled(self, y: Array, mode: str) -> HyperResult:
+        """Modes that differentiate gradient steps."""
         require(self.problem, ("hvp", "cross_jvp" if mode == "forward" else "cross_vjp"), f'mode="{mode}"')
         xp, gamma, x = self.xp, self.length(), self.x
         if mode == "forward":  # Z <- (I - gamma H) Z - gamma C', one column a hyperparameter
@@ -366,6 +392,7 @@ class _Call:
         )  # fmt: skip
 
     def penalty(self, y: Array) -> HyperResult:
+        """The mode without second-order oracles."""
         y, solved = self.solve(y)
         value, _, grad_y = self.outer(y)
         _, inner_x, g = self.inner(y)
@@ -385,6 +412,7 @@ class _Call:
     # -- what is known of the error --
 
     def bound(self, y: Array, q: Array, g: float, r: float) -> float | None:
+        """Bound of the error of the gradient, from the residuals."""
         if not callable(getattr(self.problem, "constants", None)):
             return None
         mu = self.problem.mu(self.x)
@@ -396,6 +424,7 @@ class _Call:
         return c.cross * r / mu + slope * g / mu
 
     def check_finite(self, *arrays: Array) -> None:
+        """Refuse NaN from an oracle, with the point at which it came."""
         for u, name in zip(arrays, ("outer", "inner", "outer"), strict=False):
             if not bool(self.xp.all(self.xp.isfinite(u))):
                 at = to_numpy(self.x).ravel()[:5]

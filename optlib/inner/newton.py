@@ -11,16 +11,18 @@ from optlib.linop import cg
 from optlib.steps import armijo
 
 FORCING = 0.1  # relative residual of the first Newton systems; it falls with the gradient
+RENEW = 12  # products of a step after which its preconditioner is too old
 DAMPING = 1e-3  # in units of the largest diagonal entry, when the Hessian has no Cholesky factor
 
 
 class NewtonState(NamedTuple):
-    """State of `newton`: the point, its value and gradient, the first gradient norm, and counts."""
+    """State of `newton`: the point, its value and gradient, the first gradient norm, a Cholesky factor, and counts."""
 
     x: Array
     value: Array | None
     grad: Array | None
     first: float
+    factor: Array | None
     nit: int
     gradients: int
     products: int
@@ -33,6 +35,7 @@ def newton(
     *,
     hvp: Callable[[Array], Callable[[Array], Array]] | None = None,
     hessian: Callable[[Array], Array] | None = None,
+    factor: Array | None = None,
     init: Any = None,
     tol: float | None = 1e-6,
     maxiter: int = 100,
@@ -55,7 +58,11 @@ def newton(
         ``hvp(x)`` returns the product ``v -> H v``: the steps are conjugate gradients to a relative residual of
         ``min(0.1, sqrt(|g| / |g0|))``.
     hessian : callable, optional
-        ``hessian(x)`` returns the matrix for the flattened x: the steps are exact. One of the two is needed.
+        ``hessian(x)`` returns the matrix for the flattened x: the steps are exact. One of the two is needed. With both,
+        the steps are conjugate gradients preconditioned by a Cholesky factor of the matrix at an earlier point, which
+        is renewed when they need more than 12 products.
+    factor : array, shape (d, d), optional
+        The first such factor, for example that of a result for a similar function.
     init : Result or NewtonState, optional
         A result to continue.
     tol : float or None
@@ -66,7 +73,7 @@ def newton(
     Returns
     -------
     Result
-        ``grad`` is the gradient at ``x``; with `hessian` also ``factor``, the Cholesky factor of the last step.
+        ``grad`` is the gradient at ``x``; with `hessian` also ``factor``, the last Cholesky factor.
         ``certificate`` of kind ``"stationarity"``: the norm of the gradient.
 
     Raises
@@ -97,29 +104,34 @@ def newton(
     >>> res.success, bool(abs(res.x).max() < 1e-6)
     (True, True)
     """
-    if (hvp is None) == (hessian is None):
-        got = "both" if hvp is not None else "neither"
-        raise check.error("hvp, hessian", got, "exactly one of the two", kind=TypeError)
+    if hvp is None and hessian is None:
+        raise check.error("hvp, hessian", "neither", "one of the two, or both", kind=TypeError)
     xp, device, dtype = check.common(x0=x0)
     x0 = check.array("x0", x0, xp=xp, dtype=dtype, device=device)
     _, state = prepare_init(init, NewtonState)
     if state is None:
-        state = NewtonState(x0, None, None, 0.0, 0, 0, 0)
+        state = NewtonState(x0, None, None, 0.0, factor, 0, 0, 0)
     size = x0.size if isinstance(x0.size, int) else int(xp.reshape(x0, (-1,)).shape[0])
-    last: dict[str, Any] = {"factor": None}
 
-    def direction(s: NewtonState, norm: float) -> tuple[Array, int]:
+    def direction(s: NewtonState, norm: float) -> tuple[Array, NewtonState]:
+        """The Newton step, and the state with the factor and the products that it took."""
         rhs = xp.reshape(-s.grad, (-1,))
+        if hvp is None:
+            s = s._replace(factor=cholesky(hessian(s.x), xp=xp))
+            return xp.reshape(linalg.cho_solve(s.factor, rhs, xp=xp), s.x.shape), s
+        options: dict[str, Any] = {}
         if hessian is not None:
-            last["factor"] = factor(hessian(s.x), xp=xp)
-            return xp.reshape(linalg.cho_solve(last["factor"], rhs, xp=xp), s.x.shape), 0
+            if s.factor is None:
+                s = s._replace(factor=cholesky(hessian(s.x), xp=xp))
+            options = {"preconditioner": lambda v, L=s.factor: linalg.cho_solve(L, v, xp=xp), "check_every": 1}
         product = hvp(s.x)
-        forcing = min(FORCING, (norm / s.first) ** 0.5)
         found = cg(
-            lambda v: xp.reshape(product(xp.reshape(v, s.x.shape)), (-1,)),
-            rhs, tol=forcing, maxiter=2 * size + 20, record=False,
+            lambda v: xp.reshape(product(xp.reshape(v, s.x.shape)), (-1,)), rhs,
+            tol=min(FORCING, (norm / s.first) ** 0.5), maxiter=2 * size + 20, record=False, **options,
         )  # fmt: skip
-        return xp.reshape(found.x, s.x.shape), found.counts["matvec"]
+        old = hessian is not None and found.nit > RENEW
+        s = s._replace(products=s.products + found.counts["matvec"], factor=None if old else s.factor)
+        return xp.reshape(found.x, s.x.shape), s
 
     def steps(s: NewtonState) -> Steps:
         if s.grad is None:
@@ -132,7 +144,7 @@ def newton(
                 x=s.x, nit=s.nit, state=s, stop=lambda norm=norm: norm, metrics={"fun": lambda s=s: s.value},
                 status=status, counts={"gradients": s.gradients, "products": s.products},
             )  # fmt: skip
-            p, products = direction(s, float(norm))
+            p, s = direction(s, float(norm))
             slope = xp.sum(s.grad * p)
             seen: dict[float, tuple[Array, Array]] = {}
 
@@ -140,7 +152,7 @@ def newton(
                 seen[t] = fun(s.x + t * p)
                 return seen[t][0]
 
-            s = s._replace(products=s.products + products, nit=s.nit + 1)
+            s = s._replace(nit=s.nit + 1)
             if not float(slope) < 0.0:
                 status = Status.CONVERGED if float(norm) == 0.0 else Status.BREAKDOWN
                 continue
@@ -157,17 +169,17 @@ def newton(
         certificate = Certificate(kind="stationarity", value=norm, tol=tol)
         return {
             "certificate": certificate, "fun": float(step.state.value), "grad": step.state.grad,
-            "factor": last["factor"],
+            "factor": step.state.factor,
         }  # fmt: skip
 
     return run(
         steps, state=state, like=x0, xp=xp, method="newton", finish=finish, tol=tol, maxiter=maxiter,
         check_every=check_every, callback=callback, record=record, max_time=max_time, disp=disp, checkpoint=checkpoint,
-        problem=(x0, hessian is None),
+        problem=(x0, hvp is None, hessian is None),
     )  # fmt: skip
 
 
-def factor(H: Array, *, xp: Any) -> Array:
+def cholesky(H: Array, *, xp: Any) -> Array:
     """Cholesky factor of a symmetric matrix, shifted until it is positive definite."""
     top = float(xp.max(xp.abs(xp.linalg.diagonal(H))))
     shift = 0.0

@@ -8,6 +8,7 @@ environments, and accounts for the regret.
 from optlib.online.adagrad import AdaGrad, AdaGradFull
 from optlib.online.adahedge import AdaHedge
 from optlib.online.ader import Ader
+from optlib.online.alpd import SmoothSaddle, alpd
 from optlib.online.bandits import EXP3, TsallisINF
 from optlib.online.chambolle_pock import chambolle_pock
 from optlib.online.coin_betting import CoinBetting
@@ -101,6 +102,7 @@ __all__ = [
     "PortfolioLosses",
     "PortfolioONS",
     "QuadraticLosses",
+    "SmoothSaddle",
     "SquaredDistance",
     "Switching",
     "Sword",
@@ -109,6 +111,7 @@ __all__ = [
     "UniformPortfolio",
     "VariationalInequality",
     "VovkAzouryWarmuth",
+    "alpd",
     "best_fixed",
     "best_portfolio",
     "best_switching",

@@ -16,10 +16,12 @@ from optlib.online.problems import Problem
 class Term:
     """A closed convex function of vectors.
 
-    A term defines ``value(x, xp)``, ``excess(x, xp)``, the relative violation of its domain by ``x`` (0 if it is
-    finite everywhere; ``value`` then is that of a point of the domain nearby), the same for its conjugate, and
-    ``prox(x, t, xp) = argmin f(z) + |z - x|^2 / (2 t)``.
+    ``convexity`` is its modulus of strong convexity. A term defines ``value(x, xp)``, ``excess(x, xp)``, the relative
+    violation of its domain by ``x`` (0 if it is finite everywhere; ``value`` then is that of a point of the domain
+    nearby), the same for its conjugate, and ``prox(x, t, xp) = argmin f(z) + |z - x|^2 / (2 t)``.
     """
+
+    convexity = 0.0
 
     def value(self, x: Array, xp: Any) -> Array:
         """Return ``f(x)``, a violation of its domain left out."""
@@ -135,6 +137,11 @@ class SquaredDistance(Term):
         self.target = check.array("target", target, xp=array_namespace(target), ndim=1)
         self.weight = check.scalar("weight", weight, low=0.0, low_open=True)
 
+    @property
+    def convexity(self) -> float:  # type: ignore[override]
+        """The weight."""
+        return self.weight
+
     def value(self, x: Array, xp: Any) -> Array:
         """Return ``weight / 2 |x - target|^2``."""
         return 0.5 * self.weight * xp.sum(xp.square(x - self.target))
@@ -147,6 +154,27 @@ class SquaredDistance(Term):
         """Return the mean of ``x`` and the target."""
         part = t * self.weight
         return (x + part * self.target) / (1.0 + part)
+
+
+def check_lengths(**terms: tuple[Term, int]) -> None:
+    """Check that terms are functions of as many coordinates as the matrix says."""
+    for name, (term, size) in terms.items():
+        own = getattr(term, "target", None)
+        length = own.shape[0] if own is not None else term.domain.shape[0] if hasattr(term, "domain") else size
+        if length != size:
+            raise check.error(name, f"a function of {length} coordinates", f"one of {size}")
+
+
+def operator_norm(K: Any, norm: float | None) -> float:
+    """Check the spectral norm of a matrix, or compute it from the dense matrix."""
+    if 0 in K.shape:
+        raise check.error("K", f"shape {K.shape}", "at least one row and one column")
+    if norm is None:
+        dense = K.to_dense()
+        if not bool(K.xp.all(K.xp.isfinite(dense))):
+            raise check.error("K", "an entry that is NaN or infinite", "finite numbers")
+        norm = float(K.xp.max(linalg.svd(dense, xp=K.xp)[1])) or 1.0
+    return check.scalar("norm", norm, low=0.0, low_open=True)
 
 
 class CompositeProblem(Problem):
@@ -181,22 +209,11 @@ class CompositeProblem(Problem):
         for name, term in (("f", f), ("h", h)):
             if not isinstance(term, Term):
                 raise check.error(name, type(term).__name__, "a Term", "for example L1Norm(0.1)", TypeError)
-        if 0 in K.shape:
-            raise check.error("K", f"shape {K.shape}", "at least one row and one column")
+        self.norm = operator_norm(K, norm)
         m, n = K.shape
         super().__init__([Euclidean(), Euclidean()], [n, m], K.xp.empty(0, dtype=K.dtype, device=K.device))
         self.K, self.f, self.h = K, f._like(self._like), h._like(self._like)
-        for name, term, size in (("f", self.f, n), ("h", self.h, m)):
-            own = getattr(term, "target", None)
-            length = own.shape[0] if own is not None else term.domain.shape[0] if hasattr(term, "domain") else size
-            if length != size:
-                raise check.error(name, f"a function of {length} coordinates", f"one of {size}")
-        if norm is None:
-            dense = K.to_dense()
-            if not bool(K.xp.all(K.xp.isfinite(dense))):
-                raise check.error("K", "an entry that is NaN or infinite", "finite numbers")
-            norm = float(K.xp.max(linalg.svd(dense, xp=K.xp)[1])) or 1.0
-        self.norm = check.scalar("norm", norm, low=0.0, low_open=True)
+        check_lengths(f=(self.f, n), h=(self.h, m))
 
     kind = "duality_gap"
 

@@ -162,8 +162,8 @@ def biased_factorization(
 
     Minimises
 
-    .. math:: \sum_i w_i \Big(\sum_{j \in \Omega_i} (\mu + b_i + c_j + u_i^T v_j - y_{ij})^2
-              + \rho\, (\sqrt{n_i} |u_i|^2 + b_i^2)\Big) + \rho \sum_j (\sqrt{n_j} |v_j|^2 + c_j^2)
+    .. math:: \sum_i w_i (\sum_{j \in \Omega_i} (\mu + b_i + c_j + u_i^T v_j - y_{ij})^2
+              + \rho\, (\sqrt{n_i} |u_i|^2 + b_i^2)) + \rho \sum_j (\sqrt{n_j} |v_j|^2 + c_j^2)
 
     with the mean :math:`\mu` of the observed entries, and the numbers :math:`n` of entries of the rows and columns:
     with equal penalties, factors of busy rows and columns would fit noise.

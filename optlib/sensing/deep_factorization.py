@@ -218,9 +218,10 @@ def deep_factorization(
     rng: Any = None,
     checkpoint: Any = None,
 ) -> SensingResult:
-    r"""Fit a product ``W = W_1 W_2 ... W_N`` of several matrices by gradient descent on the factors.
+    r"""Fit a product of several matrices by gradient descent on the factors.
 
-    Minimises ``|A(W) - y|^2 / 2``, or the Bures-Wasserstein distance between ``W W'`` and a covariance
+    With ``W = W_1 W_2 ... W_N``, minimises ``|A(W) - y|^2 / 2``, or the Bures-Wasserstein distance between ``W W'`` and
+    a covariance
     :math:`\Sigma`: :math:`\mathrm{tr}\,\Sigma + \|W\|_F^2 - 2 \|\Sigma^{1/2} W\|_*`, the optimal-transport distance of
     two centred Gaussians, squared.
 

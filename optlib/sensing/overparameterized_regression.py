@@ -100,9 +100,10 @@ def overparameterized_regression(
     rng: Any = None,
     checkpoint: Any = None,
 ) -> Result:
-    r"""Fit a linear regression by gradient descent on ``w = w_1 a_2 ... a_N``, a vector times N - 1 numbers.
+    r"""Fit a linear regression whose coefficients are a vector times several numbers, by gradient descent.
 
-    Minimises ``mean |X w - y|^p / p`` over w. The extra factors add nothing that could be fitted; they change the path.
+    Minimises ``mean |X w - y|^p / p`` over ``w = w_1 a_2 ... a_N``. The extra factors add
+    nothing that could be fitted; they change the path.
 
     Parameters
     ----------

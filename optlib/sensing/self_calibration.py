@@ -11,7 +11,9 @@ from optlib.linop import LinearOperator, lsqr
 
 TOL = {64: 1e-12, 32: 1e-5}
 STATIONARY = {64: 1e-6, 32: 1e-3}
-ROUNDS = 30  # of as many inner iterations as there are unknowns
+DENSE = 2000  # unknowns up to which the normal equations are factorised, to precondition the inner iterations
+ROUNDS = 30  # of inner iterations: as many as there are unknowns, and few with a preconditioner
+FEW = 16
 
 
 class CalibrationState(NamedTuple):
@@ -46,6 +48,7 @@ class _Calibration(LinearOperator):
         norms = xp.concat([linalg.norm(y, axis=0, xp=xp), xp.reshape(columns, (-1,))])
         self.scale = 1.0 / xp.where(norms > 0, norms, xp.ones_like(norms))
         self.row = xp.zeros_like(self.scale)
+        self.factor: Array | None = None
         super().__init__((y.shape[0] * y.shape[1] + 1, self.scale.shape[0]), y)
 
     def parts(self, z: Array) -> tuple[Array, Array]:
@@ -68,11 +71,38 @@ class _Calibration(LinearOperator):
             back = xp.sum(back, axis=0)
         return self.scale * xp.concat([xp.sum(self.y * r, axis=0), -xp.reshape(back, (-1,))])
 
+    def precondition(self, weights: Array) -> None:
+        """Let the operator act on ``u = L' z`` with the factor L of its normal equations with the row ``weights``."""
+        xp, A, m = self.xp, self.A, self.sensors
+        each = self.y[:, :, None] * A  # -C by readings: sensors times unknowns of a signal
+        if self.model == "repeated":
+            cross, gram = xp.sum(each, axis=0), xp.sum(xp.matrix_transpose(A) @ A, axis=0)
+        else:
+            p, n = self.signals, self.size
+            cross = xp.reshape(xp.permute_dims(each, (1, 0, 2)), (m, p * n))
+            blocks = xp.broadcast_to(xp.matrix_transpose(A) @ A, (p, n, n))
+            same = xp.eye(p, dtype=A.dtype, device=self.device)[:, None, :, None]
+            gram = xp.reshape(same * blocks[:, :, None, :], (p * n, p * n))
+        corner = xp.eye(m, dtype=A.dtype, device=self.device) * xp.sum(self.y * self.y, axis=0)
+        normal = xp.concat([xp.concat([corner, -cross], axis=1), xp.concat([-cross.T, gram], axis=1)], axis=0)
+        normal = self.scale[:, None] * normal * self.scale + weights[:, None] * weights
+        shift = 10.0 * normal.shape[0] * float(xp.finfo(A.dtype).eps)
+        eye = xp.eye(normal.shape[0], dtype=A.dtype, device=self.device)
+        inverse = linalg.solve_triangular(linalg.cholesky(normal + shift * eye, xp=xp, check=False), eye, xp=xp)
+        if bool(xp.all(xp.isfinite(inverse))):
+            self.factor = inverse.T
+
+    def unknowns(self, u: Array) -> Array:
+        """Undo the preconditioning."""
+        return u if self.factor is None else self.factor @ u
+
     def _matvec(self, x: Array) -> Array:
-        return self.xp.concat([self.apply(x), self.xp.sum(self.row * x, keepdims=True)])
+        z = self.unknowns(x)
+        return self.xp.concat([self.apply(z), self.xp.sum(self.row * z, keepdims=True)])
 
     def _rmatvec(self, y: Array) -> Array:
-        return self.apply_transposed(y[:-1]) + self.row * y[-1]
+        g = self.apply_transposed(y[:-1]) + self.row * y[-1]
+        return g if self.factor is None else self.factor.T @ g
 
 
 @supports(backends=("numpy", "cupy", "torch", "strict"))
@@ -140,7 +170,8 @@ def self_calibration(
     else the stationarity of the least-squares problem or of the singular vector. Where equations are fewer than
     unknowns less one (``p m < m + n - 1``, or ``m + p n - 1``), its note says "not identifiable".
 
-    Cost: LSQR, one product with all matrices and one with their transposes an inner iteration; memory O(p m) besides A.
+    Cost: LSQR, one product with all matrices and one with their transposes an inner iteration; up to 2000 unknowns N
+    preconditioned by a factor of the normal equations, O(p m n^2 + N^3) once, which leaves a few iterations.
 
     When not to use it: gains near zero, whose inverses dominate; then a nonconvex method on the gains themselves.
 
@@ -178,6 +209,9 @@ def self_calibration(
     H = _Calibration(A, y, model, xp)
     weights = xp.concat([H.scale[:m], xp.zeros_like(H.scale[m:])])
     weights = weights / linalg.norm(weights, xp=xp)
+    if H.shape[1] <= DENSE:
+        H.precondition(weights)
+    few = H.shape[1] if H.factor is None else FEW
     last = xp.concat([xp.zeros_like(xp.reshape(y, (-1,))), xp.ones_like(y[0, :1])])
     start, state = prepare_init(init, CalibrationState)
     if start is not None:
@@ -197,8 +231,9 @@ def self_calibration(
             H.row = z if method == "spectral" else weights
             solved, old = None, last
             for _ in range(ROUNDS):  # until the tolerance is met, or the iterations change nothing
-                solved = lsqr(H, last, init=solved, tol=exact, maxiter=H.shape[1], check_every=32, record=False)
-                new = solved.x / linalg.norm(solved.x, xp=xp)
+                solved = lsqr(H, last, init=solved, tol=exact, maxiter=few, check_every=FEW, record=False)
+                new = H.unknowns(solved.x)
+                new = new / linalg.norm(new, xp=xp)
                 if solved.success or (old is not last and float(linalg.norm(new - old, xp=xp)) <= 100.0 * exact):
                     break
                 old = new

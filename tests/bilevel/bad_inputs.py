@@ -11,10 +11,14 @@ from optlib.bilevel import (
     check_problem,
     finite_differences,
     hypergradient,
+    quasi_newton,
+    scalar,
+    tune,
 )  # fmt: skip
 
 A, t = np.eye(3), np.array([1.0, -1.0, 1.0])
 Q = QuadraticProblem.random(3, 2, rng=0)
+ONE = RidgeProblem(A, t, A, t, penalty="scalar")
 
 CASES = [
     ("target-shape", lambda: RidgeProblem(A, t[:2], A, t), ValueError, "`t`"),
@@ -55,4 +59,15 @@ CASES = [
         TypeError,
         "`hessian`",
     ),
+]
+CASES += [
+    ("tune-method", lambda: tune(Q, method="grid"), ValueError, "`method`"),
+    ("tune-no-oracles", lambda: tune(object()), TypeError, "`problem`"),
+    ("crossed-bounds", lambda: tune(Q, bounds=(1.0, -1.0)), ValueError, "`bounds`"),
+    ("bounds-shape", lambda: tune(Q, bounds=3.0), TypeError, "`bounds`"),
+    ("scalar-many", lambda: scalar(Q), ValueError, "`problem`.*shape"),
+    ("scalar-box", lambda: scalar(ONE, bounds=(-np.inf, 1.0)), ValueError, "`bounds`.*finite"),
+    ("scalar-start", lambda: scalar(ONE, [np.nan]), ValueError, "`x0`"),
+    ("foreign-result", lambda: scalar(ONE, init=quasi_newton(Q, maxiter=1)), TypeError, "`init`"),
+    ("adjoint-mode", lambda: quasi_newton(Q, mode="reverse"), ValueError, "`mode`"),
 ]

@@ -11,12 +11,6 @@ def bowl(x):
 
 CASES = [
     ("no-second-order", lambda: newton(bowl, np.ones(2)), TypeError, "`hvp, hessian`.*neither"),
-    (
-        "both-second-orders",
-        lambda: newton(bowl, np.ones(2), hvp=lambda x: lambda v: v, hessian=lambda x: np.eye(2)),
-        TypeError,
-        "`hvp, hessian`.*both",
-    ),
     ("nan-start", lambda: newton(bowl, [np.nan], hessian=lambda x: np.eye(1)), ValueError, "`x0`"),
     ("object-start", lambda: accelerated_gradient(bowl, np.array(["a"])), TypeError, "`x0`"),
     ("step", lambda: accelerated_gradient(bowl, np.ones(2), step=0.0), ValueError, "`step`"),

@@ -20,7 +20,12 @@ def accelerated(backend):
 
 def second_order(backend):
     fun, x0, d = objective(backend)
-    return (fun, x0), {"hvp": lambda x: lambda v: (3.0 * x * x + d) * v}
+    xp = backend.xp
+    eye = backend.asarray(np.eye(5))
+    return (fun, x0), {
+        "hvp": lambda x: lambda v: (3.0 * x * x + d) * v,
+        "hessian": lambda x: xp.expand_dims(3.0 * x * x + d, axis=1) * eye,
+    }
 
 
 CASES = {"inner.accelerated_gradient": accelerated, "inner.newton": second_order}

@@ -25,8 +25,10 @@ def test_quadratic(seed, condition):
     direct = newton(fun, start, hessian=lambda x: H, tol=1e-9 * condition)
     assert direct.success and direct.nit <= 3
     products = newton(fun, start, hvp=lambda x: lambda v: H @ v, tol=1e-9 * condition)
+    both = newton(fun, start, hvp=lambda x: lambda v: H @ v, hessian=lambda x: H, tol=1e-9 * condition)
+    assert both.counts["products"] <= 3 * both.nit
     first = accelerated_gradient(fun, start, tol=1e-9 * condition)
-    for found in (direct, products, first):
+    for found in (direct, products, both, first):
         assert found.success and np.linalg.norm(found.x - want) <= 1e-8 * condition
         assert np.array_equal(found.grad, fun(found.x)[1])
 

@@ -15,6 +15,7 @@ CASES = {
     "online.extragradient": lambda backend: ((saddle.affine(backend),), {}),
     "online.proximal_point": lambda backend: ((saddle.affine(backend),), {}),
     "online.halpern": lambda backend: ((saddle.affine(backend),), {}),
+    "online.alpd": lambda backend: ((saddle.smooth(backend),), {}),
     "online.chambolle_pock": lambda backend: ((saddle.euclidean_game(backend),), {}),
     "online.self_play": lambda backend: ((saddle.game(backend), AdaHedge(5), Hedge(4)), {}),
     "online.project_and_forget": lambda backend: ((backend.asarray(TABLE[0]), HalfSpaces(TABLE, np.ones(8))), SLOW),

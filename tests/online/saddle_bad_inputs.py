@@ -14,12 +14,14 @@ from optlib.online import (
     Indicator,
     L1Norm,
     OnlineTuner,
+    SmoothSaddle,
     SquaredDistance,
     VariationalInequality,
 )
 
 A = np.ones((3, 2))
 GAME, FREE, L1, LEARNER = BilinearGame(A), BilinearGame(A, rows=geo.Euclidean()), L1Norm(), online.Hedge(2)
+SQUARE, LINEAR = SquaredDistance(np.zeros(3)), lambda x: (0.0, x)
 HALF = HalfSpaces([[1.0]], [0.0])
 TURN = np.array([[0.0, 1.0], [-1.0, 0.0]])
 FAR = np.array([[-0.9, 0.4], [-0.4, -0.9]])  # comonotone with -0.93
@@ -87,6 +89,18 @@ CASES = [
     ("pock-vi", lambda: online.chambolle_pock(vi(lipschitz=1.0)), TypeError, "`problem`"),
     ("pock-step", lambda: online.chambolle_pock(CompositeProblem(A, L1, L1), step=-1.0), ValueError, "`step`"),
     ("pock-restart", lambda: online.chambolle_pock(CompositeProblem(A, L1, L1), restart=2), ValueError, "`restart`"),
+    # alpd
+    ("alpd-f", lambda: SmoothSaddle(A, 7, lipschitz=1.0, g=SQUARE, domain=geo.Ball(2)), TypeError, "`f`"),
+    ("alpd-g", lambda: SmoothSaddle(A, LINEAR, lipschitz=1.0, g=L1, domain=geo.Ball(2)), TypeError, "`g`.*strongly"),
+    ("alpd-domain", lambda: SmoothSaddle(A, LINEAR, lipschitz=1.0, g=SQUARE, domain=geo.Ball(3)), TypeError,
+     "`domain`"),
+    ("alpd-unbounded", lambda: SmoothSaddle(A, LINEAR, lipschitz=1.0, g=SQUARE, domain=geo.Box(0.0, np.inf, 2)),
+     ValueError, "`domain`.*bounded"),
+    ("alpd-lipschitz", lambda: SmoothSaddle(A, LINEAR, lipschitz=-1.0, g=SQUARE, domain=geo.Ball(2)), ValueError,
+     "`lipschitz`"),
+    ("alpd-gradient", lambda: online.alpd(SmoothSaddle(A, lambda x: (0.0, x[:1]), lipschitz=1.0, g=SQUARE,
+     domain=geo.Ball(2))), ValueError, "`f`.*shape"),
+    ("alpd-other", lambda: online.alpd(GAME), TypeError, "`problem`.*SmoothSaddle"),
     # projections
     ("forget-nan", lambda: online.project_and_forget([np.nan], HALF), ValueError, "`x0`.*NaN"),
     ("forget-oracle", lambda: online.project_and_forget([1.0], 7), TypeError, "`oracle`.*function"),

@@ -3,8 +3,8 @@
 import numpy as np
 from scipy.optimize import linprog
 
-from optlib.geometry import Simplex
-from optlib.online import AffineOperator, BilinearGame, FiniteSum, VariationalInequality
+from optlib.geometry import Ball, Simplex
+from optlib.online import AffineOperator, BilinearGame, FiniteSum, SmoothSaddle, SquaredDistance, VariationalInequality
 
 
 def game_value(A):
@@ -54,6 +54,17 @@ def game(backend, n=5, m=4, seed=0, **options):
 
 def euclidean_game(backend, n=5, m=4, seed=0):
     return game(backend, n, m, seed, rows=Simplex(n), columns=Simplex(m))
+
+
+def smooth(backend, seed=0, n=4, m=3, weight=0.5):
+    """min over the unit ball of 1/2 x'Hx + max_y <Kx, y> - weight/2 |y - c|^2; H has norm 2."""
+    rng = np.random.default_rng(seed)
+    q, _ = np.linalg.qr(rng.standard_normal((n, n)))
+    H, K = backend.asarray((q * np.linspace(0.0, 2.0, n)) @ q.T), backend.asarray(rng.standard_normal((m, n)))
+    c = backend.asarray(rng.standard_normal(m))
+    return SmoothSaddle(
+        K, lambda x: (0.5 * (x @ (H @ x)), H @ x), lipschitz=2.0, g=SquaredDistance(c, weight), domain=Ball(n)
+    )
 
 
 def affine(backend, rho=-0.05, n=4, seed=0, **options):

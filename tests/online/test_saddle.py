@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from optlib import Status, geometry, to_device
-from optlib.backend import to_numpy
+from optlib.backend import array_namespace, to_numpy
 from optlib.online import (
     FTRL,
     OGD,
@@ -23,6 +23,7 @@ from optlib.online import (
     L1Norm,
     SquaredDistance,
     VariationalInequality,
+    alpd,
     chambolle_pock,
     extragradient,
     halpern,
@@ -33,7 +34,10 @@ from optlib.online import (
     variance_reduced_halpern,
 )
 from optlib.testing import assert_close
-from tests.online.saddle_problems import finite_sum, game, game_value, least_squares, nonlinear, rotation
+from tests.conftest import Backend
+from tests.online.saddle_problems import finite_sum, game, game_value, least_squares, nonlinear, rotation, smooth
+
+NUMPY = Backend("numpy", array_namespace(), None, np.dtype("float64"))
 
 
 @st.composite
@@ -178,6 +182,37 @@ def test_sums_of_absolute_values():
     )  # fmt: skip
     assert res.fun == pytest.approx(-best.fun, rel=1e-7)
     assert_close(to_numpy(to_device(problem, "numpy").forward(target)), K @ target, rtol=1e-12)
+
+
+# --- the accelerated primal-dual method ---
+
+
+@given(seed=st.integers(0, 1000), weight=st.sampled_from([0.05, 0.5, 10.0]))
+def test_alpd_bound(seed, weight):
+    """The gap of the mean against the saddle point, which is known by a solver of the primal problem."""
+    problem = smooth(NUMPY, seed, weight=weight)
+    K, c = problem.K.to_dense(), problem.g.target
+    hessian = np.stack([problem.f(e)[1] for e in np.eye(4)]) + K.T @ K / weight
+    best = geometry.project_l2_ball(-np.linalg.solve(hessian, K.T @ c), 1.0, metric=hessian)
+    other = np.linalg.norm(best - problem.start(None)[:4])
+    for k in (1, 5, 40):
+        x, y = alpd(problem, tol=None, maxiter=k).x
+        top = c + K @ best / weight
+        gap = (
+            problem.f(x)[0]
+            + top @ K @ x
+            - problem.g.value(top, np)
+            - (problem.f(best)[0] + y @ K @ best - problem.g.value(y, np))
+        )
+        assert -1e-9 <= gap <= 2 * (2.0 + problem.norm**2 / weight) * other**2 / (k * (k + 1)) + 1e-9
+
+
+def test_alpd_on_all_backends(backend, engine):
+    tol = 1e-3
+    res = alpd(smooth(backend), tol=tol).check()
+    reference = alpd(smooth(NUMPY), tol=1e-6).check()
+    assert abs(res.fun - reference.fun) <= res.certificate.value + reference.certificate.value + 1e-4
+    assert res.fun >= reference.fun - reference.certificate.value - 1e-4
 
 
 # --- self-play ---

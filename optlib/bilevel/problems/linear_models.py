@@ -107,6 +107,17 @@ class LinearModelProblem(Problem):
         """Box of the log penalties."""
         return BOUNDS
 
+    @property
+    def n_valid(self) -> int:
+        """Number of validation samples."""
+        return self.valid.A.shape[0]
+
+    def tied(self) -> "LinearModelProblem":
+        """The same problem with one common penalty."""
+        made = object.__new__(type(self))
+        LinearModelProblem.__init__(made, self.train, self.valid, "scalar", self.intercept, self.classes)
+        return made
+
     def _spread(self, u: Array) -> Array:
         """From the shape of x to that of y; zero for the intercept."""
         xp = self.xp

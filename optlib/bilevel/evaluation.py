@@ -1,0 +1,84 @@
+"""Evaluations of the hyper-objective to a tolerance that the method asks for, warm, with the corrected value."""
+
+from typing import Any, NamedTuple
+
+from optlib._core import validation as check
+from optlib.backend import Array, linalg
+from optlib.bilevel.hypergradient import Call, HyperResult, choose
+from optlib.bilevel.problem import require
+
+FLOOR = 1e-8  # of the relative tolerance of evaluations
+COUNTS = ("evaluations", "gradients", "products", "outer")
+
+
+class Evaluation(NamedTuple):
+    """What is known at one x: value, gradient, correction of the value, inner solution, adjoint, tolerance."""
+
+    x: Array
+    value: float
+    gradient: Array
+    correction: float
+    y: Array
+    q: Array
+    eta: float
+    factor: Array | None
+
+
+class Evaluator:
+    """Calls the implicit hypergradient of a problem, keeps its counts and the scale of its tolerances."""
+
+    def __init__(self, problem: Any, x0: Any, bounds: Any, mode: str) -> None:
+        require(problem, ("inner", "outer", "start", "cross_vjp"), "tuning by implicit gradients")
+        start, self.y0 = problem.start()
+        self.xp, device, _ = check.common(x0=x0, start=start)
+        given = start if x0 is None else x0
+        x = check.array("x0", given, xp=self.xp, shape=tuple(start.shape), dtype=start.dtype, device=device)
+        check.option("mode", mode, ("auto", "cg", "minres", "direct", "neumann", "fixed_point"))
+        self.problem, self.mode = problem, choose(problem, self.y0) if mode == "auto" else mode
+        if self.mode == "penalty":
+            require(problem, ("hvp",), "tuning by implicit gradients")
+        self.low, self.high = box(problem, bounds, x, self.xp)
+        self.start = self.project(x)
+        self.scale = self.norm(problem.inner(self.start, self.y0)[2])
+        self.counts = dict(zip(COUNTS, (0, 1, 0, 0), strict=True))
+        self.last: HyperResult | None = None
+
+    def norm(self, u: Array) -> float:
+        """Euclidean norm on the host."""
+        return float(linalg.norm(u, xp=self.xp))
+
+    def project(self, x: Array) -> Array:
+        """Nearest point of the box."""
+        return self.xp.minimum(self.xp.maximum(x, self.low), self.high)
+
+    def __call__(
+        self, x: Array, eta: float, y: Array | None = None, q: Array | None = None, factor: Array | None = None
+    ) -> Evaluation:
+        """Inner and adjoint system at x to the relative tolerance ``eta``, from ``y``, ``q`` and an old factor of H."""
+        call = Call(self.problem, x, self.xp, eta, eta, scale=self.scale, factor=factor)
+        found = call.implicit(self.y0 if y is None else y, q, self.mode)
+        self.counts["evaluations"] += 1
+        for name, n in found.counts.items():
+            self.counts[name] = self.counts.get(name, 0) + n
+        self.last = found
+        return Evaluation(x, found.value, found.gradient, found.correction, found.y, found.q, eta, found.factor)
+
+    def outward(self, x: Array, gradient: Array) -> Array:
+        """Where x is at the edge of the box and the descent direction leaves it."""
+        return ((x <= self.low) & (gradient > 0)) | ((x >= self.high) & (gradient < 0))
+
+
+def box(problem: Any, bounds: Any, x: Array, xp: Any) -> tuple[Array, Array]:
+    """Bounds as arrays of the shape of x: those given, or those of the problem."""
+    given = bounds
+    if bounds is None:
+        given = problem.bounds() if callable(getattr(problem, "bounds", None)) else (-float("inf"), float("inf"))
+    if not (isinstance(given, (tuple, list)) and len(given) == 2):
+        raise check.error("bounds", bounds, "a pair (low, high) of numbers or arrays", kind=TypeError)
+    low, high = (
+        check.array("bounds", side, xp=xp, dtype=x.dtype, device=x.device, finite=False) + xp.zeros_like(x)
+        for side in given
+    )
+    if bool(xp.any(xp.isnan(low) | xp.isnan(high))) or not bool(xp.all(low < high)):
+        raise check.error("bounds", "bounds that cross, or NaN", "low < high everywhere", "swap them")
+    return low, high

@@ -1,0 +1,117 @@
+"""Tuning: against grids, closed forms and local optimality; any start; the box; warnings; resumption."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from optlib.bilevel import (
+    LogisticProblem,
+    MultinomialProblem,
+    QuadraticProblem,
+    RidgeProblem,
+    hypergradient,
+    quasi_newton,
+    scalar,
+    tune,
+)  # fmt: skip
+from tests.bilevel.problems import MAKERS
+
+CLASSES = (RidgeProblem, LogisticProblem, MultinomialProblem)
+
+
+def sample(cls, seed=0, n=60, d=8, **options):
+    return cls.random(n, d, rng=seed, penalty="scalar", **options)
+
+
+@pytest.mark.parametrize("cls", CLASSES)
+@given(seed=st.integers(0, 1000), start=st.sampled_from([-12.0, -5.0, 0.0, 7.0, 12.0]))
+def test_scalar_beats_the_neighbourhood(cls, seed, start):
+    """From any start: a point that no point nearby improves on by more than the tolerance, or an edge."""
+    problem = sample(cls, seed)
+    found = scalar(problem, [start])
+    assert found.success, found
+    for shift in (-0.5, -0.1, 0.1, 0.5):
+        other = hypergradient(problem, np.clip(found.x + shift, -12.0, 12.0), tol=1e-9).value
+        assert found.fun <= other * (1.0 + 2e-4)
+    exact = hypergradient(problem, found.x, tol=1e-10)
+    assert abs(exact.value - found.fun) <= 1e-4 * abs(exact.value)  # the tolerance; as a rule a tenth of it
+
+
+@pytest.mark.parametrize("cls", CLASSES)
+def test_scalar_reaches_the_grid(cls):
+    """A unimodal case: within the tolerance of the best of 97 values, with a tenth of the solves."""
+    problem = sample(cls, 1)
+    grid = [hypergradient(problem, np.array([x]), tol=1e-8).value for x in np.linspace(-12, 12, 97)]
+    found = scalar(problem)
+    assert found.fun <= min(grid) * (1 + 1e-4) and found.nit <= 15
+    low, high = found.bracket
+    assert low <= found.x[0] <= high
+
+
+def test_scalar_edge_of_the_box():
+    problem = sample(RidgeProblem, 1)
+    best = scalar(problem).x[0]
+    found = scalar(problem, bounds=(best + 1.0, best + 4.0))
+    assert found.success and found.at_bounds == 1 and found.x[0] == best + 1.0
+    assert "edge of the box" in str(found)
+    assert scalar(problem, bounds=(best - 4.0, best + 4.0)).at_bounds == 0
+
+
+@given(st.integers(0, 1000))
+def test_quadratic_solution(seed):
+    problem = QuadraticProblem.random(6, 4, rng=seed)
+    found = quasi_newton(problem, np.ones(4), tol=1e-3)
+    best = hypergradient(problem, problem.solution(), tol=1e-12).value
+    assert found.success and found.fun - best <= 1e-4 * abs(best) + 1e-9
+
+
+@pytest.mark.parametrize("name", ["ridge", "logistic", "multinomial entry", "cleaning"])
+@given(seed=st.integers(0, 1000))
+def test_quasi_newton_descends(name, seed):
+    """Lower than the start, stationary when it says so, inside the box; values as accurate as claimed."""
+    problem = MAKERS[name](seed)
+    found = quasi_newton(problem, maxiter=60)
+    start = hypergradient(problem, problem.start()[0], tol=1e-9).value
+    exact = hypergradient(problem, found.x, tol=1e-9)
+    low, high = problem.bounds()
+    assert exact.value <= start + 1e-9 * abs(start)
+    assert np.all((found.x >= low) & (found.x <= high))
+    assert abs(exact.value - found.fun) <= 1e-3 * abs(start) + 1e-9
+    values = found.history["fun"]
+    assert values[-1] <= values[0]
+    if found.success:
+        inside = np.where(
+            (found.x <= low) & (exact.gradient > 0) | (found.x >= high) & (exact.gradient < 0), 0, exact.gradient
+        )
+        assert np.max(np.abs(inside)) <= 3e-3 * abs(exact.value) + 1e-5
+
+
+def test_tune_chooses_and_warns():
+    one = tune(sample(RidgeProblem))
+    assert one.method == "scalar" and "one hyperparameter" in one.message
+    problem = RidgeProblem.random(100, 10, rng=3)
+    many = tune(problem)
+    assert many.method == "quasi_newton" and "common penalty" in many.message
+    tied = scalar(problem.tied())
+    assert many.fun <= tied.fun * (1 + 1e-6)
+    with pytest.warns(UserWarning, match="validation samples"):
+        tune(RidgeProblem.random(12, 5), maxiter=3)
+    assert tune(problem, method=quasi_newton, maxiter=2).nit == 2
+
+
+def test_resumption_of_a_scan():
+    """A search that began with a scan of the box continues as if it had not stopped."""
+    problem = RidgeProblem.random(40, 6, rng=5, penalty="scalar")
+    whole = scalar(problem, [12.0], maxiter=8, tol=None)
+    part = scalar(problem, [12.0], maxiter=8, tol=None, init=scalar(problem, [12.0], maxiter=3, tol=None))
+    assert whole.state.points.startswith(part.state.points[:-1].split("], [")[0])
+    assert part.nit == 11
+
+
+def test_checkpoint(tmp_path):
+    problem, file = MAKERS["logistic"](2), tmp_path / "run.npz"
+    want = quasi_newton(problem, maxiter=10, tol=None)
+    quasi_newton(problem, maxiter=4, tol=None, checkpoint=file)
+    found = quasi_newton(problem, maxiter=10, tol=None, checkpoint=file)
+    assert found.nit == 10 and np.array_equal(found.x, want.x)
