@@ -12,56 +12,56 @@ TITLE = "Sinkhorn divergences and barycenters"
 
 CLAIMS = (
     Claim(
-        "divergence.positive",
+        "sinkhorn_divergence.positive",
         "The divergence is not negative.",
         "Feydy et al. 2019, theorem 1",
         "smallest upper bound of the divergence",
         Criterion(low=0.0),
     ),
     Claim(
-        "divergence.zero",
+        "sinkhorn_divergence.zero",
         "It vanishes between equal measures.",
         "Feydy et al. 2019, theorem 1",
         "largest size, relative to the cost range",
         Criterion(high=1e-6),
     ),
     Claim(
-        "divergence.passes",
+        "sinkhorn_divergence.passes",
         "The averaged fixed point solves the transport of a measure to itself in at most 30 passes, whatever reg.",
         "promise of this library, from a prototype (21 to 23 passes)",
         "largest number of passes to an l1 error of 1e-8",
         Criterion(high=30),
     ),
     Claim(
-        "divergence.energy",
+        "sinkhorn_divergence.energy",
         "For large reg it tends to half the energy distance of the cost.",
         "Ramdas, Garcia and Cuturi 2017; Feydy et al. 2019",
         "largest relative difference at reg = 1000 times the cost range",
         Criterion(high=0.01),
     ),
     Claim(
-        "divergence.gaussian",
+        "sinkhorn_divergence.gaussian",
         "Between Gaussian measures it has the closed form of Janati et al.",
         "Janati, Muzellec, Peyré and Cuturi 2020, theorem 1",
         "largest relative difference, measures on 500 points of a line",
         Criterion(high=1e-4),
     ),
     Claim(
-        "barycenter.blur",
+        "sinkhorn_divergence.barycenter_blur",
         "The entropic barycenter of shifted Gaussian measures has the variance of these plus reg / 2.",
         "Janati, Cuturi and Gramfort 2020, section 3 (cost |x - y|^2, uniform reference)",
         "largest relative difference of the variance",
         Criterion(high=0.02),
     ),
     Claim(
-        "barycenter.debiased",
+        "sinkhorn_divergence.barycenter_debiased",
         "The debiased one has the variance of the measures.",
         "Janati, Cuturi and Gramfort 2020, theorem 3",
         "largest relative difference of the variance",
         Criterion(high=0.02),
     ),
     Claim(
-        "bures.fixed_point",
+        "sinkhorn_divergence.bures",
         "The fixed point of the Bures-Wasserstein barycenter of six matrices of size 5 is reached in 40 iterations.",
         "specification of this library, from a prototype; Álvarez-Esteban et al. 2016",
         "largest number of iterations to a residual of 1e-10",
@@ -148,14 +148,14 @@ def check(rows: list[Row]) -> list[Verdict]:
         return [row[key] for row in rows if key in row]
 
     measured = {
-        "divergence.positive": min(values("bound"), default=None),
-        "divergence.zero": max(values("equal"), default=None),
-        "divergence.passes": max(values("passes"), default=None),
-        "divergence.energy": max(values("energy"), default=None),
-        "divergence.gaussian": max(values("gaussian"), default=None),
-        "barycenter.blur": max(values("blur"), default=None),
-        "barycenter.debiased": max(values("debiased"), default=None),
-        "bures.fixed_point": max(values("iterations"), default=None),
+        "sinkhorn_divergence.positive": min(values("bound"), default=None),
+        "sinkhorn_divergence.zero": max(values("equal"), default=None),
+        "sinkhorn_divergence.passes": max(values("passes"), default=None),
+        "sinkhorn_divergence.energy": max(values("energy"), default=None),
+        "sinkhorn_divergence.gaussian": max(values("gaussian"), default=None),
+        "sinkhorn_divergence.barycenter_blur": max(values("blur"), default=None),
+        "sinkhorn_divergence.barycenter_debiased": max(values("debiased"), default=None),
+        "sinkhorn_divergence.bures": max(values("iterations"), default=None),
     }
     return judge(CLAIMS, measured)
 
@@ -166,12 +166,12 @@ def plot(rows: list[Row]) -> dict[str, Any]:
 
     figures = {}
     if clouds := [row for row in rows if row["part"] == "clouds"]:
-        figures["divergence.passes"] = figure = Figure()
+        figures["sinkhorn_divergence.passes"] = figure = Figure()
         axes = figure.add_subplot()
         axes.set(xlabel="reg, in units of the cost range", ylabel="passes to 1e-8", xscale="log", ylim=(0, 40))
         axes.plot([row["reg"] for row in clouds], [row["passes"] for row in clouds], "o")
     if bures := [row for row in rows if row["part"] == "bures"]:
-        figures["bures.fixed_point"] = figure = Figure()
+        figures["sinkhorn_divergence.bures"] = figure = Figure()
         axes = figure.add_subplot()
         axes.set(xlabel="iterations", ylabel="residual", yscale="log")
         for row in bures:

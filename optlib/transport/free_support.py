@@ -124,7 +124,8 @@ def free_support_barycenter(
         raise check.error("points", got, "a list of clouds (n_k, d)", kind=TypeError)
     masses = [None] * len(points) if a is None else a
     if not isinstance(masses, (list, tuple)) or len(masses) != len(points):
-        raise check.error("a", type(a).__name__, f"a list of {len(points)} weights", "pass None for uniform ones")
+        got = f"{len(masses)} weights" if isinstance(masses, (list, tuple)) else type(a).__name__
+        raise check.error("a", got, f"a list of {len(points)} weights", "pass None for uniform ones")
     xp, device, dtype = check.common(**{f"points[{k}]": y for k, y in enumerate(points)}, b=b, weights=weights)
     clouds: list[Array] = []
     for k, y in enumerate(points):

@@ -15,7 +15,7 @@ def test_all_claims_hold(rows):
 
 
 def test_figures(rows):
-    assert set(module.plot(rows)) == {"divergence.passes", "bures.fixed_point"}
+    assert set(module.plot(rows)) == {"sinkhorn_divergence.passes", "sinkhorn_divergence.bures"}
     assert module.plot([]) == {}
 
 
@@ -24,11 +24,11 @@ def test_a_wrong_measurement_is_caught(rows):
         broken = [row | change for row in rows]
         return {v.claim.id: v.status for v in module.check(broken)}[claim]
 
-    assert status("divergence.positive", {"bound": -1e-9}) == "fail"
-    assert status("divergence.zero", {"equal": 1e-3}) == "fail"
-    assert status("divergence.passes", {"passes": 60}) == "fail"
-    assert status("divergence.energy", {"energy": 0.1}) == "fail"
-    assert status("divergence.gaussian", {"gaussian": 0.1}) == "fail"
-    assert status("barycenter.blur", {"blur": 0.1}) == "fail"
-    assert status("barycenter.debiased", {"debiased": 0.1}) == "fail"
-    assert status("bures.fixed_point", {"iterations": 50}) == "not reproduced"
+    assert status("sinkhorn_divergence.positive", {"bound": -1e-9}) == "fail"
+    assert status("sinkhorn_divergence.zero", {"equal": 1e-3}) == "fail"
+    assert status("sinkhorn_divergence.passes", {"passes": 60}) == "fail"
+    assert status("sinkhorn_divergence.energy", {"energy": 0.1}) == "fail"
+    assert status("sinkhorn_divergence.gaussian", {"gaussian": 0.1}) == "fail"
+    assert status("sinkhorn_divergence.barycenter_blur", {"blur": 0.1}) == "fail"
+    assert status("sinkhorn_divergence.barycenter_debiased", {"debiased": 0.1}) == "fail"
+    assert status("sinkhorn_divergence.bures", {"iterations": 50}) == "not reproduced"
