@@ -1,4 +1,4 @@
-"""Online learners beside the loop over rounds in NumPy that everybody writes, and by themselves from Python."""
+"""Online learners beside the loop over rounds in NumPy that everybody writes, and beside river and scikit-learn."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.harness import Contest, per_unit
-from optlib.geometry import Ball, Box
-from optlib.online import EXP3, OGD, AdaGrad, Hedge, Learner, TsallisINF, play
+from optlib.geometry import Ball, Box, Euclidean
+from optlib.online import EXP3, OGD, AdaGrad, Feedback, Hedge, ImplicitFTRL, Learner, OnlineRidge, TsallisINF, play
 
 TARGETS = {10: 50.0, 100: 25.0, 1000: 4.0}
 
@@ -20,6 +20,8 @@ def contests(quick: bool) -> Iterator[Contest]:
             yield stream(name, d)
     for name in LEARNERS:
         yield protocol(name)
+    yield examples()
+    yield arms()
 
 
 def hedge(losses: np.ndarray) -> float:
@@ -144,3 +146,99 @@ def protocol(name: str) -> Contest:
         f"decide+update {name}", {"optlib": per_unit(ours, 1, 5000), "five additions": per_unit(additions, 1, 5000)},
         unit=1e6, label="us",
     )  # fmt: skip
+
+
+def examples() -> Contest:
+    """Time to predict and learn from one example of regression at d = 10, one by one from Python."""
+    rng = np.random.default_rng(0)
+    features = rng.standard_normal((5000, 10))
+    targets = features @ rng.standard_normal(10) + 0.1 * rng.standard_normal(5000)
+
+    def stream(learner: Learner) -> Callable[[int], float]:
+        def run(k: int) -> float:
+            learner.start()
+            loss = 0.0
+            for a, y in zip(features[:k], targets[:k], strict=True):
+                loss += 0.5 * float(a @ learner.decide() - y) ** 2
+                learner.update(Feedback(features=a, target=y))
+            return loss
+
+        return run
+
+    runs = {
+        "ImplicitFTRL": stream(ImplicitFTRL(Euclidean(), 10, rate=0.1)),
+        "OnlineRidge": stream(OnlineRidge(10)),
+        "scikit-learn SGD": _sgd(features, targets),
+        "river": _river(features, targets),
+    }
+    known = {name: run for name, run in runs.items() if run is not None}
+
+    def verify() -> dict[str, float]:
+        return {f"loss of {name}": run(1000) / 1000 for name, run in known.items()}
+
+    entrants = {name: per_unit(run, 1, 2000) for name, run in known.items()}
+    return Contest("predict+learn, one example", entrants, verify=verify, unit=1e6, label="us")
+
+
+def _sgd(features: np.ndarray, targets: np.ndarray) -> Callable[[int], float] | None:
+    """Stochastic gradient descent of scikit-learn, if it is installed."""
+    try:
+        from sklearn.linear_model import SGDRegressor
+    except ImportError:
+        return None
+
+    def run(k: int) -> float:
+        model = SGDRegressor(learning_rate="constant", eta0=0.1, alpha=0.0, fit_intercept=False)
+        model.partial_fit(features[:1], targets[:1])
+        loss = 0.0
+        for t in range(1, k):
+            loss += 0.5 * float(model.predict(features[t : t + 1])[0] - targets[t]) ** 2
+            model.partial_fit(features[t : t + 1], targets[t : t + 1])
+        return loss
+
+    return run
+
+
+def _river(features: np.ndarray, targets: np.ndarray) -> Callable[[int], float] | None:
+    """Stochastic gradient descent of river, if it is installed."""
+    try:
+        from river import linear_model, optim
+    except ImportError:
+        return None
+    rows = [dict(enumerate(row)) for row in features.tolist()]
+
+    def run(k: int) -> float:
+        model = linear_model.LinearRegression(optim.SGD(0.05), intercept_lr=0.0)
+        loss = 0.0
+        for row, y in zip(rows[:k], targets[:k].tolist(), strict=True):
+            loss += 0.5 * (model.predict_one(row) - y) ** 2
+            model.learn_one(row, y)
+        return loss
+
+    return run
+
+
+def arms() -> Contest:
+    """Time of one pull and update of EXP3 with ten arms, from Python."""
+    losses = np.random.default_rng(0).random(10).tolist()
+
+    def ours(k: int) -> None:
+        learner = EXP3(10, rng=0)
+        for _ in range(k):
+            learner.update(losses[learner.decide()])
+
+    entrants = {"optlib": per_unit(ours, 1, 2000)}
+    try:
+        from river import bandit
+    except ImportError:
+        pass
+    else:
+
+        def peer(k: int) -> None:
+            policy, names = bandit.Exp3(gamma=0.1, seed=0), list(range(10))
+            for _ in range(k):
+                arm = policy.pull(names)
+                policy.update(arm, 1.0 - losses[arm])
+
+        entrants["river"] = per_unit(peer, 1, 2000)
+    return Contest("EXP3, one pull", entrants, unit=1e6, label="us")

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from benchmarks import transport_barycenter, transport_emd
+from benchmarks import transport_barycenter, transport_emd, transport_plans
 from benchmarks.harness import Contest, per_unit, timed
 from optlib.backend._math_numba import exp_
 from optlib.datasets import make_transport
@@ -34,11 +34,19 @@ def contests(quick: bool) -> Iterator[Contest]:
     for reg, target in ((1e-1, 3.0), (1e-2, 3.0), (1e-3, 5.0)):
         for kind in ("cloud2d", "uniform") if quick else ("cloud2d", "shifted", "clustered", "uniform", "grid"):
             yield whole(kind, 300 if quick else 1000, reg, target)
+    for reg in (1e-3, 1e-4):
+        for n in (300,) if quick else (1000, 2000):
+            for kind in ("cloud2d", "uniform") if quick else ("cloud2d", "shifted", "clustered", "uniform", "grid"):
+                yield small_reg(kind, n, reg)
+    for rho in (1e-2, 1.0, 100.0):
+        for kind in ("cloud2d", "uniform") if quick else ("cloud2d", "shifted", "clustered", "uniform", "grid"):
+            yield unbalanced(kind, 200 if quick else 500, 1e-3, rho)
     yield cloud(4000 if quick else 20_000, 3)
     yield cloud(4000 if quick else 20_000, 2)
     yield start_up()
     yield from transport_emd.contests(quick)
     yield from transport_barycenter.contests(quick)
+    yield from transport_plans.contests(quick)
 
 
 # -- per iteration --
@@ -124,6 +132,70 @@ def whole(kind: str, n: int, reg: float, target: float) -> Contest:
         return accuracy
 
     return Contest(f"whole {kind} n={n} reg={reg:g}", entrants, target, verify, work={"optlib": ours})
+
+
+def small_reg(kind: str, n: int, reg: float) -> Contest:
+    """Time to an l1 error of 1e-8 at small regularisation, beside POT and every method of RegOT that gets there."""
+    problem = make_transport(kind, n, rng=0)
+    cost, a, b = problem.cost, problem.a, problem.b
+
+    def ours() -> Any:
+        return solve(cost, a, b, reg=reg, tol=1e-8)
+
+    entrants, accuracy = {"optlib": timed(ours)}, {"optlib": _l1(ours().plan.toarray(), a, b)}
+    peers: dict[str, Callable[[], np.ndarray]] = {}
+    for form in ("scaling", "stabilised"):
+        peers[f"POT {form}"] = lambda form=form: _pot(cost, a, b, reg, form)(LIMIT, 1e-9)
+    if find_spec("regot"):
+        import regot
+
+        for name in ("sinkhorn_bcd", "sinkhorn_lbfgs_dual", "sinkhorn_ssns", "sinkhorn_splr"):
+            peers[f"RegOT {name.removeprefix('sinkhorn_')}"] = lambda name=name: (
+                getattr(regot, name)(cost, a, b, reg, tol=1e-8, max_iter=2000).plan
+            )
+    for name, run in peers.items():
+        start = time.perf_counter()
+        try:
+            error = _l1(run(), a, b)
+        except RuntimeError:  # RegOT's line search gives up
+            continue
+        if error <= 3e-7 and time.perf_counter() - start < 30.0:  # norms of their own stop the peers: be generous
+            entrants[name], accuracy[name] = timed(run), error
+
+    def verify() -> dict[str, float]:
+        assert accuracy["optlib"] <= 1.1e-8, accuracy
+        return accuracy
+
+    return Contest(f"small reg {kind} n={n} reg={reg:g}", entrants, 10.0, verify)
+
+
+def unbalanced(kind: str, n: int, reg: float, rho: float) -> Contest:
+    """Time to a fixed-point residual of 1e-10, penalised marginals, beside POT's translation-invariant iterations."""
+    problem = make_transport(kind, n, rng=0)
+    cost, a, b = problem.cost, problem.a, problem.b
+
+    def ours() -> Any:
+        return solve(cost, a, b, reg=reg, unbalanced=rho, tol=1e-10)
+
+    def pot() -> np.ndarray:
+        import ot
+
+        name = "sinkhorn_translation_invariant"
+        return ot.unbalanced.sinkhorn_unbalanced(
+            a, b, cost, reg, rho, method=name, reg_type="kl", numItermax=LIMIT, stopThr=1e-10
+        )
+
+    plan = ours().plan.toarray()
+    difference = float(np.sum(np.abs(pot() - plan)) / np.sum(plan))
+    entrants = {"optlib": timed(ours)}
+    if difference < 1e-6:  # else underflow, or too few iterations
+        entrants["POT"] = timed(pot)
+
+    def verify() -> dict[str, float]:
+        assert ours().success
+        return {"difference": difference}
+
+    return Contest(f"unbalanced {kind} n={n} reg={reg:g} rho={rho:g}", entrants, 5.0, verify)
 
 
 def _threshold(run: Callable[..., np.ndarray], a: np.ndarray, b: np.ndarray) -> tuple[float, float] | None:

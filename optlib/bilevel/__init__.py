@@ -2,6 +2,7 @@
 
 from optlib.bilevel._front import tune
 from optlib.bilevel.checks import check_problem, finite_differences
+from optlib.bilevel.hoag import hoag
 from optlib.bilevel.hypergradient import HyperResult, hypergradient
 from optlib.bilevel.problem import Constants, Point, Problem
 from optlib.bilevel.problems.cleaning import CleaningProblem
@@ -24,6 +25,7 @@ __all__ = [
     "RidgeProblem",
     "check_problem",
     "finite_differences",
+    "hoag",
     "hypergradient",
     "quasi_newton",
     "scalar",

@@ -1,16 +1,18 @@
 """The front door: picks the method by the number of hyperparameters, and says which and why."""
 
+import math
 import warnings
 from collections.abc import Callable
 from typing import Any
 
 from optlib._core import validation as check
+from optlib.bilevel.hoag import hoag
 from optlib.bilevel.problem import require
 from optlib.bilevel.quasi_newton import quasi_newton
 from optlib.bilevel.result import BilevelResult
 from optlib.bilevel.scalar import scalar
 
-METHODS = {"scalar": scalar, "quasi_newton": quasi_newton}
+METHODS = {"scalar": scalar, "quasi_newton": quasi_newton, "hoag": hoag}
 
 
 def tune(
@@ -69,9 +71,7 @@ def tune(
     if callable(method):
         return method(problem, x0, bounds=bounds, **options)
     check.option("method", method, ("auto", *METHODS))
-    size = 1
-    for n in problem.start()[0].shape:
-        size *= n
+    size = math.prod(problem.start()[0].shape)
     samples = getattr(problem, "n_valid", None)
     if samples is not None and size > max(1, samples // 10):
         warnings.warn(

@@ -1,5 +1,6 @@
 """Evaluations of the hyper-objective to a tolerance that the method asks for, warm, with the corrected value."""
 
+import math
 from typing import Any, NamedTuple
 
 from optlib._core import validation as check
@@ -39,6 +40,7 @@ class Evaluator:
             require(problem, ("hvp",), "tuning by implicit gradients")
         self.low, self.high = box(problem, bounds, x, self.xp)
         self.start = self.project(x)
+        self.size = math.prod(x.shape)
         self.scale = self.norm(problem.inner(self.start, self.y0)[2])
         self.counts = dict(zip(COUNTS, (0, 1, 0, 0), strict=True))
         self.last: HyperResult | None = None

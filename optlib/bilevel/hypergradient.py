@@ -14,6 +14,7 @@ the Lipschitz constants M, L_C, L_F, L_X in y. From ``q - q*(x) = H^-1 r + [q at
 It is a proof where the problem knows its constants (``problem.constants``), and useless where mu is tiny.
 """
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -188,9 +189,7 @@ def choose(problem: Any, y: Array) -> str:
     if not getattr(problem, "symmetric", True):
         return "fixed_point"
     products = callable(getattr(problem, "at", None)) or callable(getattr(problem, "hvp", None))
-    size = 1
-    for n in y.shape:
-        size *= n
+    size = math.prod(y.shape)
     if products and callable(getattr(problem, "hessian", None)) and size <= DIRECT:
         return "direct"
     return "cg" if products else "penalty"

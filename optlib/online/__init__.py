@@ -30,6 +30,7 @@ from optlib.online.learner import Learner
 from optlib.online.linear_decay import LinearDecay, refined_weights
 from optlib.online.log_barrier import LogBarrierFTRL
 from optlib.online.matrix_hedge import MatrixHedge
+from optlib.online.metagrad import MetaGrad
 from optlib.online.metric_nearness import MetricOracle, correlation_clustering, metric_nearness
 from optlib.online.ogd import OGD
 from optlib.online.omd import OMD, DualStabilizedOMD
@@ -91,6 +92,7 @@ __all__ = [
     "LinearModelLosses",
     "LogBarrierFTRL",
     "MatrixHedge",
+    "MetaGrad",
     "MetricOracle",
     "OnlineFrankWolfe",
     "OnlineResult",

@@ -43,8 +43,9 @@ def _add(row, total):
 
 @njit(**_OPTIONS)
 def _tally(block, low, high, total):
+    good = within(block.reshape(-1), low, high)  # at once: rows are short
     for t in range(block.shape[0]):
-        if not within(block[t], low, high):
+        if not good and not within(block[t], low, high):
             return t
         _add(block[t], total)
     return block.shape[0]

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import numpy as np
+
 from optlib._core import validation as check
 from optlib.backend import Array, to_numpy
 from optlib.online._models import PROXIMAL, SMOOTH, ModelLoss, model_loss
@@ -22,6 +24,12 @@ class ExampleLearner(Learner):
         """Return the example as a block of one round, (1, learners, n + 1), with the target in the last column."""
         if not isinstance(feedback, Feedback) or feedback.features is None or feedback.target is None:
             raise self._error("no example", "Feedback(features=..., target=...)", kind=TypeError)
+        a, y = feedback.features, feedback.target
+        if isinstance(y, float) and self._is_numpy and type(a) is np.ndarray and a.shape == self._shape == (self.n,):
+            block = np.empty((1, 1, self.n + 1))
+            block[0, 0, :-1], block[0, 0, -1] = a, y
+            if a.dtype == self._wide and self._loss.fits(block[0, 0, -1], np):
+                return block
         a = self._convert(feedback.features, self._shape)
         y = self._convert(feedback.target, self._shape[:-1])
         if not bool(self._xp.all(self._loss.fits(y, self._xp))):

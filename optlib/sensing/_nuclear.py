@@ -16,7 +16,7 @@ from optlib.sensing.spectral import as_point
 GAP = {64: 1e-6, 32: 1e-4}
 EXTRA = 10  # columns of a block besides the rank expected
 SWEEPS = 3  # block power iterations from the last singular vectors
-PATH_ITERATIONS = 10
+PATH_ITERATIONS = 3
 
 
 class NuclearState(NamedTuple):
@@ -26,6 +26,8 @@ class NuclearState(NamedTuple):
     ----------
     point, old : Point
         The matrix and the one before.
+    guess : array, shape (n2, columns)
+        Right singular vectors for the next block power iterations; none for small matrices.
     momentum : float
         Nesterov's number, 1 at the start.
     nit : int
@@ -34,25 +36,27 @@ class NuclearState(NamedTuple):
 
     point: Point
     old: Point
+    guess: Array
     momentum: float
     nit: int
 
 
-def shrink(A: SensingOperator, point: Point, z: Array, level: float, psd: bool, guess: Array) -> Point:
+def shrink(A: SensingOperator, point: Point, z: Array, level: float, psd: bool, guess: Array) -> tuple[Point, Array]:
     """``S(X + A*(z))``, where S lowers all singular values (psd: eigenvalues) by ``level`` and cuts them at zero.
 
-    ``X`` may have weights of any sign. ``guess`` are approximate right singular vectors, for large matrices.
+    ``X`` may have weights of any sign. ``guess`` are approximate right singular vectors, for large matrices; better
+    ones are returned, with some below the level, which the next call may need.
     """
     xp = A.xp
     if is_small(A):
         Z = (point.U * point.s) @ point.V.T + A._adjoint(z)
-        return _cut(*_decomposed(Z, psd, xp), level, xp)
-    U, s, V = guess, point.s, guess
-    columns = min(guess.shape[1] + EXTRA, *A.matrix_shape)
+        return _cut(*_decomposed(Z, psd, xp), level, xp), guess
+    columns = min(max(guess.shape[1], EXTRA), *A.matrix_shape)
     while True:
         U, s, V = _block(A, point, z, psd, columns, guess)
         if columns == min(A.matrix_shape) or float(s[-1]) <= level:
-            return _cut(U, s, V, level, xp)
+            shrunk = _cut(U, s, V, level, xp)
+            return shrunk, V[:, : shrunk.rank + EXTRA]
         columns = min(2 * columns, *A.matrix_shape)
 
 
@@ -147,7 +151,7 @@ def run_proximal(
     start, state = prepare_init(init, NuclearState)
     if state is None:
         point = zero_point(A) if start is None else as_point(problem, start, None)
-        state = NuclearState(point, point, 1.0, 0)
+        state = NuclearState(point, point, point.V, 1.0, 0)
     top = max(largest_value(A, y, psd), 0.0)
     least = reg * top
     curvature = norm_bound(A) ** 2 if accelerated else 1.0
@@ -157,18 +161,18 @@ def run_proximal(
         return least * max(0.5 / reg, 1.0) ** share
 
     def steps(state: NuclearState) -> Steps:
-        point, old, momentum, nit = state
+        point, old, guess, momentum, nit = state
         measured, measured_old = image(A, point), image(A, old)
         while True:
             yield Step(
-                point.factors, nit, NuclearState(point, old, momentum, nit), counts={"passes": 2 * nit},
+                point.factors, nit, NuclearState(point, old, guess, momentum, nit), counts={"passes": 2 * nit},
                 stop=lambda: _relative(problem, measured - y, point, least),
                 metrics={"rank": lambda rank=point.rank: float(rank)},
             )  # fmt: skip
             following = 0.5 * (1.0 + math.sqrt(1.0 + 4.0 * momentum**2))
             theta = (momentum - 1.0) / following if accelerated else 0.0
             ahead, seen = _extrapolated(point, old, theta, xp), measured + theta * (measured - measured_old)
-            new = shrink(A, ahead, (y - seen) / curvature, penalty(nit) / curvature, psd, point.V)
+            new, guess = shrink(A, ahead, (y - seen) / curvature, penalty(nit) / curvature, psd, guess)
             old, measured_old = point, measured
             point, measured, nit = new, image(A, new), nit + 1
             # Momentum that points uphill is dropped.

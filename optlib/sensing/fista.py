@@ -16,7 +16,7 @@ def fista(
     *,
     reg: float,
     psd: bool = False,
-    path: int = 1,
+    path: int = 10,
     init: Any = None,
     tol: float | str | None = "auto",
     maxiter: int = 2000,
@@ -42,7 +42,8 @@ def fista(
     psd : bool
         Whether the matrix is positive semidefinite.
     path : int
-        Number of penalties, from half of that value down to ``reg``, 10 iterations for each but the last.
+        Number of penalties, from half of that value down to ``reg``, three iterations for each but the last: the ranks
+        on the way stay low.
     init : (array, array), SensingResult or state, optional
         Factors to start from, or a result to continue.
     tol : float, "auto" or None

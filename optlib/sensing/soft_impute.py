@@ -17,7 +17,7 @@ def soft_impute(
     y: Any,
     *,
     reg: float,
-    path: int = 1,
+    path: int = 10,
     init: Any = None,
     tol: float | str | None = "auto",
     maxiter: int = 2000,
@@ -42,7 +42,8 @@ def soft_impute(
         Penalty in units of the largest singular value of the matrix with zeros in the gaps, from which on the answer is
         zero.
     path : int
-        Number of penalties, from half of that value down to ``reg``, 10 iterations for each but the last.
+        Number of penalties, from half of that value down to ``reg``, three iterations for each but the last: the ranks
+        on the way stay low.
     init : (array, array), SensingResult or state, optional
         Factors to start from, or a result to continue.
     tol : float, "auto" or None

@@ -17,10 +17,11 @@ TOL = {64: 1e-6, 32: 1e-4}
 
 
 class SVTState(NamedTuple):
-    """State of `svt`: the matrix, the multipliers of the entries, and the iterations."""
+    """State of `svt`: matrix, multipliers of the entries, singular vectors for the next iteration, iterations."""
 
     point: Point
     z: Array
+    guess: Array
     nit: int
 
 
@@ -116,22 +117,23 @@ def svt(
     if state is None:
         top = largest_value(A, y, False)
         skipped = math.floor(tau / (delta * top)) if top > 0.0 else 0  # steps in which nothing passes the threshold
-        state = SVTState(zero_point(A), (skipped * delta) * y, 0)
+        state = SVTState(zero_point(A), (skipped * delta) * y, zero_point(A).V, 0)
 
     def steps(state: SVTState) -> Steps:
-        point, z, nit = state
+        point, z, guess, nit = state
         while True:
             residual = image(A, point) - y
             yield Step(
-                point.factors, nit, SVTState(point, z, nit), counts={"passes": 2 * nit},
+                point.factors, nit, SVTState(point, z, guess, nit), counts={"passes": 2 * nit},
                 stop=lambda residual=residual: problem.relative(residual),
                 metrics={"rank": lambda rank=point.rank: float(rank)},
             )  # fmt: skip
             z = z - delta * residual
-            point, nit = shrink(A, zero_point(A), z, tau, False, point.V), nit + 1
+            point, guess = shrink(A, zero_point(A), z, tau, False, guess)
+            nit += 1
 
     def finish(last: Step) -> dict[str, Any]:
-        point, z, _ = last.state
+        point, z = last.state.point, last.state.z
         residual = image(A, point) - y
         size = float(problem.relative(residual))
         fun = tau * float(xp.sum(point.s)) + 0.5 * float(xp.sum(point.s * point.s))

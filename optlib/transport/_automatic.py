@@ -1,4 +1,4 @@
-"""Entropic problems by whichever of `sinkhorn` and `sinkhorn_newton` is done first."""
+"""Entropic problems by Sinkhorn iterations, with Newton steps at the end where these are slow."""
 
 import math
 from collections.abc import Callable
@@ -12,9 +12,8 @@ from optlib.transport.result import TransportResult
 from optlib.transport.sinkhorn import SinkhornMethod, SinkhornState, sinkhorn
 from optlib.transport.sinkhorn_newton import STORED, NewtonMethod, NewtonState, sinkhorn_newton
 
-BELOW = 3e-3  # regularisation, relative to the cost range, below which Newton steps begin at once
-PROBE = 10  # iterations between two looks at the rate
-AHEAD = 25  # predicted iterations that are worth while
+PROBE = 20  # iterations between two looks at the rate
+AHEAD = {"scaling": 100, "log": 25}  # predicted iterations that are worth while: the latter cost four times as much
 
 
 class AutomaticState(NamedTuple):
@@ -53,6 +52,7 @@ def automatic(
     *,
     reg: float,
     unbalanced: Any = None,
+    unbalanced_type: str = "kl",
     init: Any = None,
     tol: float | str | None = "auto",
     maxiter: int = 10_000,
@@ -63,11 +63,11 @@ def automatic(
     disp: int = 0,
     checkpoint: Any = None,
 ) -> TransportResult:
-    """Solve an entropic problem by Sinkhorn iterations, and by Newton steps if these promise to end sooner.
+    """Solve an entropic problem by Sinkhorn iterations, and from there by Newton steps if they are slow.
 
     See `optlib.transport.solve` for the rule and the arguments.
     """
-    problem, reg = prepare(cost, a, b, unbalanced=unbalanced), check_reg(reg)
+    problem, reg = prepare(cost, a, b, unbalanced=unbalanced, unbalanced_type=unbalanced_type), check_reg(reg)
     options = {
         "callback": callback, "record": record, "max_time": max_time, "disp": disp, "checkpoint": checkpoint,
     }  # fmt: skip
@@ -75,12 +75,12 @@ def automatic(
         init = init.potentials
     state = init.state if isinstance(init, Result) else init
     n, m = problem.cost.shape
+    more = options | {"unbalanced": problem.rho, "init": init, "tol": tol, "maxiter": maxiter}
+    if problem.penalty == "tv" or isinstance(state, NewtonState):
+        more |= {"unbalanced_type": unbalanced_type, "check_every": check_every or 1}
+        return sinkhorn_newton(problem.cost, problem.a, problem.b, reg=reg, **more)
     if n * m > STORED:
-        more = options | {"unbalanced": unbalanced, "init": init, "tol": tol, "maxiter": maxiter}
         return sinkhorn(problem.cost, problem.a, problem.b, reg=reg, check_every=check_every, **more)
-    if isinstance(state, NewtonState) or reg < BELOW * problem.range:
-        more = options | {"unbalanced": unbalanced, "init": init, "tol": tol, "maxiter": maxiter}
-        return sinkhorn_newton(problem.cost, problem.a, problem.b, reg=reg, check_every=check_every or 1, **more)
 
     solver = _Automatic(SinkhornMethod(problem, reg, tol))
     state = solver.begin(init, state)
@@ -103,7 +103,9 @@ def automatic(
     message = solver.sinkhorn.message
     if result.state.handed_over:
         result.method = "sinkhorn_newton"
-        message = f"after {result.state.sinkhorn.nit} Sinkhorn iterations, {solver.newton.message}"
+        newton = result.state.newton
+        path = f" on a path from reg={solver.newton.first:.3g}" if newton.accepted or newton.eps > reg else ""
+        message = f"after {result.state.sinkhorn.nit} Sinkhorn iterations, Newton steps{path}"
     result.message = f"{message}; {result.message}"
     return result
 
@@ -122,30 +124,38 @@ class _Automatic:
         return AutomaticState(self.sinkhorn.begin(init), self.newton.begin(), False, math.inf)
 
     def steps(self, state: AutomaticState) -> Steps:
-        """Sinkhorn iterations as long as they promise to converge soon, then Newton steps from the head of the path."""
-        before, inner = state.sinkhorn.nit, self.sinkhorn.steps(state.sinkhorn)
-        if state.handed_over:
-            inner = self.newton.steps(state.newton)
+        """Sinkhorn iterations as long as they promise to converge soon, then Newton steps from where they are."""
+        inner = self.newton.steps(state.newton) if state.handed_over else self.sinkhorn.steps(state.sinkhorn)
         step = next(inner)
         while True:
             if state.handed_over:
                 state = state._replace(newton=step.state)
                 passes = {"passes": step.counts["passes"] + state.sinkhorn.passes}
-                budget = yield replace(step, nit=before + step.nit, state=state, counts=passes)
-            else:
-                state = state._replace(sinkhorn=step.state)
-                budget = yield replace(step, state=state)
+                budget = yield replace(step, nit=state.nit, state=state, counts=passes)
+                step = inner.send(budget)
+                continue
+            state = state._replace(sinkhorn=step.state)
+            budget = yield replace(step, state=state)
+            state = self.judged(state) if step.status is None else state
             if not state.handed_over:
-                nit = state.sinkhorn.nit
-                if nit % PROBE == 0 and step.status is None:
-                    error = float(state.sinkhorn.info[0])
-                    if nit and self.slow(state, error):
-                        state = state._replace(handed_over=True, newton=self.newton.begin())
-                        before, inner = nit, self.newton.steps(state.newton)
-                        next(inner)
-                    state = state._replace(mark=error)
-                budget = min(budget, PROBE - nit % PROBE)
+                step = inner.send(min(budget, PROBE - state.sinkhorn.level_nit % PROBE))
+                if math.isfinite(float(step.state.info[0])):
+                    continue
+                state = state._replace(handed_over=True)  # weights beyond what the stored kernel bears
+            inner = self.newton.steps(state.newton)
+            next(inner)
             step = inner.send(budget)
+
+    def judged(self, state: AutomaticState) -> AutomaticState:
+        """The state with its mark, and handed over if the iterations are slow: every ``PROBE`` of the last level."""
+        s = state.sinkhorn
+        if s.level_nit % PROBE or s.level < len(self.sinkhorn.levels) - 1:
+            return state
+        error = float(s.info[0])
+        if s.level_nit and self.slow(state, error):
+            start = self.sinkhorn.support.extend(s.f, s.g)
+            state = state._replace(handed_over=True, newton=self.newton.begin(start))
+        return state._replace(mark=error)
 
     def slow(self, state: AutomaticState, error: float) -> bool:
         """Whether the rate since the last look predicts more iterations than are worth while."""
@@ -153,7 +163,7 @@ class _Automatic:
         if target <= 0.0:
             return self.sinkhorn.tight is not None
         rate = math.log(state.mark / error) / PROBE if error > 0.0 else math.inf
-        return not rate > 0.0 or math.log(error / target) > AHEAD * rate
+        return not rate > 0.0 or math.log(error / target) > AHEAD[self.sinkhorn.form] * rate
 
     def finish(self, step: Step) -> dict[str, Any]:
         """The answer with its certificate."""

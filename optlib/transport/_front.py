@@ -28,6 +28,7 @@ def solve(
     reg: float = 0.0,
     reg_type: str = "entropy",
     unbalanced: Any = None,
+    unbalanced_type: str = "kl",
     method: str | Callable[..., TransportResult] = "auto",
     **options: Any,
 ) -> TransportResult:
@@ -51,6 +52,8 @@ def solve(
     unbalanced : float or (float, float), optional
         Replaces the constraints on the marginals by penalties ``rho KL(P 1 | a)`` and ``rho KL(P' 1 | b)`` of this
         strength (one for both sides, or a pair; infinity keeps a constraint).
+    unbalanced_type : {"kl", "tv"}
+        Penalise by the relative entropy, or by the total variation, ``rho |P 1 - a|_1``.
     method : {"auto", "emd", "quadratic", "sinkhorn", "sinkhorn_newton"} or solver function
         ``"auto"`` takes the first rule that applies; see the Notes. The message of the result says which and why.
     **options : object
@@ -81,10 +84,12 @@ def solve(
     Notes
     -----
     ``method="auto"``: with ``reg=0``, ``"emd"``; for the quadratic regulariser, ``"quadratic"``. For the entropy
-    Sinkhorn iterations are done first, and every 10 of them their rate is read off the errors; where it predicts more
-    than 25 more, and below a ``reg`` of 0.003 times the cost range from the start, ``"sinkhorn_newton"`` takes over, at
-    the head of its path. Problems of more than 2^27 entries, whose plans are not stored, and options that only
-    ``"sinkhorn"`` has (``acceleration``) leave it to that.
+    Sinkhorn iterations are done first (at small ``reg`` on a path), and every 20 of them at the last level their
+    rate is read off the errors; where it predicts more than 100 more (25 in the log form), ``"sinkhorn_newton"``
+    takes over, from the potentials found so far. (Measured at n = 300 and 1000, ``reg`` from 1e-2 to 1e-5: within a
+    factor of two of the faster method everywhere, and faster than both on clouds.) Total variation goes to
+    ``"sinkhorn_newton"`` at once; problems of more than 2^27 entries, whose plans are not stored, and options that
+    only ``"sinkhorn"`` has (``acceleration``) stay with that.
 
     Examples
     --------
@@ -125,6 +130,10 @@ def solve(
         raise check.error("reg", reg, '0 for method="emd"', 'pass method="auto", or no reg')
     if unbalanced is not None:
         options["unbalanced"] = unbalanced
+    if unbalanced_type != "kl":
+        options["unbalanced_type"] = check.option("unbalanced_type", unbalanced_type, ("kl", "tv"))
+        if method not in (automatic, sinkhorn_newton):
+            raise check.error("unbalanced_type", unbalanced_type, "'kl' for this method", 'pass method="auto"')
     result = method(cost, a, b, **options)
     result.message = f"{result.method} {why}: {result.message}"
     return result

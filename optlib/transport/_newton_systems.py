@@ -7,6 +7,7 @@ import numpy as np
 
 from optlib.backend import Array, is_numpy, linalg
 
+TINY = 1e-300  # on the diagonal, for columns whose entries underflow
 DIAGONAL_STEPS, FACTOR_STEPS = 100, 500  # most conjugate gradient steps with the diagonal, with a factor
 
 
@@ -23,7 +24,7 @@ def solve_sparse(
     y = np.zeros_like(c)
     inv_rows = np.divide(1.0, rows, out=np.zeros_like(rows), where=rows > 1e-290)
     columns = columns * (1.0 + 1e-14)
-    diagonal = np.maximum(graph.schur_diagonal(*entries, inv_rows, columns), 1e-12 * c)
+    diagonal = np.maximum(graph.schur_diagonal(*entries, inv_rows, columns), 1e-12 * c + TINY)
     system, scratch = (
         (*entries, inv_rows, columns, diagonal),
         (np.empty((4, y.size)), np.empty((2, rows.size + y.size))),
@@ -41,13 +42,13 @@ def solve_dense(
 ) -> Array:
     """Solve ``S y = rhs`` for a stored plan with marginals ``r`` and ``c``.
 
-    By conjugate gradients on NumPy; elsewhere, and if they are slow, by a Cholesky factor. Zero if that fails.
+    By conjugate gradients on NumPy; elsewhere, and if they are slow, by a Cholesky factor.
     """
     tiny = 1e18 * float(xp.finfo(rows.dtype).smallest_normal)  # rows that weigh less count nothing
     roots = xp.sqrt(xp.where(rows > tiny, rows, xp.ones_like(rows)))
     p = plan / roots[:, None]
     if is_numpy(xp):
-        diagonal = np.maximum(columns - np.sum(p * p, axis=0), 1e-12 * c)
+        diagonal = np.maximum(columns - np.sum(p * p, axis=0), 1e-12 * c + TINY)
         y, solved = _conjugate_gradients(lambda v: columns * v - (p @ v) @ p, diagonal, rhs, accuracy)
         if solved:
             return y
@@ -57,8 +58,7 @@ def solve_dense(
     ground = xp.maximum(columns - p.T @ (r / roots), 500.0 * float(xp.finfo(rhs.dtype).eps) * c)
     scale = 1.0 / xp.sqrt(ground - xp.sum(s, axis=1))
     factor = linalg.cholesky(eye + s * scale[:, None] * scale[None, :], xp=xp, check=False)
-    y = scale * linalg.cho_solve(factor, (scale * rhs)[:, None], xp=xp)[:, 0]
-    return xp.where(xp.isfinite(y), y, xp.zeros_like(y))
+    return scale * linalg.cho_solve(factor, (scale * rhs)[:, None], xp=xp)[:, 0]
 
 
 def _conjugate_gradients(

@@ -158,7 +158,7 @@ def _potentials(alpha, eps, new):
 @njit(**INNER)
 def _mark(e, b, row_limit, column_limit, marks):
     for j in range(e.size):
-        marks[j] = e[j] > min(row_limit, column_limit * b[j])
+        marks[j] = (e[j] > row_limit) | (e[j] > column_limit * b[j])
 
 
 @njit(**INNER)

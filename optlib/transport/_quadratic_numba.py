@@ -1,6 +1,7 @@
 """Numba variant of the pass of quadratically regularised transport, which can also keep the entries of the plan.
 
-A row is read once into a buffer that stays in the cache; the scans for its potential run on the buffer.
+A row is read once: the differences ``g - C_i`` go into a buffer that stays in the cache, and a Newton step for the
+potential is made on the way. What can be in the plan from then on is listed, and the rest runs on the list.
 """
 
 import numpy as np
@@ -13,22 +14,26 @@ from optlib.transport._passes_numba import (
     chunks_of,
     run_rows,
     scaled,
-    smallest_gap,
     with_norms,
 )
 
-ROOM = 24  # entries a row that are kept at first; doubled when there are more
-
 
 @njit(**INNER)
-def _subtract_from(g, s):
+def _gaps(c, g, f, s):
+    """Fill ``s`` with ``g - c``, and return the sum and the number of the positive entries of ``s + f``."""
+    total, count = 0.0, 0.0
     for j in range(s.size):
-        s[j] = g[j] - s[j]
+        gap = g[j] - c[j]
+        t = gap + f
+        positive = 1.0 if t > 0.0 else 0.0
+        s[j] = gap
+        count += positive
+        total += positive * t
+    return total, count
 
 
 @njit(**INNER)
 def _excess(s, f):
-    """Sum and number of the positive entries of ``s + f``."""
     total, count = 0.0, 0.0
     for j in range(s.size):
         t = s[j] + f
@@ -39,50 +44,36 @@ def _excess(s, f):
 
 
 @njit(**INNER)
-def _row_potential(s, f, wanted):
-    """The root of ``sum_j (s_j + f)_+ = wanted``, by Newton's method: from above the active sets are nested."""
-    total, count = _excess(s, f)
-    for _ in range(s.size + 2):
-        if count == 0.0:
-            break
-        f -= (total - wanted) / count
-        total, before = 0.0, count
-        total, count = _excess(s, f)
-        if count == before:
-            break
-    return f, count
-
-
-@njit(**INNER)
-def _add_positive(s, f, out):
-    squares = 0.0
-    for j in range(s.size):
-        t = s[j] + f
-        t = t if t > 0.0 else 0.0
-        out[j] += t
-        squares += t * t
-    return squares
-
-
-@njit(**INNER)
 def _mark(s, limit, marks):
     for j in range(s.size):
         marks[j] = s[j] > limit
 
 
 @njit(**INNER)
-def _keep(s, f, margin, marks, words, index, slack, k):
-    """Append the entries of ``s + f`` above ``-margin``; -1 if there is no room. ``words`` are eight marks each."""
-    _mark(s, -f - margin, marks)
+def _compress(s, marks, words, places, values):
+    """List the marked entries; ``words`` are eight marks at a time, most of them zero."""
+    k = 0
     for w in range((s.size + 7) // 8):
         if words[w] != 0:
-            if k + 8 > slack.size:
-                return -1
             for j in range(8 * w, min(8 * w + 8, s.size)):
-                index[k] = j
-                slack[k] = s[j] + f
-                k += marks[j]
+                if marks[j]:
+                    places[k] = j
+                    values[k] = s[j]
+                    k += 1
     return k
+
+
+@njit(**INNER)
+def _root(u, f, wanted):
+    """The root of ``sum_k (u_k + f)_+ = wanted`` from above: the active sets of Newton's method are nested."""
+    before = -1.0
+    for _ in range(u.size + 2):
+        total, count = _excess(u, f)
+        if count == before:
+            break
+        f -= (total - wanted) / max(count, 1.0)
+        before = count
+    return f
 
 
 @njit(**JIT)
@@ -90,31 +81,52 @@ def _sweep_chunks(
     k0, k1, chunks, small, scratch, cost, x, y, offset, g, f, wanted, margin, new, squares, begin, end, kept, index,
     slack, partial,
 ):  # fmt: skip
-    """Chunks of rows; those of ``index`` and ``slack`` are rows of these arrays, which are empty to keep nothing."""
-    n = wanted.size
+    """Chunks of rows, each with its row of ``index`` and ``slack`` for what is kept; these are empty to keep nothing.
+
+    After a Newton step the potential is not below the root; after a few, few entries matter.
+    """
+    n, m, room = wanted.size, g.size, slack.shape[1]
     s, marks, words = scratch[0], scratch[1].view(np.uint8), scratch[1].view(np.uint64)
+    values, places = scratch[2], scratch[3].view(np.int64)
     for chunk in range(k0, k1):
-        out, k = partial[chunk], 0
-        for j in range(g.size):
+        out, at = partial[chunk], 0
+        for j in range(m):
             out[j] = 0.0
-        for w in range((g.size + 7) // 8):
-            words[w] = 0
+        words[(m - 1) // 8] = 0
         for i in range(chunk * n // chunks, (chunk + 1) * n // chunks):
-            _costs(cost, x, y, offset[i], i, 0, s)
-            _subtract_from(g, s)
-            potential, count = _row_potential(s, f[i], wanted[i])
-            if count == 0.0:  # no entry was active at the start
-                _costs(cost, x, y, offset[i], i, 0, s)
-                potential = smallest_gap(s, g) + wanted[i]
-                _subtract_from(g, s)
-                potential, _ = _row_potential(s, potential, wanted[i])
-            new[i] = potential
-            squares[i] = _add_positive(s, potential, out)
-            begin[i] = max(k, 0)
-            if k >= 0 and slack.size:
-                k = _keep(s, potential, margin, marks, words, index[chunk], slack[chunk], k)
-            end[i] = max(k, 0)
-        kept[chunk] = k
+            total, count = 0.0, 0.0
+            if cost is not None:
+                total, count = _gaps(cost[i], g, f[i], s)
+            if x is not None:
+                _costs(None, x, y, offset[i], i, 0, values)
+                total, count = _gaps(values, g, f[i], s)
+            potential = f[i] - (total - wanted[i]) / max(count, 1.0)
+            if count == 0.0:  # nothing is active at the start
+                potential = wanted[i] - np.max(s)
+            for _ in range(3):
+                total, fewer = _excess(s, potential)
+                if fewer in (count, 0.0):
+                    break
+                potential -= (total - wanted[i]) / fewer
+                count = fewer
+            _mark(s, -potential - margin, marks)
+            k = _compress(s, marks, words, places, values)
+            potential = _root(values[:k], potential, wanted[i])
+            new[i], squares[i], begin[i] = potential, 0.0, at
+            fits = at + k <= room
+            for r in range(k):
+                t = values[r] + potential
+                if t > 0.0:
+                    out[places[r]] += t
+                    squares[i] += t * t
+                if fits and t > -margin:
+                    index[chunk, at] = places[r]
+                    slack[chunk, at] = t
+                    at += 1
+            end[i] = at
+            if room > 0 and not fits:
+                at = room + 1  # no room for this row and the next ones
+        kept[chunk] = at
 
 
 def _sweep_part(part, f, g, wanted, margin, room):
@@ -128,18 +140,18 @@ def _sweep_part(part, f, g, wanted, margin, room):
     if len(pieces) > 1:
         pieces = list(scaled(np.ascontiguousarray(part[0]), *part[1:], 1.0, g))
     ((_, block, xs, ys, xo, yo),) = pieces
-    rows = -(-n // chunks)
+    rows, most = -(-n // chunks), m * -(-n // chunks)
     while True:
-        shape = (chunks, room * rows + 8 if room else 0)
-        index, slack = np.empty(shape, np.int32), np.empty(shape)
+        width = min(room * rows + m, most) if room else 0
+        index, slack = np.empty((chunks, width), np.int32), np.empty((chunks, width))
         run_rows(
             _sweep_chunks, n, m, block, xs, with_norms(ys, yo), xo, g, f, wanted, margin, new, squares, begin, end,
             kept, index, slack, partial,
         )  # fmt: skip
-        if kept.min() >= 0:
+        if not room or kept.max() <= width:
             break
-        room = min(2 * room, m + 8)
-    starts = np.repeat(np.arange(chunks) * shape[1], np.diff(np.arange(chunks + 1) * n // chunks))
+        room *= 4
+    starts = np.repeat(np.arange(chunks) * width, np.diff(np.arange(chunks + 1) * n // chunks))
     return new, partial.sum(axis=0), squares, (begin + starts, end + starts, index.ravel(), slack.ravel())
 
 
@@ -148,11 +160,14 @@ def sweep(cost, x, y, scale, f, g, wanted):
     return tuple(u.astype(g.dtype, copy=False) for u in (new, c, squares))
 
 
-def keeping_sweep(parts, f, g, wanted, margin):
-    """The pass that also returns, row by row, where ``f_i + g_j - C_ij > -margin``: begins, ends, columns, slacks."""
+def keeping_sweep(parts, f, g, wanted, margin, room):
+    """The pass that also returns, row by row, where ``f_i + g_j - C_ij > -margin``: begins, ends, columns, slacks.
+
+    ``room`` is a guess of their mean number in a row.
+    """
     found, first = [], 0
     for i0, i1, part in parts:
-        new, c, squares, (begin, end, index, slack) = _sweep_part(part, f[i0:i1], g, wanted[i0:i1], margin, ROOM)
+        new, c, squares, (begin, end, index, slack) = _sweep_part(part, f[i0:i1], g, wanted[i0:i1], margin, room)
         found.append((new, c, squares, begin + first, end + first, index, slack))
         first += index.size
     new, c, squares, *entries = (u[0] if len(u) == 1 else u for u in zip(*found, strict=True))

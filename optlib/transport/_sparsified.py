@@ -20,6 +20,8 @@ import math
 from functools import partial
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from optlib._core import Status, Step, prepare_init
 from optlib._core import validation as check
 from optlib._core.driver import Steps
@@ -32,6 +34,7 @@ from optlib.transport.certificates import certify
 
 HALVINGS, ARMIJO = 40, 1e-4  # of the line search of Sinkhorn-Newton-Sparse
 DROPPED, SHIFT = 0.01, 1e-3  # SSNS: what is dropped over the gradient norm, least shift over the same
+FINE = 1e-12  # relative decrease of the objective below which the gradient judges a step
 
 
 class SparsifiedState(NamedTuple):
@@ -159,11 +162,12 @@ class SparsifiedMethod:
     def evaluate(self, f: Array, g: Array) -> _Point:
         """Everything at a pair of potentials."""
         xp = self.xp
-        plan = passes.plan_rows(self.cost, f, g, self.a, self.b, self.reg, 0, self.a.shape[0])
-        rows, columns = xp.sum(plan, axis=1) - self.a, xp.sum(plan, axis=0) - self.b
-        objective = self.reg * (xp.sum(rows) + self.mass) - xp.sum(self.a * f) - xp.sum(self.b * g)
-        error = (xp.sum(xp.abs(rows)) + xp.sum(xp.abs(columns))) / self.mass
-        norm = xp.sqrt(xp.sum(rows * rows) + xp.sum(columns * columns))
+        with np.errstate(over="ignore", invalid="ignore"):  # of a trial step that is too long
+            plan = passes.plan_rows(self.cost, f, g, self.a, self.b, self.reg, 0, self.a.shape[0])
+            rows, columns = xp.sum(plan, axis=1) - self.a, xp.sum(plan, axis=0) - self.b
+            objective = self.reg * (xp.sum(rows) + self.mass) - xp.sum(self.a * f) - xp.sum(self.b * g)
+            error = (xp.sum(xp.abs(rows)) + xp.sum(xp.abs(columns))) / self.mass
+            norm = xp.sqrt(xp.sum(rows * rows) + xp.sum(columns * columns))
         return _Point(plan, rows, columns, *to_numpy(xp.stack([objective, error, norm])).tolist())
 
     def newton(self, s: SparsifiedState, point: _Point) -> tuple[SparsifiedState, _Point, bool]:
@@ -178,7 +182,8 @@ class SparsifiedMethod:
             return diagonal * v + xp.concat([sparse @ v[n:], v[:n] @ sparse])
 
         size = 2 * diagonal.shape[0]
-        y = -cg(apply, gradient, preconditioner=lambda r: r / diagonal, tol=1e-10, maxiter=size, check_every=50).x
+        with np.errstate(all="ignore"):  # a plan that has underflowed ends in the line search
+            y = -cg(apply, gradient, preconditioner=lambda r: r / diagonal, tol=1e-10, maxiter=size, check_every=50).x
         slope = float(xp.sum(gradient * y))
         for k in range(HALVINGS):
             f, g = s.f + (0.5**k * self.reg) * y[:n], s.g + (0.5**k * self.reg) * y[n:]
@@ -198,6 +203,8 @@ class SparsifiedMethod:
         hessian = (upper + upper.T + eye * diagonal) / self.reg
         factor = linalg.cholesky(hessian + (s.shift * point.norm) * eye, xp=xp, check=False)
         y = -linalg.cho_solve(factor, gradient[:, None], xp=xp)[:, 0]
+        slope, curvature = float(xp.sum(gradient * y)), float(y @ (hessian @ y))
+        fine = -slope <= FINE * abs(point.objective)  # differences of the objective are below its rounding
         best, last = None, xp.zeros((1,), dtype=y.dtype, device=y.device)
         trials = 0
         for t in (1.0, 0.5, 0.25, 0.1):
@@ -206,11 +213,13 @@ class SparsifiedMethod:
             new = self.evaluate(f, g)
             if best is None or new.objective < best[0].objective:
                 best = new, f, g, t
-            if new.objective < point.objective:
+            if new.objective < point.objective or fine:
                 break
         new, f, g, t = best
-        predicted = -t * float(xp.sum(gradient * y)) - 0.5 * t * t * float(y @ (hessian @ y))
+        predicted = -t * slope - 0.5 * t * t * curvature
         ratio = (point.objective - new.objective) / predicted if predicted > 0.0 else -1.0
+        if fine:
+            ratio = 1.0 if new.norm < point.norm else -1.0
         shift = 4.0 * s.shift if not ratio >= 0.25 else max(0.5 * s.shift, SHIFT) if ratio > 0.75 else s.shift
         s = s._replace(passes=s.passes + trials, shift=shift)
         if ratio > 0.0:

@@ -32,7 +32,7 @@ from optlib.transport.result import TransportResult
 
 START = 0.1  # first regularisation of the path, relative to the range of the cost
 RATIO = 0.35  # of neighbouring regularisations
-LEVEL_TOL, LEVEL_LARGEST = 1e-2, 0.5  # error and largest residual at which a level of the path counts as solved
+LEVEL_TOL, SETTLED = 1e-2, 2.0  # error, and largest Newton step in units of eps, of a level that counts as solved
 SWEEPS = 2  # Sinkhorn sweeps at the beginning of a level
 PATIENCE = 15  # Newton steps in which the error must fall to a tenth
 LEVELS = 60  # levels, rejected ones included
@@ -155,10 +155,6 @@ class NewtonMethod:
         # the columns whose residuals count: with penalties all, else those heavy enough to matter for the error
         light = 0.1 * (self.tight or 1e-12) / m * self.mass
         self.counts = self.xp.astype(self.b >= (0.0 if self.penalised else light), self.b.dtype)
-        lightest = [self.xp.min(self.xp.where(w >= light, w, self.mass)) for w in (self.a, self.b)]
-        self.least = 10.0 * float(min(lightest) / self.mass)  # a few of the lightest points
-        for rho in (r for r in inner.rho if r < math.inf):  # what potentials of the size of the costs make of marginals
-            self.least = min(self.least, inner.range / rho)
         self.unit = float(self.xp.finfo(self.b.dtype).eps)
         self.first = max(reg, START * inner.range)
         levels = math.ceil(math.log(self.first / reg) / -math.log(RATIO))
@@ -214,14 +210,19 @@ class NewtonMethod:
             measure = self.stop(plan) if s.eps == self.reg else plan.error
             if measure <= 0.1 * s.entry:  # good progress: Newton steps are counted afresh
                 s = s._replace(entry=measure, newtons=0)
-            if s.eps > self.reg and plan.error <= self.level_tol(s.eps) and plan.largest <= LEVEL_LARGEST:
-                s, plan = self.accept(s, plan)
-            elif s.sweeps < SWEEPS:
+            if s.sweeps < SWEEPS:
                 s, plan = self.sweep(s._replace(sweeps=s.sweeps + 1), plan)
+            elif s.eps > self.reg and plan.error <= LEVEL_TOL:
+                y = self.direction(plan, s.eps)
+                if s.newtons >= PATIENCE or float(self.xp.max(self.xp.abs(y) * self.counts)) <= SETTLED:
+                    s, plan = self.accept(s, plan, y)
+                else:
+                    s, plan = self.newton(s._replace(newtons=s.newtons + 1), plan, y)
             elif s.failures < 4 and s.newtons < PATIENCE:
                 s, plan = self.newton(s._replace(newtons=s.newtons + 1), plan)
             else:  # the floor, or a level that came too early
-                retreat = None if plan.error < 1e-6 and s.eps == self.reg else self.retreat(s)
+                floor = 1e-6 if s.accepted else self.floor(s.eps)
+                retreat = None if plan.error < floor and s.eps == self.reg else self.retreat(s)
                 if retreat is not None:
                     s, plan = self.evaluated(retreat)
                 elif self.tight is None:
@@ -254,14 +255,13 @@ class NewtonMethod:
         gap = self.xp.sum(plan.g * excess + (rho * self.xp.abs(excess) if rho < math.inf else 0.0))
         return max(plan.largest, abs(float(gap)) / self.scale)
 
-    def level_tol(self, eps: float) -> float:
-        """Error at which a level counts as solved: few of the lightest points undecided, but not below the floor."""
-        floor = 10.0 * self.unit * max(map(abs, self.cost.bounds())) / eps
-        return min(LEVEL_TOL, max(self.least, floor))
+    def floor(self, eps: float) -> float:
+        """Error to which the rounding of potentials may lead."""
+        return 10.0 * self.unit * max(map(abs, self.cost.bounds())) / eps
 
-    def accept(self, s: NewtonState, plan: Plan) -> tuple[NewtonState, Plan]:
-        """Store a solved level, half a sweep further, and go to the next."""
-        g = plan.g + s.eps * plan.residual
+    def accept(self, s: NewtonState, plan: Plan, y: Array) -> tuple[NewtonState, Plan]:
+        """Store a solved level, a Newton step further, and go to the next."""
+        g = self.bounded(plan.g + s.eps * y)
         s = s._replace(accepted=s.accepted + 1, eps_0=s.eps_1, f_0=s.f_1, g_0=s.g_1, eps_1=s.eps, f_1=plan.f, g_1=g)
         ratio = max(s.ratio * s.ratio, self.ratio)  # smaller steps after a rejection, for a while
         eps = s.eps * ratio
@@ -295,7 +295,7 @@ class NewtonMethod:
         log_wanted = self.log_b - q * g if q else self.log_b
         wanted = xp.exp(log_wanted) if q else self.b
         entries = None
-        if self.sparse:
+        if self.sparse and s.sweeps == SWEEPS:  # a Newton step may follow
             f, c, r, entries = self._keeping_sweep(s, wanted)
         else:
             f, c, r = passes.relaxed_sweep(self.cost, s.hint, g, self.a, self.b, eps, p, 1.0, self.bound[0])
@@ -352,9 +352,10 @@ class NewtonMethod:
 
     # -- the Newton step --
 
-    def newton(self, s: NewtonState, plan: Plan) -> tuple[NewtonState, Plan]:
+    def newton(self, s: NewtonState, plan: Plan, y: Array | None = None) -> tuple[NewtonState, Plan]:
         """A Newton step with a line search on the semi-dual; a Sinkhorn sweep if there is no ascent."""
-        y, t, old, trials = self.direction(plan, s.eps), 1.0, plan, 0
+        t, old, trials = 1.0, plan, 0
+        y = self.direction(plan, s.eps) if y is None else y
         while t > (1e-9 if old.error > 1e-5 else 1e-2):
             g = self.bounded(old.g + (t * s.eps) * y)
             slope = float(self.xp.sum((g - old.g) * (old.wanted - old.c)))
@@ -384,6 +385,7 @@ class NewtonMethod:
         else:
             entries = passes.plan_rows(self.cost, plan.f, plan.g, self.a, self.b, eps, 0, self.cost.shape[0])
             y = systems.solve_dense(entries, rows, columns, plan.c, plan.r, rhs, accuracy, xp=xp)
+        y = xp.where(xp.isfinite(y), y, xp.zeros_like(y))
         if not self.penalised:  # constants are the null space
             y = y - xp.sum(self.b * y) / self.mass
         return xp.clip(y, -CLIP, CLIP)
@@ -480,8 +482,10 @@ def sinkhorn_newton(
     column potentials, whose Hessian is the Laplacian of a weighted graph on the columns (plus a positive diagonal where
     a marginal is penalised). Columns are the shorter side. The regularisation falls from 0.1 times the cost range by
     0.35 a level; a level starts from the linear extrapolation of the last two, makes two Sinkhorn sweeps, then Newton
-    steps with a line search until the error is 1e-2 (``tol`` at the last). A level that makes no progress is given up
-    for one half-way. The line search compares differences of the objective, so nothing is lost to cancellation.
+    steps with a line search until the error is 1e-2 and the next step would change no potential by more than twice the
+    regularisation, so that every link between groups, however weak, carries about the right mass (``tol`` at the last
+    level). A level that makes no progress is given up for one half-way. The line search compares differences of the
+    objective, so nothing is lost to cancellation.
 
     On NumPy, a pass keeps the entries of the plan above ``error / n`` times their row or column sum, and the Newton
     system is solved by conjugate gradients, after 100 iterations preconditioned by an approximate Cholesky factor of

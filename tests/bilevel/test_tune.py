@@ -1,5 +1,7 @@
 """Tuning: against grids, closed forms and local optimality; any start; the box; warnings; resumption."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -10,6 +12,7 @@ from optlib.bilevel import (
     MultinomialProblem,
     QuadraticProblem,
     RidgeProblem,
+    hoag,
     hypergradient,
     quasi_newton,
     scalar,
@@ -115,3 +118,22 @@ def test_checkpoint(tmp_path):
     quasi_newton(problem, maxiter=4, tol=None, checkpoint=file)
     found = quasi_newton(problem, maxiter=10, tol=None, checkpoint=file)
     assert found.nit == 10 and np.array_equal(found.x, want.x)
+
+
+@pytest.mark.parametrize("schedule", ["exponential", "quadratic", "cubic", "exact"])
+def test_hoag_schedules(schedule):
+    """Every schedule ends within 1e-3 of the best of a grid, the inexact ones with a fraction of the gradients."""
+    problem = LogisticProblem.random(200, 20, rng=0, penalty="scalar")
+    grid = [hypergradient(problem, np.array([x]), tol=1e-8).value for x in np.linspace(-12, 12, 61)]
+    found = hoag(problem, schedule=schedule, tol=1e-3, maxiter=200)
+    assert found.success, found
+    assert found.fun <= 1.001 * min(grid)
+
+
+def test_hoag_takes_back_what_is_worse():
+    """From a point where the first step overshoots, values rise by at most a fifth and the constant grows."""
+    problem = sample(RidgeProblem, 3)
+    found = hoag(problem, [-10.0], maxiter=60, tol=None)
+    values = found.history["fun"]
+    assert all(b <= 1.2 * a for a, b in pairwise(values))
+    assert values[-1] < values[0]

@@ -13,20 +13,33 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import optlib
+from optlib.datasets import Ratings
 from optlib.experiments import cli
-from optlib.experiments.tour import STAGES, Context, colours, portfolios, take_tour
+from optlib.experiments.tour import STAGES, Context, camera, colours, portfolios, ratings, take_tour
 
 PIXELS = 300
 IMAGES = ("china", "flower", "china-repainted", "flower-repainted")
 
 
+def few_ratings():
+    """Stars by the taste of 40 people for 30 films."""
+    rng = np.random.default_rng(0)
+    user, item = np.nonzero(rng.random((40, 30)) < 0.8)
+    taste = rng.normal(size=(40, 2)) @ rng.normal(size=(2, 30)) + rng.normal(size=(40, 1))
+    stars = np.clip(np.rint(6.0 + taste[user, item]), 0, 10).astype(int)
+    return Ratings(user, item, stars, np.zeros_like(stars), np.arange(30))
+
+
 @pytest.fixture(scope="module", autouse=True)
 def small_data():
-    """Every fourth pixel and a few days, for speed."""
+    """Every fourth pixel and a few days and people, for speed."""
     photographs = {name: image[::4, ::4] for name, image in colours.load_photographs().items()}
     relatives, names, dates, credit = portfolios._market()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(colours, "load_photographs", lambda: photographs)
+        patch.setattr(ratings, "load_ratings", few_ratings)
+        patch.setattr(ratings, "SPLITS", 2)
+        patch.setattr(camera, "SIDE", 32)
         patch.setattr(portfolios, "_market", lambda: (relatives[:40], names, dates[:40], credit))
         yield
 
@@ -79,7 +92,7 @@ def test_page_shows_what_matters(whole):
 
 
 def test_images_take_the_palette_of_each_other(whole):
-    assert {path.stem for path in whole.glob("*.png")} == set(IMAGES)
+    assert {path.stem for path in whole.glob("*.png") if not path.stem.startswith("grey")} == set(IMAGES)
     china, flower, new_china, new_flower = (levels(whole, name) for name in IMAGES)
     assert china.shape == flower.shape == new_china.shape == new_flower.shape == (107, 160, 3)
     for new, palette, old in ((new_china, flower, china), (new_flower, china, flower)):
@@ -120,8 +133,8 @@ KILLED = """
 import sys, time
 sys.path.insert(0, {root!r})
 from optlib._core import driver
-from optlib.experiments.tour import Context, colours, portfolios, take_tour
-portfolios.run = lambda context: []
+from optlib.experiments.tour import Context, camera, colours, portfolios, ratings, take_tour
+portfolios.run = ratings.run = camera.run = lambda context: []
 photographs = {{name: image[::4, ::4] for name, image in colours.load_photographs().items()}}
 colours.load_photographs = lambda: photographs
 driver.SAVE_EVERY = 0.0
@@ -159,6 +172,56 @@ def test_snippet_runs():
     exec(colours.SNIPPET.replace("callback=optlib.progress()", "callback=None"), names)
     assert names["china_repainted"].shape == (20, 3)
     assert names["flower_repainted"].shape == (25, 3)
+
+
+def test_ratings_with_taste_beat_biases(tmp_path):
+    pieces = "".join(ratings.run(Context("numpy", tmp_path, PIXELS, False)))
+    assert "10 of 10 certified" in pieces
+    errors = [float(number) for number in re.findall(r"([\d.]+) stars", pieces)]
+    assert errors[0] < 0.8 * errors[1] < 0.8 * errors[2]
+
+
+def test_ratings_keep_the_dense_part():
+    data = few_ratings()
+    lonely = Ratings(
+        np.append(data.user, [50, 51]), np.append(data.item, [40, 0]), np.append(data.rating, [1, 1]), 0, 0
+    )
+    people, films, stars = ratings.dense_part(lonely, 5)
+    np.testing.assert_array_equal(people, data.user)
+    np.testing.assert_array_equal(films, data.item)
+    np.testing.assert_array_equal(stars, data.rating)
+
+
+def test_ratings_snippet_runs():
+    data = few_ratings()
+    names = {"people": data.user, "films": data.item, "stars": data.rating}
+    exec(ratings.SNIPPET, names)
+    assert names["said"].shape == (2,)
+    assert np.all(np.isfinite(names["filled"]))
+
+
+def test_stage_without_its_data_is_left_out_and_tried_again(tmp_path, monkeypatch):
+    for module in (colours, camera, portfolios):
+        monkeypatch.setattr(module, "run", lambda context: [])
+    monkeypatch.setattr(ratings, "load_ratings", lambda: (_ for _ in ()).throw(OSError("no way to <there>")))
+    assert "no way to &lt;there&gt;" in take_tour(tmp_path).read_text()
+    monkeypatch.setattr(ratings, "load_ratings", few_ratings)
+    assert "error with taste" in take_tour(tmp_path).read_text()
+
+
+def test_camera_sees_more_with_more_sums(tmp_path):
+    pieces = "".join(camera.run(Context("numpy", tmp_path, PIXELS, False)))
+    assert "not certified" not in pieces
+    quarter, half = (float(number) for number in re.findall(r"sums: ([\d.]+) dB</fig", pieces))
+    assert half > quarter > 10.0
+    assert levels(tmp_path, "grey").shape == (32, 32, 3)
+
+
+def test_camera_snippet_runs():
+    smooth = np.outer(np.sin(np.arange(256) / 40.0), np.cos(np.arange(256) / 30.0))
+    names = {"picture": smooth}
+    exec(camera.SNIPPET, names)
+    assert np.abs(names["again"] - smooth).max() < 0.05
 
 
 def test_portfolios_know_how_far_behind_they_can_be(tmp_path):

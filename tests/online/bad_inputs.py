@@ -112,6 +112,7 @@ CASES = [
     ("two-rates", learner(online.OGD, geo.Ball(3), rate=1.0, strong_convexity=1.0), ValueError, "`rate`"),
     ("empty-range", learner(online.EXP3, 3, low=1.0, high=1.0), ValueError, "`high`"),
     ("unknown-estimator", learner(online.TsallisINF, 3, estimator="best"), ValueError, "`estimator`.*best"),
+    ("metagrad-l1", learner(online.MetaGrad, geo.L1Ball(3), rounds=9, scale=1.0), TypeError, "`domain`.*L1Ball"),
     (
         "unbounded-sword",
         learner(online.Sword, FREE, rounds=9, scale=1.0, smoothness=1.0),

@@ -20,6 +20,8 @@ LINEAR = {
     "OGD-simplex": lambda: online.OGD(geo.Simplex(N)),
     "OGD-l1": lambda: online.OGD(geo.L1Ball(N)),
     "OGD-rate": lambda: online.OGD(geo.Ball(N), rate=0.2),
+    "MetaGrad": lambda: online.MetaGrad(geo.Ball(N), rounds=60, scale=1e6),
+    "MetaGrad-simplex": lambda: online.MetaGrad(geo.Simplex(N), rounds=5, scale=1e6),
     "Ader": lambda: online.Ader(geo.Ball(N), rounds=60, scale=1e6),
     "Sword": lambda: online.Sword(geo.Ball(N), rounds=60, scale=1.0, smoothness=1.0),
     "Sword-box": lambda: online.Sword(geo.Box(-1.0, [1.0, 2.0, 3.0, 0.0]), rounds=1000, scale=3.0, smoothness=1e-3),

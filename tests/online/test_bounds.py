@@ -151,6 +151,7 @@ CURVED = {
     "OptimisticOMD-convex": lambda: online.OptimisticOMD(geo.EuclideanBall(), N, scale=2.0),
     # |x - c|^2 / 2 is exp-concave with 1 / G^2
     "ONS": lambda: online.ONS(geo.Ball(N), scale=2.0, exp_concavity=0.25),
+    "MetaGrad": lambda: online.MetaGrad(geo.Ball(N), rounds=60, scale=2.0),
     "OptimisticONS": lambda: online.OptimisticONS(geo.Ball(N), scale=2.0, exp_concavity=0.25),
 }
 
@@ -206,6 +207,21 @@ def test_portfolios(name, seed, rounds, spread):
     u = rng.dirichlet(np.ones(N))
     fixed = play(PORTFOLIOS[name](), online.PortfolioLosses(relatives), comparator=u)
     assert fixed.regret <= fixed.regret_bound * (1 + 1e-9) + 1e-9 * rounds
+
+
+@given(seed=st.integers(0, 2**32), rounds=st.sampled_from([5, 60]), adversarial=st.booleans())
+def test_metagrad_for_a_comparator(seed, rounds, adversarial):
+    rng = np.random.default_rng(seed)
+    losses = quadratics(rng, rounds, adversarial)
+    u = geo.Ball(N).project(rng.standard_normal(N))
+    learner = online.MetaGrad(geo.Ball(N), rounds=60, scale=2.0)
+    regret = 0.0  # of the linearised losses
+    for t in range(rounds):
+        x = learner.decide()
+        g = losses.reveal(t, x).gradient
+        regret += float(g @ (x - u))
+        learner.update(g)
+    assert regret <= learner.regret_bound(u) <= learner.regret_bound() * (1 + 1e-9)
 
 
 @given(seed=st.integers(0, 2**32))

@@ -35,7 +35,8 @@ def problems(draw, iterated=False):
 @st.composite
 def sweeps(draw):
     _, entries, a, b, f, g, eps = draw(problems())
-    return *entries, f, g, a, b, eps, draw(st.sampled_from([0.0, 0.5])), draw(st.sampled_from([1.0, 1.5]))
+    inv_rho, omega, bound = (draw(st.sampled_from(v)) for v in ([0.0, 0.5], [1.0, 1.5], [np.inf, 0.5]))
+    return *entries, f, g, a, b, eps, inv_rho, omega, bound
 
 
 @st.composite

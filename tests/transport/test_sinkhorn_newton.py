@@ -1,6 +1,7 @@
 """Sparse Newton on a path: every problem to 1e-10, its sparse systems, and the methods of the literature beside it."""
 
 import math
+import warnings
 
 import numpy as np
 import pytest
@@ -328,3 +329,66 @@ def test_without_a_path_weak_links_defeat_newton():
     assert not published.success
     assert np.isfinite(plan_of(published)).all()
     assert solve(*problem[:3], reg=1e-4, tol=1e-8).success
+
+
+# -- total variation --
+
+
+@pytest.mark.parametrize("rho", [0.02, 0.2, 2.0, 50.0, (0.1, 0.4), (math.inf, 0.1), (0.1, math.inf)])
+@pytest.mark.parametrize("reg", [0.1, 1e-2, 1e-4])
+def test_total_variation_is_optimal(rho, reg):
+    """Plan, potentials and marginals satisfy the conditions of optimality, which are sufficient."""
+    for kind in ("cloud2d", "clustered", "rectangular"):
+        problem = make_transport(kind, 40, rng=0)
+        more = 1.3 if math.inf not in np.atleast_1d(rho) else 1.0
+        a, b, cost = more * problem.a, problem.b, problem.cost
+        # potentials of the size of rho are rounded to a unit of it, which counts over reg, and times rho in the gap
+        tol = 1e-9 if np.min(rho) < 10.0 else 1e-7
+        got = solve(cost, a, b, reg=reg, unbalanced=rho, unbalanced_type="tv", tol=tol)
+        assert got.success, got
+        (f, g), plan = got.potentials, plan_of(got)
+        assert np.allclose(plan, a[:, None] * b * np.exp((f[:, None] + g - cost) / reg), rtol=1e-6, atol=1e-15)
+        for u, marginal, weights, bound in zip(
+            (f, g), (plan.sum(axis=1), plan.sum(axis=0)), (a, b), np.broadcast_to(rho, 2), strict=True
+        ):
+            assert (np.abs(u) <= bound).all()
+            slack = 10.0 * tol * weights + 1e-12
+            assert (np.abs(marginal - weights)[np.abs(u) < bound] <= slack[np.abs(u) < bound]).all()
+            assert (marginal - weights <= slack)[u >= bound].all()  # mass is missing only where the price is highest
+            assert (weights - marginal <= slack)[u <= -bound].all()
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize("rho", [0.1, 0.5])
+def test_total_variation_agrees_with_pot(rho):
+    ot = pytest.importorskip("ot")
+    rng = np.random.default_rng(0)
+    cost, a, b, reg = rng.random((12, 10)), 1.5 * rng.dirichlet(np.ones(12)), rng.dirichlet(np.ones(10)), 0.05
+    got = solve(cost, a, b, reg=reg, unbalanced=rho, unbalanced_type="tv", tol=1e-10)
+    with warnings.catch_warnings(action="ignore"):
+        want = ot.unbalanced.lbfgsb_unbalanced(
+            a, b, cost, reg, rho, reg_div="kl", regm_div="tv", numItermax=20_000, stopThr=1e-14
+        )
+
+    def objective(plan):
+        kl = np.sum(plan * np.log(np.maximum(plan, 1e-300) / np.outer(a, b)) - plan + np.outer(a, b))
+        tv = np.abs(plan.sum(axis=1) - a).sum() + np.abs(plan.sum(axis=0) - b).sum()
+        return np.sum(cost * plan) + reg * kl + rho * tv
+
+    best = objective(plan_of(got))
+    assert abs(best - got.value) <= got.gap + 1e-9
+    assert best <= objective(want) + 1e-9
+    assert objective(want) - best < 0.02  # theirs is a method for smooth functions
+
+
+def test_weak_penalties_leave_mass_where_it_is():
+    """As the penalty vanishes nothing moves; mass further apart than both penalties stays."""
+    cost = np.asarray([[0.1, 5.0], [5.0, 0.1]])
+    a, b = [1.0, 1.0], [1.0, 1.0]
+    got = solve(cost, [1.5, 0.5], b, reg=1e-3, unbalanced=1.0, unbalanced_type="tv", tol=1e-9)
+    assert got.success
+    assert np.allclose(plan_of(got), [[1.0, 0.0], [0.0, 0.5]], atol=1e-6)
+    moved = solve(cost, [1.5, 0.5], b, reg=1e-3, unbalanced=10.0, unbalanced_type="tv", tol=1e-9)
+    assert np.allclose(plan_of(moved), [[1.0, 0.5], [0.0, 0.5]], atol=1e-6)
+    with pytest.raises(ValueError, match="`unbalanced_type`"):
+        solve(cost, a, b, reg=0.1, unbalanced=1.0, unbalanced_type="tv", method="sinkhorn")

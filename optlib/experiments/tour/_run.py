@@ -5,6 +5,7 @@ import json
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from html import escape
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from optlib.experiments import _page as page
 from optlib.experiments._records import environment
 
 #: Modules of this package, in the order of the page. A family adds its stage here.
-STAGES = ("colours", "portfolios")
+STAGES = ("colours", "ratings", "camera", "portfolios")
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,12 @@ def take_tour(
         context = Context(backend, out, pixels, show, name, mark)
         if not context.finished.exists():
             clock = time.perf_counter()
-            pieces = module.run(context)
+            try:
+                pieces = module.run(context)
+            except OSError as failure:  # the next tour tries again
+                missing = page.paragraph(f"Left out, because a file could not be had: {escape(str(failure))}")
+                sections.append(page.section(module.TITLE, missing))
+                continue
             report = {"pieces": pieces, "seconds": time.perf_counter() - clock}
             write_atomic(context.finished, json.dumps(report).encode())
         report = json.loads(context.finished.read_bytes())
