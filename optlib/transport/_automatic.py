@@ -120,7 +120,7 @@ class _Automatic:
 
     def begin(self, init: Any, state: Any) -> AutomaticState:
         if isinstance(state, AutomaticState):
-            return state
+            return state._replace(sinkhorn=self.sinkhorn.begin(state.sinkhorn))  # which finds its levels again
         return AutomaticState(self.sinkhorn.begin(init), self.newton.begin(), False, math.inf)
 
     def steps(self, state: AutomaticState) -> Steps:
