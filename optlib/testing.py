@@ -101,7 +101,8 @@ def check_solver_contract(
     Parameters
     ----------
     solver : callable
-        The solver; called as ``solver(*args, **options, tol=..., maxiter=..., ...)``.
+        The solver; called as ``solver(*args, **options, tol=..., maxiter=..., ...)``. For an estimator it is the
+        function ``fit`` of its class, and the first argument is the estimator; its ``result_`` is looked at.
     *args : object
         The problem: must need more than ``iterations`` iterations for the tolerance 0.
     like : array
@@ -121,7 +122,8 @@ def check_solver_contract(
     half = iterations // 2
 
     def go(n: int, **more: Any) -> Result:
-        return solver(*args, **{"tol": None, "maxiter": n, "check_every": 1, **options, **more})
+        answer = solver(*args, **{"tol": None, "maxiter": n, "check_every": 1, **options, **more})
+        return answer if isinstance(answer, Result) else answer.result_
 
     whole = go(iterations)
     for name in ("x", "fun", "success", "status", "message", "method", "nit", "counts", "certificate", "history",

@@ -6,6 +6,7 @@ variable ``OPTLIB_DATA`` names nor in the cache.
 """
 
 from optlib.datasets.load import (
+    Cells,
     DatasetNotFoundError,
     Digits,
     ExchangeRates,
@@ -16,6 +17,7 @@ from optlib.datasets.load import (
     fetch,
     load_approval_experts,
     load_bike_sharing_hour,
+    load_cells,
     load_digits,
     load_fx_ecb,
     load_photographs,
@@ -25,6 +27,7 @@ from optlib.datasets.make import TRANSPORT_KINDS, TransportProblem, make_low_ran
 
 __all__ = [
     "TRANSPORT_KINDS",
+    "Cells",
     "DatasetNotFoundError",
     "Digits",
     "ExchangeRates",
@@ -36,6 +39,7 @@ __all__ = [
     "fetch",
     "load_approval_experts",
     "load_bike_sharing_hour",
+    "load_cells",
     "load_digits",
     "load_fx_ecb",
     "load_photographs",

@@ -50,6 +50,46 @@ class Digits(NamedTuple):
     labels: np.ndarray
 
 
+class Cells(NamedTuple):
+    """Single cells of human blood.
+
+    Attributes
+    ----------
+    pca : ndarray, shape (700, 50)
+        Principal components of the expression of 765 genes.
+    umap : ndarray, shape (700, 2)
+        Positions on a map of the plane.
+    cell_type : ndarray of int, shape (700,)
+        Type of each cell.
+    names : list of str, length 10
+        Names of the types.
+    """
+
+    pca: np.ndarray
+    umap: np.ndarray
+    cell_type: np.ndarray
+    names: list[str]
+
+
+_CELLS_ORIGIN = (
+    "10x Genomics, 'Fresh 68k PBMCs (Donor A)', CC BY 4.0; reduced to 700 cells by scanpy (BSD-3-Clause), as "
+    "scanpy.datasets.pbmc68k_reduced"
+)
+
+#: The cells as scanpy publishes them, and the same arrays without HDF5.
+CELLS = Source(
+    "10x_pbmc68k_reduced.h5ad",
+    "e71d41e737c941559b7c57c9243bdb3d2c889c2adfdf00e3422ac6b46783676f",
+    _CELLS_ORIGIN,
+    "https://raw.githubusercontent.com/scverse/scanpy/1.11.5/src/scanpy/datasets/10x_pbmc68k_reduced.h5ad",
+)
+CELLS_ARRAYS = Source(
+    "pbmc68k_reduced.npz",
+    "2bf7174d8770ebaa43341c64430760c17649e802128c56511bd1481f2a152ceb",
+    _CELLS_ORIGIN,
+)
+
+
 class ExchangeRates(NamedTuple):
     """Reference exchange rates of the euro.
 
@@ -222,6 +262,35 @@ def load_digits() -> Digits:
     """
     data = _need("sklearn.datasets").load_digits()
     return Digits(data.images / 16.0, data.target)
+
+
+def load_cells() -> Cells:
+    """The 700 blood cells ``pbmc68k_reduced`` (10x Genomics, CC BY 4.0; reduced and published by scanpy).
+
+    A file ``pbmc68k_reduced.npz`` with the arrays ``pca``, ``umap``, ``cell_type`` and ``cell_type_names`` in the
+    folder ``OPTLIB_DATA`` is read as it is; otherwise scanpy's own file is fetched.
+
+    Returns
+    -------
+    Cells
+        Principal components, map and types.
+
+    Raises
+    ------
+    ImportError
+        If a download is needed and pooch is not installed, or scanpy's file has to be read and h5py is not.
+    """
+    try:
+        with np.load(fetch(CELLS_ARRAYS)) as arrays:
+            pca, umap, cell_type, names = (arrays[k] for k in ("pca", "umap", "cell_type", "cell_type_names"))
+    except DatasetNotFoundError:
+        path = fetch(CELLS)
+        with _need("h5py").File(path) as file:
+            pca, umap = file["obsm"]["X_pca"], file["obsm"]["X_umap"]
+            cell_type = file["obs"]["bulk_labels"]
+            names = [name.decode() for name in file["uns"]["bulk_labels_categories"][:]]
+    pca, umap = (np.asarray(np.asarray(u, np.float32), np.float64) for u in (pca, umap))
+    return Cells(pca, umap, np.asarray(cell_type, np.int64), [str(name) for name in names])
 
 
 def load_fx_ecb() -> ExchangeRates:

@@ -47,6 +47,8 @@ def best_portfolio(relatives: Any, *, tol: float = 1e-10) -> tuple[Array, float]
     xp, market = _market(relatives)
     tol = check.scalar("tol", tol, low=0.0)
     rounds, n = market.shape
+    if 0 in (rounds, n):
+        raise check.error("relatives", f"shape {(rounds, n)}", "at least one round and one asset")
     eps = float(xp.finfo(market.dtype).eps)
     eye = xp.eye(n, dtype=market.dtype, device=market.device)
     x = xp.full_like(market[0, ...], 1.0 / n)
@@ -72,9 +74,9 @@ def _market(relatives: Any) -> tuple[Any, Array]:
     """Check price relatives."""
     xp = check.common(relatives=relatives)[0]
     relatives = check.array("relatives", relatives, xp=xp, ndim=2)
-    if 0 in relatives.shape or not bool(xp.all(relatives > 0.0)):
-        got = "an empty array" if 0 in relatives.shape else f"an entry {float(xp.min(relatives)):g}"
-        raise check.error("relatives", got, "positive numbers", "leave out assets from the round of their end on")
+    if not bool(xp.all(relatives > 0.0)):
+        got, fix = f"an entry {float(xp.min(relatives)):g}", "leave out assets from the round of their end on"
+        raise check.error("relatives", got, "positive numbers", fix)
     return xp, relatives
 
 
@@ -136,7 +138,7 @@ class PortfolioLosses:
             The loss.
         """
         if rounds == 0:
-            return self._xp.ones_like(self._relatives[0, ...]) / self._relatives.shape[1], 0.0
+            return Simplex(self._relatives.shape[1]).center(self._relatives), 0.0
         return best_portfolio(self._relatives[:rounds, ...])
 
 

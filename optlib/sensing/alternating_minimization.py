@@ -105,8 +105,9 @@ def alternating_minimization(
     Cost of an iteration: O(m k^2 + (n1 + n2) k^3); with ``inner`` conjugate-gradient iterations O(inner m k), linear in
     the data. Sketches are made in O(m k) and factorised in O((n1 + n2) k^3) times their size: they pay for rows of many
     more than ``sketch * rank`` entries, whose systems are ill-conditioned (coherent factors); then the iterations have
-    the rate of the sketch, whatever the condition. This is the solver of the second paper's analysis, with conjugate
-    gradients for its fixed steps, and all entries in every half-step where the proof needs fresh ones.
+    the rate of the sketch, whatever the condition. Without that, and below a rank of some 100, plain iterations are
+    cheaper. This is the solver of the second paper's analysis, with conjugate gradients for its fixed steps, and all
+    entries in every half-step where the proof needs fresh ones.
 
     Between the half-steps the factor is orthonormalised and the triangle passed to the other one: the systems then have
     the condition of the sampling, not of the matrix, and warm starts stay valid. Without it, few inner iterations fail

@@ -4,12 +4,17 @@ from optlib.transport._front import solve
 from optlib.transport.barycenter import BarycenterResult, barycenter
 from optlib.transport.bures_wasserstein import bures_wasserstein_barycenter
 from optlib.transport.cost import Cost, DenseCost, PointCloud
+from optlib.transport.cp_dictionary import WassersteinCPDictionary
 from optlib.transport.divergence import DivergenceResult, Gradients, divergence
 from optlib.transport.emd import emd
 from optlib.transport.free_support import free_support_barycenter
 from optlib.transport.gaussian import GaussianTransport, bures_wasserstein, gaussian_transport
 from optlib.transport.grid import GridCost
+from optlib.transport.light_bridge import LightBridge
+from optlib.transport.maps import FourierMap, JaxMap, TorchMap
 from optlib.transport.mirror_sinkhorn import mirror_sinkhorn
+from optlib.transport.monge_gap import MongeGap, monge_gap
+from optlib.transport.monge_map import MongeMap
 from optlib.transport.one_dimensional import wasserstein_1d
 from optlib.transport.partial import partial
 from optlib.transport.plan import DensePlan, EntropicPlan, Plan
@@ -29,15 +34,22 @@ __all__ = [
     "DensePlan",
     "DivergenceResult",
     "EntropicPlan",
+    "FourierMap",
     "GaussianTransport",
     "Gradients",
     "GridCost",
+    "JaxMap",
+    "LightBridge",
+    "MongeGap",
+    "MongeMap",
     "Plan",
     "PointCloud",
     "RoundedPlan",
     "SlicedEstimate",
     "SparsePlan",
+    "TorchMap",
     "TransportResult",
+    "WassersteinCPDictionary",
     "barycenter",
     "bures_wasserstein",
     "bures_wasserstein_barycenter",
@@ -46,6 +58,7 @@ __all__ = [
     "free_support_barycenter",
     "gaussian_transport",
     "mirror_sinkhorn",
+    "monge_gap",
     "partial",
     "quadratic",
     "round_plan",

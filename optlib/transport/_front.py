@@ -4,7 +4,9 @@ from collections.abc import Callable
 from typing import Any
 
 from optlib._core import validation as check
+from optlib.backend import array_namespace
 from optlib.transport._automatic import automatic
+from optlib.transport._forbidden import forbidden_pairs, solve_allowed
 from optlib.transport._problem import check_reg
 from optlib.transport.emd import emd
 from optlib.transport.quadratic import quadratic
@@ -40,7 +42,8 @@ def solve(
     Parameters
     ----------
     cost : array, nested sequence or Cost, shape (n, m)
-        A cost matrix, or for instance ``PointCloud(x, y)``, which never stores the n x m entries.
+        A cost matrix, or for instance ``PointCloud(x, y)``, which never stores the n x m entries. Infinite entries of a
+        matrix are pairs that must not be used.
     a, b : array or sequence, shapes (n,) and (m,), optional
         Weights >= 0 of the sources and targets, of the same total mass; None means uniform. Zeros are legal.
     reg : float
@@ -134,6 +137,9 @@ def solve(
         options["unbalanced_type"] = check.option("unbalanced_type", unbalanced_type, ("kl", "tv"))
         if method not in (automatic, sinkhorn_newton):
             raise check.error("unbalanced_type", unbalanced_type, "'kl' for this method", 'pass method="auto"')
-    result = method(cost, a, b, **options)
+    if (found := forbidden_pairs(cost, a, b)) is None:
+        result = method(cost, a, b, **options)
+    else:
+        result = solve_allowed(method, *found, a, b, options, xp=array_namespace(found[0]))
     result.message = f"{result.method} {why}: {result.message}"
     return result

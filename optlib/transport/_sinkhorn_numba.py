@@ -21,6 +21,7 @@ from optlib.transport._passes_numba import (
 METHODS = {"plain": 0, "overrelaxation": 1, "lbfgs": 2}
 OVERRELAXATION, LBFGS = 1, 2
 PERIOD, ARMIJO = 10, 1e-4
+AGREE, GROWTH, SETTLED = 0.1, 10.0, -1e6
 # Largest |g - beta| / eps before the potentials must be absorbed into the stored kernel (a tenth in float32). No step
 # goes beyond 1.5 times that, so that scalings and row sums stay within exp(300).
 LIMIT = 200.0
@@ -225,18 +226,18 @@ def accept(penalised, relaxed, v, u, memory, info, gt, partial):
 
 @njit(**INNER)
 def _adapt(info):
-    """Set omega from the ratio of errors over the last half of a period."""
+    """Set omega from the ratio of errors over the last half of a period, until two estimates agree."""
     info[AGE] += 1.0
     if info[AGE] == PERIOD // 2:
         info[MARK] = info[ERROR]
-    if info[AGE] >= PERIOD:
-        info[AGE] = 0.0
+    if info[ERROR] > GROWTH * info[MARK]:
+        info[OMEGA], info[AGE] = 1.0, 0.0
+    elif info[AGE] >= PERIOD:
         omega, ratio = info[OMEGA], max(exp_(log_(info[ERROR] / info[MARK]) * 2.0 / PERIOD), 1e-6)
-        if not ratio < 1.0:
-            info[OMEGA] = 1.0
-        elif ratio > omega - 1.0 + 1e-3:
+        if ratio < 1.0 and ratio > omega - 1.0 + 1e-3:
             slow = (ratio + omega - 1.0) / omega
             info[OMEGA] = 2.0 / (1.0 + np.sqrt(max(1.0 - slow * slow / ratio, 1e-4)))
+        info[AGE] = SETTLED if omega > 1.0 and abs(info[OMEGA] - omega) <= AGREE * (2.0 - omega) else 0.0
 
 
 @njit(**JIT)

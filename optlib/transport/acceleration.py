@@ -7,7 +7,8 @@ semi-dual objective ``J(g) = max_f D(f, g)``, which is concave. Four ways to go 
 - *plain*: ``g += eps l``.
 - *overrelaxation* (Thibault et al.; Lehmann et al.): both half-steps go ``omega`` times as far. ``omega`` starts at 1
   and follows ``2 / (1 + sqrt(1 - theta))``; the contraction ``theta`` of the plain sweep is read off the observed ratio
-  of errors through the relation of successive over-relaxation. If the error grows, ``omega`` returns to 1.
+  of errors through the relation of successive over-relaxation, until two estimates agree. If the error grows tenfold,
+  ``omega`` returns to 1.
 - *anderson* (type II, memory 5): the step whose residual, extrapolated from the last ones, is least.
 - *lbfgs*: the quasi-Newton method of limited memory (10), with the residual in the place of the gradient (nonlinear
   preconditioning, De Sterck and Howse) and the inner product weighted by ``b``, in which the plain step is the
@@ -35,6 +36,7 @@ from optlib.transport.passes import _sweep
 
 MEMORY = {"plain": 1, "overrelaxation": 1, "anderson": 5, "lbfgs": 10}
 PERIOD = 10  # iterations between two changes of omega
+AGREE, GROWTH, SETTLED = 0.1, 10.0, -1e6  # relative to 2 - omega; of errors that is no oscillation; age that never ends
 ARMIJO = 1e-4
 
 Evaluate = Callable[[Array, Array, Any], tuple[Array, Array, Array]]
@@ -267,15 +269,22 @@ def _valid(steps: Array, pairs: Array, xp: Any) -> Array:
 
 
 def _adapt(omega: Array, age: Array, mark: Array, error: Array, xp: Any) -> tuple[Array, Array, Array]:
-    """Set omega from the ratio of errors over the last half of a period."""
+    """Set omega from the ratio of errors over the last half of a period, until two estimates agree.
+
+    From then on errors oscillate about their trend and say nothing more; ``age`` counts from far below 0. Growth over
+    half a period is an oscillation too, unless it is large: then omega starts again from 1.
+    """
+    mark = xp.where(age == PERIOD // 2, error, mark)
     ratio = xp.clip((error / mark) ** (2.0 / PERIOD), 1e-6, 1.0)
     theta = xp.clip((ratio + omega - 1.0) ** 2 / (ratio * omega * omega), 0.0, 0.9999)
     # below omega - 1 the errors only rotate: omega is past its optimum, and the ratio says nothing about theta
     known = ratio > omega - 1.0 + 1e-3
-    best = xp.where(ratio < 1.0, xp.where(known, 2.0 / (1.0 + xp.sqrt(1.0 - theta)), omega), xp.ones_like(omega))
-    due = age >= PERIOD
-    mark = xp.where(age == PERIOD // 2, error, mark)
-    return xp.where(due, best, omega), xp.where(due, xp.zeros_like(age), age), mark
+    best = xp.where((ratio < 1.0) & known, 2.0 / (1.0 + xp.sqrt(1.0 - theta)), omega)
+    due, grown = age >= PERIOD, error > GROWTH * mark
+    settled = due & (omega > 1.0) & (xp.abs(best - omega) <= AGREE * (2.0 - omega))
+    age = xp.where(grown, xp.zeros_like(age), xp.where(settled, SETTLED * xp.ones_like(age), age))
+    omega = xp.where(grown, xp.ones_like(omega), xp.where(due, best, omega))
+    return omega, xp.where(due & ~settled, xp.zeros_like(age), age), mark
 
 
 def evaluate_stored(

@@ -191,7 +191,7 @@ def _blocks(matrix: Array, rows: Array) -> Any:
         yield matrix[None, :, :] + rows[i : min(i + step, rows.shape[0]), :][:, None, :]
 
 
-@kernel(numba="optlib.transport._grid_numba:log_sum", match="sum")
+@kernel(numba="optlib.transport._axes_numba:log_sum", match="sum")
 def _log_sum(matrix: Array, rows: Array, *, xp: Any) -> Array:
     """``log sum_j exp(matrix_ij + rows_rj)``, shape (r, n)."""
     parts = []
@@ -201,7 +201,7 @@ def _log_sum(matrix: Array, rows: Array, *, xp: Any) -> Array:
     return xp.concat(parts, axis=0)
 
 
-@kernel(numba="optlib.transport._grid_numba:largest", match="exact")
+@kernel(numba="optlib.transport._axes_numba:largest", match="exact")
 def _largest(matrix: Array, rows: Array, *, xp: Any) -> Array:
     """``max_j matrix_ij + rows_rj``, shape (r, n)."""
     return xp.concat([xp.max(z, axis=2) for z in _blocks(matrix, rows)], axis=0)

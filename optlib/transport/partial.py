@@ -103,7 +103,7 @@ def partial(
         With ``reg=0``, see `optlib.transport.emd`. Else stop when the largest change of a multiplier in an iteration is
         at most ``tol * reg``; ``"auto"`` is 1e-6, and 1e-4 for float32; None runs ``maxiter`` iterations.
     maxiter, check_every : int, optional
-        Largest number of iterations (100 000; pivots with ``reg=0``), and iterations between two checks (10).
+        Largest number of iterations (100 000; pivots with ``reg=0``), and iterations between two checks (5).
     callback, record, max_time, disp, checkpoint : optional
         See `optlib._core.run`.
 
@@ -266,7 +266,7 @@ def _violation(r: Array, c: Array, problem: Problem, mass: float, xp: Any) -> fl
 
 def _entropic(
     problem: Problem, mass: float, reg: float, *, init: Any, tol: float | str | None, maxiter: int = 100_000,
-    check_every: int = 10, **options: Any,
+    check_every: int = 5, **options: Any,
 ) -> TransportResult:  # fmt: skip
     xp = problem.xp
     if tol == "auto":

@@ -19,18 +19,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from optlib._core import Certificate, Step, Steps, prepare_init, run
+from optlib._core import Step, Steps, prepare_init, run
 from optlib._core import validation as check
 from optlib.backend import Array, device_of, kernel, scatter, supports, to_numpy
 from optlib.backend.namespace import asarray_on
 from optlib.transport import passes
 from optlib.transport._newton_systems import solve_dense, solve_sparse
 from optlib.transport._problem import Problem, check_reg, prepare
+from optlib.transport._quadratic_answer import answer
 from optlib.transport._support import Support, by_rows, has_kernels
-from optlib.transport.certificates import _host, _only_with_mass, _size
+from optlib.transport.certificates import _only_with_mass
 from optlib.transport.result import TransportResult
-from optlib.transport.rounding import round_plan
-from optlib.transport.sparse_plan import SparsePlan, closest_pairs
 
 PATH_START, PATH_RATIO = 0.1, 0.35  # first regularisation of the path, in units of range(C) max(n, m) / mass, and ratio
 LEVEL_TOL, LEVEL_STEPS = 3e-2, 40  # of each level but the last
@@ -479,62 +478,3 @@ def _finish(problem: Problem, solver: _Quadratic, state: QuadraticState, tol: fl
     f, g = solver.potentials(problem, point)
     i, j, slack = solver.entries(point)
     return answer(problem, f, g, i, j, slack, solver.reg, tol)
-
-
-def answer(
-    problem: Problem, f: Array, g: Array, i: np.ndarray, j: np.ndarray, slack: np.ndarray, reg: float, tol: float | None
-) -> dict[str, Any]:
-    """Fields of the result.
-
-    Parameters
-    ----------
-    problem : Problem
-    f, g : array, shapes (n,) and (m,)
-        Potentials in the widest precision of the device.
-    i, j : numpy array of integers, shape (k,)
-        Where ``f_i + g_j > C_ij`` and the weights are positive, sorted by rows.
-    slack : array, shape (k,)
-        ``f_i + g_j - C_ij`` there.
-    reg : float
-    tol : float or None
-    """
-    xp, wide = problem.xp, problem.double()
-    a, b, mass = wide.a, wide.b, wide.mass[0]
-    exact = SparsePlan(i, j, slack / reg, a, b)
-    rows, cols, masses = exact.entries
-    costs = xp.take(f, rows, axis=0) + xp.take(g, cols, axis=0) - slack
-    rounded = round_plan(exact)
-    x, y, p, q = rounded.x, rounded.y, rounded.p, rounded.q
-    scaled = xp.take(x, rows, axis=0) * masses * xp.take(y, cols, axis=0)
-    product = xp.sum(xp.take(p, rows, axis=0) * scaled * xp.take(q, cols, axis=0))
-    reach = (_only_with_mass(u, w, wide.range, xp) for u, w in ((f, a), (g, b)))
-    closest = closest_pairs(wide.cost, *reach, i, j)
-    plan = SparsePlan(i, j, xp.astype(masses, problem.dtype), problem.a, problem.b, closest=closest)
-    kept = SparsePlan(i, j, xp.astype(plan.entries[2], wide.dtype), a, b)
-    lower_f = passes.c_transform(wide.cost, _only_with_mass(g, b, wide.range, xp))
-    lower_g = passes.c_transform(wide.cost.T, _only_with_mass(lower_f, a, wide.range, xp))
-    numbers = [
-        xp.sum(a * f) + xp.sum(b * g),
-        xp.sum(a * f) - xp.sum(b * g),
-        xp.sum(masses * masses),
-        xp.sum(costs * masses),
-        xp.sum(costs * scaled) + xp.sum(p * passes.cost_apply(wide.cost, q)),
-        xp.sum(scaled * scaled) + 2.0 * product + xp.sum(p * p) * xp.sum(q * q),
-        xp.sum(xp.abs(kept.sum(1) - a)) + xp.sum(xp.abs(kept.sum(0) - b)),
-        xp.sum(a * lower_f) + xp.sum(b * lower_g),
-        _size(f, a, xp) + _size(g, b, xp),
-        xp.max(a),
-        xp.max(b),
-    ]
-    linear, shift, squares, cost, upper, rounded_squares, error, lower, size, *largest = _host(numbers, xp)
-    dual, value = linear - 0.5 * reg * squares, upper + 0.5 * reg * rounded_squares
-    rounding = 8.0 * float(xp.finfo(wide.dtype).eps) * (mass * size + reg * squares)
-    gap = max(value - dual, 0.0) + rounding
-    scale = mass * (wide.range + reg * min(largest)) or mass * size
-    potentials = tuple(xp.astype(u, problem.dtype) for u in (f - 0.5 * shift / mass, g + 0.5 * shift / mass))
-    return {
-        "certificate": Certificate("duality_gap", gap, scale, tol=tol, residual=error / mass),
-        "x": potentials, "potentials": potentials, "plan": plan, "fun": dual + gap, "value": dual + gap,
-        "value_linear": cost, "dual_value": dual, "gap": gap,
-        "lp_bounds": (max(lower, mass * wide.cost.bounds()[0]) - rounding, upper + rounding), "marginal_error": error,
-    }  # fmt: skip

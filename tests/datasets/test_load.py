@@ -13,6 +13,7 @@ from optlib.datasets import (
     load,
     load_approval_experts,
     load_bike_sharing_hour,
+    load_cells,
     load_digits,
     load_fx_ecb,
     load_photographs,
@@ -143,3 +144,12 @@ def check_ratings(ratings):
     np.testing.assert_array_equal(ratings.rating, [7, 8, 10])
     np.testing.assert_array_equal(ratings.imdb_id, [7, 31])
     assert ratings.timestamp[0] == 1365029107
+
+
+def test_cells(monkeypatch):
+    monkeypatch.setattr(load, "CELLS", load.CELLS._replace(url=None))  # no download
+    cells = real(load_cells)
+    assert cells.pca.shape == (700, 50)
+    assert cells.umap.shape == (700, 2)
+    assert np.bincount(cells.cell_type).tolist() == [68, 8, 19, 54, 43, 129, 95, 13, 31, 240]
+    assert cells.names[5] == "CD14+ Monocyte"

@@ -13,9 +13,9 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import optlib
-from optlib.datasets import Ratings
+from optlib.datasets import Cells, Ratings
 from optlib.experiments import cli
-from optlib.experiments.tour import STAGES, Context, camera, colours, portfolios, ratings, take_tour
+from optlib.experiments.tour import STAGES, Context, camera, cells, colours, portfolios, ratings, take_tour
 
 PIXELS = 300
 IMAGES = ("china", "flower", "china-repainted", "flower-repainted")
@@ -30,6 +30,13 @@ def few_ratings():
     return Ratings(user, item, stars, np.zeros_like(stars), np.arange(30))
 
 
+def few_cells():
+    """Thirty cells of three types."""
+    rng, kinds = np.random.default_rng(0), np.arange(30) % 3
+    names = [cells.SOURCE, cells.TARGET, "B"]
+    return Cells(rng.normal(size=(30, 5)) + kinds[:, None], rng.normal(size=(30, 2)), kinds, names)
+
+
 @pytest.fixture(scope="module", autouse=True)
 def small_data():
     """Every fourth pixel and a few days and people, for speed."""
@@ -40,6 +47,7 @@ def small_data():
         patch.setattr(ratings, "load_ratings", few_ratings)
         patch.setattr(ratings, "SPLITS", 2)
         patch.setattr(camera, "SIDE", 32)
+        patch.setattr(cells, "load_cells", few_cells)
         patch.setattr(portfolios, "_market", lambda: (relatives[:40], names, dates[:40], credit))
         yield
 
@@ -133,8 +141,8 @@ KILLED = """
 import sys, time
 sys.path.insert(0, {root!r})
 from optlib._core import driver
-from optlib.experiments.tour import Context, camera, colours, portfolios, ratings, take_tour
-portfolios.run = ratings.run = camera.run = lambda context: []
+from optlib.experiments.tour import Context, camera, cells, colours, portfolios, ratings, take_tour
+portfolios.run = ratings.run = camera.run = cells.run = lambda context: []
 photographs = {{name: image[::4, ::4] for name, image in colours.load_photographs().items()}}
 colours.load_photographs = lambda: photographs
 driver.SAVE_EVERY = 0.0
@@ -201,12 +209,24 @@ def test_ratings_snippet_runs():
 
 
 def test_stage_without_its_data_is_left_out_and_tried_again(tmp_path, monkeypatch):
-    for module in (colours, camera, portfolios):
+    for module in (colours, camera, cells, portfolios):
         monkeypatch.setattr(module, "run", lambda context: [])
     monkeypatch.setattr(ratings, "load_ratings", lambda: (_ for _ in ()).throw(OSError("no way to <there>")))
     assert "no way to &lt;there&gt;" in take_tour(tmp_path).read_text()
     monkeypatch.setattr(ratings, "load_ratings", few_ratings)
     assert "error with taste" in take_tour(tmp_path).read_text()
+
+
+def test_cells_have_exact_costs_within_the_proven_intervals(tmp_path):
+    pieces = "".join(cells.run(Context("numpy", tmp_path, PIXELS, False)))
+    for word in ("always", "8 of 8", "lp gap", "CC BY 4.0"):
+        assert word in pieces
+    assert "NOT ALWAYS" not in pieces
+
+
+def test_cells_snippet_runs():
+    rng = np.random.default_rng(0)
+    exec(cells.SNIPPET, {"monocytes": rng.normal(size=(9, 3)), "dendritic": rng.normal(size=(7, 3)), "reg": 0.5})
 
 
 def test_camera_sees_more_with_more_sums(tmp_path):

@@ -155,6 +155,39 @@ def test_one_expert():
     assert result.x == 0
 
 
+@pytest.mark.parametrize("name", ALL)
+def test_zero_rounds(name):
+    learner = ALL[name]()
+    result = play(learner, world(learner, LOSSES[:0]), comparator=np.full(N, 0.1) if name in FREE else None)
+    assert result.nit == result.regret == result.cumulative_loss == 0.0
+    assert result.regret_bound >= 0.0
+
+
+ONE = {
+    "LogBarrierFTRL": lambda: online.LogBarrierFTRL(1, rounds=9, rng=0),
+    "LogBarrierFTRL-features": lambda: online.LogBarrierFTRL(1, rounds=9, features=[[2.0]], rng=0),
+    "EXP3": lambda: online.EXP3(1, rng=0),
+    "FTPL": lambda: online.FTPL(geo.Simplex(1), rng=0),
+    "Sword": lambda: online.Sword(geo.Simplex(1), rounds=9, scale=1.0, smoothness=1.0),
+    "MetaGrad": lambda: online.MetaGrad(geo.Simplex(1), rounds=9, scale=1.0),
+    "OnlineFrankWolfe": lambda: online.OnlineFrankWolfe(geo.Simplex(1), rounds=9),
+    "LinearDecay": lambda: online.LinearDecay(geo.Simplex(1), rounds=9),
+    "DoG": lambda: online.DoG(geo.Simplex(1)),
+    "ConstrainedOGD": lambda: online.ConstrainedOGD(geo.Simplex(1), rounds=9),
+    "PortfolioONS": lambda: online.PortfolioONS(1),
+    "ExponentiatedGradient": lambda: online.ExponentiatedGradient(1),
+}
+
+
+@pytest.mark.parametrize("name", ONE)
+def test_one_coordinate(name):
+    learner = ONE[name]()
+    losses = np.random.default_rng(0).random((9, 1))
+    result = play(learner, world(learner, losses))
+    assert abs(result.regret) < 1e-12 <= result.regret_bound + 1e-9
+    assert_close(result.x, np.asarray(0 if learner.kind == "arm" else [1.0]), rtol=1e-9)
+
+
 def test_mirror_descent_on_a_ball_is_gradient_descent():
     first = run(online.OGD(geo.Ball(N)), LOSSES)
     second = run(online.OMD(geo.EuclideanBall(), N), LOSSES)

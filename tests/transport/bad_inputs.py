@@ -6,7 +6,7 @@ import array_api_strict as strict
 import numpy as np
 
 from optlib.transport import DenseCost, PointCloud, sinkhorn_newton, solve
-from tests.transport import divergence_cases, emd_cases, plans_cases
+from tests.transport import divergence_cases, emd_cases, map_cases, plans_cases
 
 C = np.asarray([[0.0, 1.0, 2.0], [1.0, 0.0, 1.0]])
 A, B = np.asarray([0.5, 0.5]), np.asarray([0.25, 0.25, 0.5])
@@ -29,7 +29,8 @@ def foreign(x, device="CPU_DEVICE"):
 CASES = [
     # cost
     ("nan-cost", call(spoiled(np.nan)), ValueError, "`cost`.*NaN.*finite"),
-    ("inf-cost", call(spoiled(np.inf)), ValueError, "`cost`.*inf.*large finite cost"),
+    ("inf-cost", call(np.where([1, 1, 0], C, np.inf)), ValueError, "`cost`.*mass of 0.5 without a way"),
+    ("inf-dense-cost", partial(DenseCost, spoiled(np.inf)), ValueError, "`cost`.*inf.*large finite cost"),
     ("minus-inf-cost", call(spoiled(-np.inf)), ValueError, "`cost`.*-inf.*finite"),
     ("overflowing-range", call(spoiled(1.7e308) - spoiled(0.0, 0 * C + 1e308)), ValueError, "`cost`.*overflow"),
     ("flat-cost", call(C[0]), ValueError, "`cost`.*shape \\(3,\\).*2 dimensions.*PointCloud"),
@@ -136,6 +137,7 @@ CASES = [
     ),
     ("dense-cost", partial(DenseCost, spoiled(np.nan)), ValueError, "`cost`.*NaN"),
     *emd_cases.BAD_INPUTS,
+    *map_cases.BAD_INPUTS,
     *plans_cases.BAD_INPUTS,
     *divergence_cases.BAD_INPUTS,
 ]

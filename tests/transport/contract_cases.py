@@ -3,7 +3,7 @@
 import numpy as np
 
 from optlib.datasets import make_transport
-from tests.transport import divergence_cases, emd_cases, plans_cases
+from tests.transport import divergence_cases, emd_cases, map_cases, plans_cases
 
 
 def sinkhorn(backend):
@@ -20,4 +20,5 @@ CASES = {
     "transport.emd": emd_cases.emd,
     **divergence_cases.CONTRACT,
     **plans_cases.CONTRACTS,
+    **map_cases.CONTRACT,
 }

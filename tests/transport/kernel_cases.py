@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from optlib.transport import acceleration, passes
-from tests.transport import emd_cases, plans_cases
+from tests.transport import emd_cases, map_cases, plans_cases
 
 
 @st.composite
@@ -118,5 +118,6 @@ CASES = {
     "transport.passes._gibbs": stored(),
     "transport.acceleration.iterate": iterations(),
     **emd_cases.KERNELS,
+    **map_cases.KERNELS,
     **plans_cases.KERNELS,
 }

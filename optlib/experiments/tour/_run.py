@@ -18,7 +18,7 @@ from optlib.experiments import _page as page
 from optlib.experiments._records import environment
 
 #: Modules of this package, in the order of the page. A family adds its stage here.
-STAGES = ("colours", "ratings", "camera", "portfolios")
+STAGES = ("colours", "cells", "ratings", "camera", "portfolios")
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ def take_tour(
             clock = time.perf_counter()
             try:
                 pieces = module.run(context)
-            except OSError as failure:  # the next tour tries again
+            except (ImportError, OSError) as failure:  # the next tour tries again
                 missing = page.paragraph(f"Left out, because a file could not be had: {escape(str(failure))}")
                 sections.append(page.section(module.TITLE, missing))
                 continue
