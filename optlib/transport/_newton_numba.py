@@ -15,7 +15,7 @@ def keeping_sweep(cost, x, y, scale, f, g, a, b, wanted, eps, inv_rho, bound, th
     chunks = chunks_of(n, m)
     bounds = np.arange(chunks + 1) * room // chunks
     begin, end = np.empty(n, np.int64), np.empty(n, np.int64)
-    index, value, count = np.empty(room, np.int32), np.empty(room), bounds[:-1].copy()
+    index, value, count = np.empty(room, np.int32), np.zeros(room), bounds[:-1].copy()  # the values may be scaled whole
     marks = np.zeros((chunks, -(-m // 8) * 8), np.uint8)
     keep = (wanted, threshold, bounds, begin, end, index, value, count, marks, marks.view(np.uint64))
     new, c, r = sweep(cost, x, y, scale, f, g, a, b, eps, inv_rho, 1.0, bound, keep)

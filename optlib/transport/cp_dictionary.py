@@ -141,7 +141,7 @@ class WassersteinCPDictionary:
         Returns
         -------
         WassersteinCPDictionary
-            The estimator itself; `result_` has the report. Its ``fun`` is an upper bound of the mean loss, its
+            The estimator itself; ``result_`` has the report. Its ``fun`` is an upper bound of the mean loss, its
             ``dual_value`` a lower bound of the loss of the same dictionary; the history has ``fun`` and its ``gap``.
 
         Raises

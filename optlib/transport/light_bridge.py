@@ -13,7 +13,7 @@ from optlib._core.driver import Steps
 from optlib.backend import Array, array_namespace, asarray_like, random, special, supports, to_numpy
 from optlib.transport import _descent as descent
 from optlib.transport._seeding import distant
-from optlib.transport.cost import _points
+from optlib.transport.cost import as_points
 
 
 class LightBridge:
@@ -114,7 +114,7 @@ class LightBridge:
         Returns
         -------
         LightBridge
-            The estimator itself; `result_` has the report. Its ``fun`` is L, in nats per sample.
+            The estimator itself; ``result_`` has the report. Its ``fun`` is L, in nats per sample.
 
         Raises
         ------
@@ -144,8 +144,8 @@ class LightBridge:
         A. Korotin, N. Gushchin, E. Burnaev, Light Schroedinger bridge, ICLR 2024 (arXiv 2310.01174).
         """
         xp, device, dtype = check.common(x=x, y=y)
-        x = _points("x", x, xp, dtype, device)
-        y = _points("y", y, xp, dtype, device, dimension=x.shape[1])
+        x = as_points("x", x, xp, dtype, device)
+        y = as_points("y", y, xp, dtype, device, dimension=x.shape[1])
         if tol == "auto":
             tol = 1e-3 if xp.finfo(dtype).bits == 64 else 1e-2
         problem = _standardised(x, y, self.reg, self.floor)
@@ -204,7 +204,7 @@ class LightBridge:
         array, shape (n, d)
             ``E[y | x]``.
         """
-        u = self._points(x) - self.source_mean_
+        u = self.as_points(x) - self.source_mean_
         w = self._weights(u)
         return self.target_mean_ + w @ self.r_ + u * (w @ self.S_)
 
@@ -223,7 +223,7 @@ class LightBridge:
         array, shape (n, d)
             Independent draws of ``pi(y | x)``.
         """
-        rng, u = random.as_generator(rng), self._points(x) - self.source_mean_
+        rng, u = random.as_generator(rng), self.as_points(x) - self.source_mean_
         xp = array_namespace(u)
         levels = xp.cumulative_sum(self._weights(u), axis=1)
         draws = random.uniform(rng, (u.shape[0], 1), like=u) * levels[:, -1:]
@@ -244,7 +244,7 @@ class LightBridge:
         array, shape (m,)
             ``log v(y)``, so that ``pi(y | x) = exp(<x, y> / reg) v(y) / c(x)``.
         """
-        y = self._points(y, "y")
+        y = self.as_points(y, "y")
         xp = array_namespace(y)
         logits = _gaussian(y - self.target_mean_, self.log_alpha_, self.r_, self.reg * self.S_, xp)
         return special.logsumexp(logits, axis=1, xp=xp) - (y @ self.source_mean_) / self.reg
@@ -262,7 +262,7 @@ class LightBridge:
         float
             Larger is better; comparable between bridges of the same ``reg`` on the same samples.
         """
-        u, w = self._points(x) - self.source_mean_, self._points(y, "y") - self.target_mean_
+        u, w = self.as_points(x) - self.source_mean_, self.as_points(y, "y") - self.target_mean_
         xp = array_namespace(u, w)
         log_c = special.logsumexp(self._logits(u), axis=1, xp=xp)
         log_v = special.logsumexp(_gaussian(w, self.log_alpha_, self.r_, self.reg * self.S_, xp), axis=1, xp=xp)
@@ -288,7 +288,7 @@ class LightBridge:
             ``reg`` times the gradient of the logarithm of the potential at time ``t``.
         """
         t = check.scalar("t", t, low=0.0, high=1.0, high_open=True, fix="the motion has arrived at time 1")
-        z = self._points(x) - (1.0 - t) * self.source_mean_ - t * self.target_mean_
+        z = self.as_points(x) - (1.0 - t) * self.source_mean_ - t * self.target_mean_
         return self.target_mean_ - self.source_mean_ + self._centred_drift(z, t)
 
     def sample_path(self, x: Any, times: Any = 50, *, method: str = "exact", rng: Any = None) -> Array:
@@ -312,7 +312,7 @@ class LightBridge:
             Positions at all times; the first is ``x``.
         """
         check.option("method", method, ("exact", "euler"))
-        times, rng, x = _times(times), random.as_generator(rng), self._points(x)
+        times, rng, x = _times(times), random.as_generator(rng), self.as_points(x)
         xp = array_namespace(x)
         end = self.sample(x, rng=rng) if method == "exact" else None
         path = [x]
@@ -356,17 +356,17 @@ class LightBridge:
 
     def _theta(self, problem: "_Problem") -> Array:
         """The variables of the mixture in the coordinates of another problem."""
-        self._points(problem.x)
+        self.as_points(problem.x)
         xp, unit = array_namespace(problem.x), problem.unit
         least = 1e-3 * problem.floor
         free = xp.maximum(self.S_ * (problem.reg / unit**2) - problem.floor, xp.full_like(self.S_, least))
         return xp.concat([self.log_alpha_, xp.reshape(self.r_ / unit, (-1,)), xp.reshape(xp.log(free), (-1,))])
 
-    def _points(self, x: Any, name: str = "x") -> Array:
+    def as_points(self, x: Any, name: str = "x") -> Array:
         if not hasattr(self, "r_"):
             raise check.error("LightBridge", "an estimator that was not fitted", "a fitted one", "call fit(x, y)")
         xp, device, _ = check.common(r_=self.r_, **{name: x})
-        return _points(name, x, xp, self.r_.dtype, device, dimension=self.r_.shape[1])
+        return as_points(name, x, xp, self.r_.dtype, device, dimension=self.r_.shape[1])
 
     def __repr__(self) -> str:
         return f"LightBridge({self.components}, reg={self.reg:g}, floor={self.floor:g})"

@@ -9,7 +9,7 @@ from optlib._core import validation as check
 from optlib._core.driver import Steps
 from optlib.backend import Array, array_namespace, supports
 from optlib.transport import _descent as descent
-from optlib.transport.cost import PointCloud, _points
+from optlib.transport.cost import PointCloud, as_points
 from optlib.transport.maps import LinearMaps, as_map
 from optlib.transport.monge_gap import CHECK_EVERY, COSTS, MongeGap, cost_gradient, monge_gap
 from optlib.transport.sinkhorn import sinkhorn
@@ -139,7 +139,7 @@ class MongeMap:
         Returns
         -------
         MongeMap
-            The estimator itself; `result_` has the report.
+            The estimator itself; ``result_`` has the report.
 
         Raises
         ------
@@ -169,8 +169,8 @@ class MongeMap:
         T. Uscidda, M. Cuturi, The Monge gap: a regularizer to learn all transport maps, ICML 2023 (arXiv 2302.04953).
         """
         xp, device, dtype = check.common(x=x, y=y)
-        x = _points("x", x, xp, dtype, device)
-        y = _points("y", y, xp, dtype, device, dimension=x.shape[1])
+        x = as_points("x", x, xp, dtype, device)
+        y = as_points("y", y, xp, dtype, device, dimension=x.shape[1])
         double = xp.finfo(dtype).bits == 64
         if tol == "auto":
             tol = 1e-4 if double else 1e-2
@@ -250,7 +250,7 @@ class MongeMap:
         array, shape (n, d)
             ``T(x)``.
         """
-        x = self._points("x", x)
+        x = self.as_points("x", x)
         return self._maps.vjp(self.result_.x, x)[0]
 
     def monge_gap(self, x: Any) -> MongeGap:
@@ -281,18 +281,18 @@ class MongeMap:
         float
             Minus the Sinkhorn divergence.
         """
-        images, y = self.transform(x), self._points("y", y)
+        images, y = self.transform(x), self.as_points("y", y)
 
         def half(u: Array, v: Array) -> float:
             return sinkhorn(PointCloud(u, v, self.cost), reg=self.reg_, record=False).dual_value
 
         return 0.5 * (half(images, images) + half(y, y)) - half(images, y)
 
-    def _points(self, name: str, x: Any) -> Array:
+    def as_points(self, name: str, x: Any) -> Array:
         if not hasattr(self, "result_"):
             raise check.error("MongeMap", "an estimator that was not fitted", "a fitted one", "call fit(x, y)")
         xp, device, _ = check.common(result=self.result_.x, **{name: x})
-        return _points(name, x, xp, self.result_.x.dtype, device)
+        return as_points(name, x, xp, self.result_.x.dtype, device)
 
     def __repr__(self) -> str:
         return f"MongeMap({self.model}, weight={self.weight:g}, cost={self.cost!r})"
