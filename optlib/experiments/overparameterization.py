@@ -7,6 +7,7 @@ import numpy as np
 from optlib import sensing
 from optlib.backend import to_device
 from optlib.datasets import make_low_rank
+from optlib.experiments._series import choose, count, curves, spread, thin
 from optlib.experiments.claims import Claim, Criterion, Row, Verdict, grid, judge, log_slope, product
 
 TITLE = "Over-parameterized matrix sensing: slow-down and cures"
@@ -112,15 +113,14 @@ def run(case: Row, backend: str, rng: np.random.Generator) -> Row:
         result = sensing.prec_gd(A, y, rank=8, psd=True, tol=1e-8, check_every=1)
     t, error = result.history["nit"], result.history["stop"]
     size = float(np.linalg.norm(spectrum))
-    keep = slice(None, None, len(t) // 200 + 1)
     return {
         "iterations": result.nit,
         "reached": result.success,
         "rate": _rate(t, error),
         "slope": log_slope(t[len(t) // 2 :], error[len(t) // 2 :]),
         "constant": ETA * t[-1] * error[-1] * size,
-        "t": t[keep],
-        "error": error[keep],
+        "t": thin(t),
+        "error": thin(error),
     }
 
 
@@ -130,37 +130,21 @@ def _rate(t: list[int], error: list[float]) -> float:
     return -float(np.polyfit(t[half], np.log(np.maximum(error[half], 1e-300)), 1)[0])
 
 
-def _part(rows: list[Row], part: str, **values: Any) -> list[Row]:
-    return [row for row in rows if row["part"] == part and all(row[key] == v for key, v in values.items())]
-
-
-def _count(row: Row) -> float:
-    return row["iterations"] if row["reached"] else float("inf")
-
-
-def _spread(rows: list[Row]) -> float | None:
-    """Largest over smallest count of a seed, the worst seed."""
-    seeds: dict[int, list[float]] = {}
-    for row in rows:
-        seeds.setdefault(row["repeat"], []).append(_count(row))
-    return max((max(counts) / min(counts) for counts in seeds.values() if len(counts) == 3), default=None)
-
-
 def check(rows: list[Row]) -> list[Verdict]:
     """Judge the claims."""
-    exact, slow = _part(rows, "symmetric", rank=3), _part(rows, "symmetric", rank=5)
-    plain = _part(rows, "asymmetric", modified=False)
+    exact, slow = choose(rows, part="symmetric", rank=3), choose(rows, part="symmetric", rank=5)
+    plain = choose(rows, part="asymmetric", modified=False)
     alphas = sorted({row["alpha"] for row in plain})
     rates = [np.mean([r["rate"] for r in plain if r["alpha"] == a]) / a**2 for a in alphas]
     slopes = [row["slope"] for row in slow]
     measured = {
-        "exact": max((_count(row) for row in exact), default=None),
+        "exact": max((count(row) for row in exact), default=None),
         "slow": max(slopes, key=lambda s: abs(s + 1.0), default=None),
         "constant": float(np.mean([row["constant"] for row in slow])) if slow else None,
         "imbalance": max(rates) / min(rates) if len(rates) == 3 else None,
-        "modified": _spread(_part(rows, "asymmetric", modified=True)),
-        "damped": max((_count(row) for row in _part(rows, "damped")), default=None),
-        "prec": _spread(_part(rows, "prec")),
+        "modified": spread(choose(rows, part="asymmetric", modified=True)),
+        "damped": max((count(row) for row in choose(rows, part="damped")), default=None),
+        "prec": spread(choose(rows, part="prec")),
     }
     return judge(CLAIMS, {f"overparameterization.{name}": value for name, value in measured.items()})
 
@@ -168,24 +152,10 @@ def check(rows: list[Row]) -> list[Verdict]:
 def plot(rows: list[Row]) -> dict[str, Any]:
     """Draw error against iterations, a line per seed."""
     drawings = {
-        "slow": (_part(rows, "symmetric"), "rank", "log"),
-        "imbalance": (_part(rows, "asymmetric", modified=False), "alpha", "linear"),
-        "modified": (_part(rows, "asymmetric", modified=True), "alpha", "linear"),
-        "damped": (_part(rows, "damped"), "condition", "linear"),
-        "prec": (_part(rows, "prec"), "condition", "linear"),
+        "slow": (choose(rows, part="symmetric"), "rank", "log"),
+        "imbalance": (choose(rows, part="asymmetric", modified=False), "alpha", "linear"),
+        "modified": (choose(rows, part="asymmetric", modified=True), "alpha", "linear"),
+        "damped": (choose(rows, part="damped"), "condition", "linear"),
+        "prec": (choose(rows, part="prec"), "condition", "linear"),
     }
-    return {f"overparameterization.{name}": _curves(*drawing) for name, drawing in drawings.items() if drawing[0]}
-
-
-def _curves(rows: list[Row], key: str, xscale: str) -> Any:
-    from matplotlib.figure import Figure
-
-    figure = Figure()
-    axes = figure.add_subplot()
-    axes.set(xlabel="iterations", ylabel="relative residual", xscale=xscale, yscale="log")
-    for k, value in enumerate(sorted({row[key] for row in rows})):
-        for row in (row for row in rows if row[key] == value):
-            label = f"{key} {value:g}" if row["repeat"] == 0 else None
-            axes.plot(row["t"], row["error"], color=f"C{k}", linewidth=1.0, alpha=0.7, label=label)
-    axes.legend()
-    return figure
+    return {f"overparameterization.{name}": curves(*drawing) for name, drawing in drawings.items() if drawing[0]}

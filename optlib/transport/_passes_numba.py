@@ -465,8 +465,12 @@ def scaled(cost, x, y, scale, eps, like):
         yield rows, read_only(cost[rows]), None, None, zeros[rows], zeros[:m]
 
 
-def sweep(cost, x, y, scale, f, g, a, b, eps, inv_rho, omega, bound=np.inf, keep=None):
-    """See `optlib.transport.passes`; ``keep`` is handed to `sweep_chunks`, and takes the rows of a matrix as stored."""
+def sweep(cost, x, y, scale, f, g, a, b, eps, inv_rho, omega, bound):
+    return any_sweep(cost, x, y, scale, f, g, a, b, eps, inv_rho, omega, bound, None)
+
+
+def any_sweep(cost, x, y, scale, f, g, a, b, eps, inv_rho, omega, bound, keep):
+    """A sweep; ``keep`` is handed to `sweep_chunks`, and takes the rows of a matrix as stored."""
     n, m, dtype = f.size, g.size, g.dtype
     new, r, c = np.empty(n, dtype), np.empty(n, dtype), np.zeros(m)
     f, a, log_b, lam = np.array(f), np.array(a), log_weights(b), 1.0 / (1.0 + eps * inv_rho)
