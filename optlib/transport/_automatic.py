@@ -120,12 +120,8 @@ class _Automatic:
 
     def begin(self, init: Any, state: Any) -> AutomaticState:
         if isinstance(state, AutomaticState):
-<<<<<<< HEAD
-            return state._replace(sinkhorn=self.sinkhorn.begin(state.sinkhorn))  # which finds its levels again
-=======
             self.sinkhorn.begin(state.sinkhorn)  # it takes over the levels
             return state
->>>>>>> d94c8b34299673bbdcb395cb9b404bd484b82dc8
         return AutomaticState(self.sinkhorn.begin(init), self.newton.begin(), False, math.inf)
 
     def steps(self, state: AutomaticState) -> Steps:
