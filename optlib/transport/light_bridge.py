@@ -204,7 +204,7 @@ class LightBridge:
         array, shape (n, d)
             ``E[y | x]``.
         """
-        u = self.as_points(x) - self.source_mean_
+        u = self._points(x) - self.source_mean_
         w = self._weights(u)
         return self.target_mean_ + w @ self.r_ + u * (w @ self.S_)
 
@@ -223,7 +223,7 @@ class LightBridge:
         array, shape (n, d)
             Independent draws of ``pi(y | x)``.
         """
-        rng, u = random.as_generator(rng), self.as_points(x) - self.source_mean_
+        rng, u = random.as_generator(rng), self._points(x) - self.source_mean_
         xp = array_namespace(u)
         levels = xp.cumulative_sum(self._weights(u), axis=1)
         draws = random.uniform(rng, (u.shape[0], 1), like=u) * levels[:, -1:]
@@ -244,7 +244,7 @@ class LightBridge:
         array, shape (m,)
             ``log v(y)``, so that ``pi(y | x) = exp(<x, y> / reg) v(y) / c(x)``.
         """
-        y = self.as_points(y, "y")
+        y = self._points(y, "y")
         xp = array_namespace(y)
         logits = _gaussian(y - self.target_mean_, self.log_alpha_, self.r_, self.reg * self.S_, xp)
         return special.logsumexp(logits, axis=1, xp=xp) - (y @ self.source_mean_) / self.reg
@@ -262,7 +262,7 @@ class LightBridge:
         float
             Larger is better; comparable between bridges of the same ``reg`` on the same samples.
         """
-        u, w = self.as_points(x) - self.source_mean_, self.as_points(y, "y") - self.target_mean_
+        u, w = self._points(x) - self.source_mean_, self._points(y, "y") - self.target_mean_
         xp = array_namespace(u, w)
         log_c = special.logsumexp(self._logits(u), axis=1, xp=xp)
         log_v = special.logsumexp(_gaussian(w, self.log_alpha_, self.r_, self.reg * self.S_, xp), axis=1, xp=xp)
@@ -288,7 +288,7 @@ class LightBridge:
             ``reg`` times the gradient of the logarithm of the potential at time ``t``.
         """
         t = check.scalar("t", t, low=0.0, high=1.0, high_open=True, fix="the motion has arrived at time 1")
-        z = self.as_points(x) - (1.0 - t) * self.source_mean_ - t * self.target_mean_
+        z = self._points(x) - (1.0 - t) * self.source_mean_ - t * self.target_mean_
         return self.target_mean_ - self.source_mean_ + self._centred_drift(z, t)
 
     def sample_path(self, x: Any, times: Any = 50, *, method: str = "exact", rng: Any = None) -> Array:
@@ -312,7 +312,7 @@ class LightBridge:
             Positions at all times; the first is ``x``.
         """
         check.option("method", method, ("exact", "euler"))
-        times, rng, x = _times(times), random.as_generator(rng), self.as_points(x)
+        times, rng, x = _times(times), random.as_generator(rng), self._points(x)
         xp = array_namespace(x)
         end = self.sample(x, rng=rng) if method == "exact" else None
         path = [x]
@@ -356,13 +356,13 @@ class LightBridge:
 
     def _theta(self, problem: "_Problem") -> Array:
         """The variables of the mixture in the coordinates of another problem."""
-        self.as_points(problem.x)
+        self._points(problem.x)
         xp, unit = array_namespace(problem.x), problem.unit
         least = 1e-3 * problem.floor
         free = xp.maximum(self.S_ * (problem.reg / unit**2) - problem.floor, xp.full_like(self.S_, least))
         return xp.concat([self.log_alpha_, xp.reshape(self.r_ / unit, (-1,)), xp.reshape(xp.log(free), (-1,))])
 
-    def as_points(self, x: Any, name: str = "x") -> Array:
+    def _points(self, x: Any, name: str = "x") -> Array:
         if not hasattr(self, "r_"):
             raise check.error("LightBridge", "an estimator that was not fitted", "a fitted one", "call fit(x, y)")
         xp, device, _ = check.common(r_=self.r_, **{name: x})

@@ -250,7 +250,7 @@ class MongeMap:
         array, shape (n, d)
             ``T(x)``.
         """
-        x = self.as_points("x", x)
+        x = self._points("x", x)
         return self._maps.vjp(self.result_.x, x)[0]
 
     def monge_gap(self, x: Any) -> MongeGap:
@@ -281,14 +281,14 @@ class MongeMap:
         float
             Minus the Sinkhorn divergence.
         """
-        images, y = self.transform(x), self.as_points("y", y)
+        images, y = self.transform(x), self._points("y", y)
 
         def half(u: Array, v: Array) -> float:
             return sinkhorn(PointCloud(u, v, self.cost), reg=self.reg_, record=False).dual_value
 
         return 0.5 * (half(images, images) + half(y, y)) - half(images, y)
 
-    def as_points(self, name: str, x: Any) -> Array:
+    def _points(self, name: str, x: Any) -> Array:
         if not hasattr(self, "result_"):
             raise check.error("MongeMap", "an estimator that was not fitted", "a fitted one", "call fit(x, y)")
         xp, device, _ = check.common(result=self.result_.x, **{name: x})
