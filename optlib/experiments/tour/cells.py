@@ -82,7 +82,7 @@ def run(context: Context) -> list[str]:
             f"{len(cells.pca)} cells of human blood, each a point of 50 dimensions (principal components of its gene "
             f"expression), belong to {len(types)} types. Optimal transport between two types says which cell of one "
             "corresponds to which of the other, and how far the types are apart. With this few cells the exact answer "
-            "costs no more than a regularised one: here both are side by side."
+            "takes only a moment: here it stands beside a regularised one."
         ),
         page.plot(
             plots["map"],
