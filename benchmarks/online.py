@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import online_saddle
 from benchmarks.harness import Contest, per_unit
 from optlib.geometry import Ball, Box, Euclidean
 from optlib.online import EXP3, OGD, AdaGrad, Feedback, Hedge, ImplicitFTRL, Learner, OnlineRidge, TsallisINF, play
@@ -20,6 +21,7 @@ def contests(quick: bool) -> Iterator[Contest]:
             yield stream(name, d)
     for name in LEARNERS:
         yield protocol(name)
+    yield from online_saddle.contests(quick)
     yield examples()
     yield arms()
 

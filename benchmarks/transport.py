@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from benchmarks import transport_emd, transport_plans
+from benchmarks import transport_barycenter, transport_emd, transport_plans
 from benchmarks.harness import Contest, per_unit, timed
 from optlib.backend._math_numba import exp_
 from optlib.datasets import make_transport
@@ -45,6 +45,7 @@ def contests(quick: bool) -> Iterator[Contest]:
     yield cloud(4000 if quick else 20_000, 2)
     yield start_up()
     yield from transport_emd.contests(quick)
+    yield from transport_barycenter.contests(quick)
     yield from transport_plans.contests(quick)
 
 

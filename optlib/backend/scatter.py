@@ -59,6 +59,8 @@ def add_at(x: Array, index: Array, values: Array, *, xp: Any) -> Array:
 
 def _add_at_generic(x: Array, index: Array, values: Array, xp: Any) -> Array:
     """One-hot matrix products over blocks of rows: O(n k) work, for libraries with no scatter of their own."""
+    if 0 in values.shape:
+        return x
     n, flat = x.shape[0], xp.reshape(values, (values.shape[0], -1))
     block = max(1, (1 << 20) // max(1, values.shape[0]))
     parts = [xp.zeros((0, flat.shape[1]), dtype=x.dtype, device=x.device)]

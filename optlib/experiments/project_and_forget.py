@@ -75,7 +75,7 @@ def run(case: Row, backend: str, rng: np.random.Generator) -> Row:
     n = case["n"]
     upper = np.triu(np.abs(rng.standard_normal((n, n))), 1)
     target = upper + upper.T
-    res = metric_nearness(target, sweeps=2, tol=1e-10)
+    res = metric_nearness(target, tol=1e-10, maxiter=20_000)
     x = res.x
     violation = max(float(np.max(x - x[:, k][:, None] - x[k, :][None, :])) for k in range(n))
     combination = np.zeros(n * n)
@@ -83,7 +83,7 @@ def run(case: Row, backend: str, rng: np.random.Generator) -> Row:
     np.add.at(combination, indices, np.repeat(res.multipliers, np.diff(indptr)) * data)
     stationarity = np.abs(np.triu(x - target, 1) + combination.reshape(n, n)).max()
     slack = np.abs(res.constraints.violations(np.triu(x, 1).reshape(-1))).max()
-    everything = all_triangles(target, 3000 if n == 20 else 10_000)
+    everything = all_triangles(target, 3000 if n == 20 else 30_000)
     value = 0.5 * float(np.sum((everything - target[np.triu_indices(n, 1)]) ** 2))
     return {
         "violation": violation,

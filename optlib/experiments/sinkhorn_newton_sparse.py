@@ -17,7 +17,7 @@ SWEEPS = 20  # before the first Newton step, as published
 
 CLAIMS = (
     Claim(
-        "sns.steps",
+        "sinkhorn_newton_sparse.steps",
         "On a random cost at eta = 1200, Sinkhorn-Newton-Sparse with density 2/n takes about 10 Newton steps after 20 "
         "sweeps (9 in the paper).",
         "Tang et al., ICLR 2024 (arXiv 2401.12253); density read as the share of the Hessian: 4 n entries of the plan",
@@ -26,7 +26,7 @@ CLAIMS = (
         proven=False,
     ),
     Claim(
-        "sns.density",
+        "sinkhorn_newton_sparse.density",
         "With half as many entries it takes several times as many steps: the density must be read as above.",
         "own comparison of the readings",
         "smallest number of Newton steps to 1e-12 with 2 n entries of the plan",
@@ -34,7 +34,7 @@ CLAIMS = (
         proven=False,
     ),
     Claim(
-        "sns.sinkhorn",
+        "sinkhorn_newton_sparse.sinkhorn",
         "Plain Sinkhorn needs tens of thousands of sweeps there (56 199 in the paper).",
         "Tang et al., ICLR 2024",
         "smallest error after 5000 sweeps",
@@ -42,7 +42,7 @@ CLAIMS = (
         proven=False,
     ),
     Claim(
-        "ssns.steps",
+        "sinkhorn_newton_sparse.safe.steps",
         "SSNS converges globally: from a cold start some 15 iterations on the same problem.",
         "Tang and Qiu, NeurIPS 2024",
         "largest number of iterations to 1e-12",
@@ -50,21 +50,21 @@ CLAIMS = (
         proven=False,
     ),
     Claim(
-        "ssns.superlinear",
+        "sinkhorn_newton_sparse.safe.superlinear",
         "Its convergence is superlinear at the end.",
         "Tang and Qiu, NeurIPS 2024, quadratic rate",
         "largest e3 e1 / e2^2 of the last three errors",
         Criterion(high=1.0),
     ),
     Claim(
-        "sns.path",
+        "sinkhorn_newton_sparse.path",
         "Newton steps on a path solve every problem of the hard set to 1e-10, for reg from 1e-2 to 1e-6.",
         "promise of this library, from a prototype",
         "unsolved problems",
         Criterion(high=0),
     ),
     Claim(
-        "sns.fails",
+        "sinkhorn_newton_sparse.fails",
         "Without the path Sinkhorn-Newton-Sparse leaves at least a fifth of them unsolved.",
         "prototype: 22 of 75",
         "share of unsolved problems",
@@ -120,13 +120,15 @@ def check(rows: list[Row]) -> list[Verdict]:
     full, half, plain, safe = (some("random", name) for name in ("sns", "sns-half", "sinkhorn", "ssns"))
     path, fails = (some("hard", name) for name in ("path", "sns"))
     measured = {
-        "sns.steps": max(map(steps, full), default=None),
-        "sns.density": min(map(steps, half), default=None),
-        "sns.sinkhorn": min((row["error"] for row in plain), default=None),
-        "ssns.steps": max((row["iterations"] if row["error"] <= 1e-12 else math.inf for row in safe), default=None),
-        "ssns.superlinear": max((_bend(row["errors"]) for row in safe), default=None),
-        "sns.path": sum(not row["solved"] for row in path) if path else None,
-        "sns.fails": sum(not row["solved"] for row in fails) / len(fails) if fails else None,
+        "sinkhorn_newton_sparse.steps": max(map(steps, full), default=None),
+        "sinkhorn_newton_sparse.density": min(map(steps, half), default=None),
+        "sinkhorn_newton_sparse.sinkhorn": min((row["error"] for row in plain), default=None),
+        "sinkhorn_newton_sparse.safe.steps": max(
+            (row["iterations"] if row["error"] <= 1e-12 else math.inf for row in safe), default=None
+        ),
+        "sinkhorn_newton_sparse.safe.superlinear": max((_bend(row["errors"]) for row in safe), default=None),
+        "sinkhorn_newton_sparse.path": sum(not row["solved"] for row in path) if path else None,
+        "sinkhorn_newton_sparse.fails": sum(not row["solved"] for row in fails) / len(fails) if fails else None,
     }
     return judge(CLAIMS, measured)
 
@@ -152,7 +154,7 @@ def plot(rows: list[Row]) -> dict[str, Any]:
             axes.plot(np.linspace(0, min(row["iterations"], 120), len(errors)), np.maximum(errors, 1e-16),
                       label=row["method"])  # fmt: skip
         axes.legend()
-        figures["sns.steps"] = figure
+        figures["sinkhorn_newton_sparse.steps"] = figure
     path = [row for row in rows if row["part"] == "hard" and row["method"] == "path"]
     if path:
         figure = Figure()
@@ -162,5 +164,5 @@ def plot(rows: list[Row]) -> dict[str, Any]:
             some = [row for row in path if row["kind"] == kind]
             axes.plot([row["reg"] for row in some], [row["passes"] for row in some], "o", label=kind)
         axes.legend()
-        figures["sns.path"] = figure
+        figures["sinkhorn_newton_sparse.path"] = figure
     return figures

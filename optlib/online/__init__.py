@@ -22,6 +22,7 @@ from optlib.online.examples import LinearModelLosses
 from optlib.online.extragradient import extragradient, mirror_prox
 from optlib.online.feedback import Feedback
 from optlib.online.fixed_share import FixedShare
+from optlib.online.fkm import FKM
 from optlib.online.ftrl import FTRL, FTRLProximal
 from optlib.online.halpern import halpern, variance_reduced_halpern
 from optlib.online.hedge import Hedge
@@ -57,6 +58,7 @@ from optlib.online.tuner import OnlineTuner
 
 __all__ = [
     "EXP3",
+    "FKM",
     "FTPL",
     "FTRL",
     "GLMFTRL",

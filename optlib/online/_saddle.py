@@ -14,7 +14,7 @@ def run_saddle(
     method: str,
     problem: Problem,
     state: Any,
-    advance: Callable[[Any], Any],
+    advance: Callable[[Any, int], Any],
     answers: Callable[[Any], Sequence[Array]],
     *,
     calls: Callable[[Any], dict[str, int]],
@@ -26,8 +26,8 @@ def run_saddle(
 ) -> Result:
     """Run a method given by its functions.
 
-    ``advance(state)`` is one iteration, ``answers(state)`` the points that the method offers: the one with the least
-    measure of the problem is the answer. A state has ``scale``, the unit of that measure, and ``nit``.
+    ``advance(state, count)`` does so many iterations, ``answers(state)`` are the points that the method offers: the one
+    with the least measure of the problem is the answer. A state has ``scale``, the unit of that measure, and ``nit``.
     """
     xp, scale = problem._xp, state.scale
 
@@ -47,8 +47,7 @@ def run_saddle(
                 problem.split(z), state.nit, state, stop=lambda value=value: value / scale, counts=calls(state)
             )
             with np.errstate(over="ignore", invalid="ignore"):  # steps that are too long end as non-finite
-                for _ in range(budget):
-                    state = advance(state)
+                state = advance(state, budget)
 
     def finish(step: Step) -> dict[str, Any]:
         z, value = best(step.state)
@@ -72,3 +71,14 @@ def _significant(problem: Problem, z: Array) -> float:
 def mean(old: Array, new: Array, count: int) -> Array:
     """Running mean after ``count`` points."""
     return old + (new - old) / count
+
+
+def repeated(iteration: Callable[[Any], Any]) -> Callable[[Any, int], Any]:
+    """Return the function that does many iterations, from one."""
+
+    def advance(state: Any, count: int) -> Any:
+        for _ in range(count):
+            state = iteration(state)
+        return state
+
+    return advance

@@ -9,7 +9,7 @@ from optlib._core import validation as check
 from optlib.backend import Array, supports
 from optlib.geometry import Domain, Euclidean
 from optlib.linop import as_linear_operator
-from optlib.online._saddle import run_saddle
+from optlib.online._saddle import repeated, run_saddle
 from optlib.online.problems import Problem, Projected, require
 from optlib.online.terms import Term, check_lengths, operator_norm
 
@@ -222,7 +222,7 @@ def alpd(
         return ALPDState(x, y, s.x, mean_x, mean_y, s.scale, k)
 
     return run_saddle(
-        "alpd", problem, state, advance, lambda s: (xp.concat([s.mean_x, s.mean_y]),),
+        "alpd", problem, state, repeated(advance), lambda s: (xp.concat([s.mean_x, s.mean_y]),),
         calls=lambda s: {"gradient": s.nit, "products": 2 * s.nit}, options=size, tol=tol, maxiter=maxiter,
         check_every=check_every, callback=callback, record=record, max_time=max_time, disp=disp, checkpoint=checkpoint,
     )  # fmt: skip

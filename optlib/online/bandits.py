@@ -108,19 +108,54 @@ def bandit_rounds(
     return x, arm, losses, xp.stack(incurred)
 
 
-class _Bandit(Learner):
-    """What the bandit learners share: the arm of a round is drawn when the round before it ends."""
+class ValueLearner(Learner):
+    """A learner that is told the loss of its decision, in a known range, and nothing else."""
 
-    kind = "arm"
+    kind = "value"
     proof = False
-    _method = ""
 
-    def __init__(self, n: int, *, low: float = 0.0, high: float = 1.0, rng: Any = None) -> None:
+    def __init__(self, n: int, *, low: float, high: float, rng: Any) -> None:
         super().__init__(n)
         self.low = check.scalar("low", low)
         self.high = check.scalar("high", high, low=self.low, low_open=True)
         self._rng = as_generator(rng)
         self._cell = np.empty((1, 1, 1))  # feedback of one round, of one learner
+
+    def _range(self) -> tuple[float, float]:
+        return self.low, self.high
+
+    def _read(self, feedback: Any) -> Array:
+        value = feedback
+        if isinstance(feedback, Feedback):
+            value = feedback.value
+            if feedback.arm is not None:
+                arm, drawn = to_numpy(feedback.arm), to_numpy(self.decide())
+                if np.shape(arm) != np.shape(drawn) or np.any(arm != drawn):
+                    raise self._error(f"the arm {arm}", f"the arm that was decided, {drawn}")
+        if not isinstance(value, float) or self._batch:
+            if value is None:
+                raise self._error("no value", "the loss of the decision", kind=TypeError)
+            block = self._convert(value, self._shape[:-1])
+            return block[None, :, None] if self._batch else block[None, None, None]
+        if self._is_numpy:
+            self._cell[0, 0, 0] = value
+            return self._cell
+        return self._xp.full((1, 1, 1), float(value), dtype=self._wide, device=device_of(self._like))
+
+    def _accepts(self, block: Array) -> bool:
+        if self._is_numpy and not self._batch:
+            return self.low <= block.item() <= self.high
+        return tally(block, self.low, self.high, xp=self._xp)[0] == 1
+
+
+class _Bandit(ValueLearner):
+    """What the bandit learners share: the arm of a round is drawn when the round before it ends."""
+
+    kind = "arm"
+    _method = ""
+
+    def __init__(self, n: int, *, low: float = 0.0, high: float = 1.0, rng: Any = None) -> None:
+        super().__init__(n, low=low, high=high, rng=rng)
         self.domain = Simplex(self.n)
 
     def _initial(self, zeros: Array, xp: Any) -> BanditState:
@@ -146,32 +181,6 @@ class _Bandit(Learner):
 
     def _decision(self, state: BanditState) -> Array:
         return state.arm
-
-    def _range(self) -> tuple[float, float]:
-        return self.low, self.high
-
-    def _read(self, feedback: Any) -> Array:
-        value = feedback
-        if isinstance(feedback, Feedback):
-            value = feedback.value
-            if feedback.arm is not None:
-                arm, drawn = to_numpy(feedback.arm), to_numpy(self.decide())
-                if np.shape(arm) != np.shape(drawn) or np.any(arm != drawn):
-                    raise self._error(f"the arm {arm}", f"the arm that was decided, {drawn}")
-        if type(value) is not float or self._batch:
-            if value is None:
-                raise self._error("no value", "the loss of the arm", kind=TypeError)
-            block = self._convert(value, self._shape[:-1])
-            return block[None, :, None] if self._batch else block[None, None, None]
-        if self._is_numpy:
-            self._cell[0, 0, 0] = value
-            return self._cell
-        return self._xp.full((1, 1, 1), value, dtype=self._wide, device=device_of(self._like))
-
-    def _accepts(self, block: Array) -> bool:
-        if self._is_numpy and not self._batch:
-            return self.low <= block.item() <= self.high
-        return tally(block, self.low, self.high, xp=self._xp)[0] == 1
 
 
 class EXP3(_Bandit):

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 from optlib._core import Result, prepare_init
 from optlib._core import validation as check
 from optlib.backend import Array, supports
-from optlib.online._saddle import run_saddle
+from optlib.online._saddle import repeated, run_saddle
 from optlib.online.problems import BilinearGame, euclidean, require
 from optlib.online.terms import CompositeProblem
 
@@ -137,8 +137,11 @@ def chambolle_pock(
         pairs = zip(fresh[:7], p[:7], strict=True)
         return ChambollePockState(*(xp.where(now, a, b) for a, b in pairs), p.scale, p.nit)
 
+    def answers(p: ChambollePockState) -> tuple[Array, Array]:
+        return xp.concat([p.mean_x, p.mean_y]), xp.concat([p.x, p.y])
+
     return run_saddle(
-        "chambolle_pock", problem, state, advance, lambda p: (xp.concat([p.mean_x, p.mean_y]), xp.concat([p.x, p.y])),
+        "chambolle_pock", problem, state, repeated(advance), answers,
         calls=lambda p: {"products": 2 * p.nit}, options=(t, restart), tol=tol, maxiter=maxiter,
         check_every=check_every, callback=callback, record=record, max_time=max_time, disp=disp, checkpoint=checkpoint,
     )  # fmt: skip

@@ -4,9 +4,10 @@ from typing import Any, NamedTuple
 
 from optlib._core import Result, prepare_init
 from optlib._core import validation as check
-from optlib.backend import Array, supports
-from optlib.online._saddle import mean, run_saddle
-from optlib.online.problems import Problem, euclidean, require
+from optlib.backend import Array, kernel, supports
+from optlib.geometry import Entropy
+from optlib.online._saddle import mean, repeated, run_saddle
+from optlib.online.problems import BilinearGame, Problem, entropic_game, euclidean, require
 
 
 class MirrorProxState(NamedTuple):
@@ -17,6 +18,64 @@ class MirrorProxState(NamedTuple):
     average: Array
     scale: float
     nit: int
+
+
+def _rounds(
+    problem: Problem, theta: Array, z: Array, average: Array, nit: int, eta: float, count: int
+) -> tuple[Array, ...]:
+    """Do iterations on any problem."""
+    for k in range(nit, nit + count):
+        w = problem.grad_conj(theta - eta * problem.operator(z))
+        theta = problem.restore(theta - eta * problem.operator(w))
+        z = problem.grad_conj(theta)
+        average = mean(average, w, k + 1)
+    return theta, z, average
+
+
+@kernel(numba="optlib.online._games_numba:mirror_prox_rounds", match="iterate")
+def mirror_prox_rounds(
+    A: Array,
+    b: Array,
+    c: Array,
+    mass_x: float,
+    mass_y: float,
+    theta: Array,
+    z: Array,
+    average: Array,
+    nit: int,
+    eta: float,
+    count: int,
+    *,
+    xp: Any,
+) -> tuple[Array, ...]:
+    """Do iterations of mirror prox on a matrix game with entropy on both sides.
+
+    Parameters
+    ----------
+    A : array, shape (n, m)
+        Payoffs.
+    b, c : array, shapes (n,) and (m,)
+        Linear costs.
+    mass_x, mass_y : float
+        Sums of the strategies.
+    theta, z, average : array, shape (n + m,)
+        What the state of the method has, before.
+    nit : int
+        Iterations before.
+    eta : float
+        Size of the steps.
+    count : int
+        Iterations to do.
+    xp : module
+        Namespace.
+
+    Returns
+    -------
+    theta, z, average : array, shape (n + m,)
+        After the iterations.
+    """
+    problem = BilinearGame(A, b=b, c=c, rows=Entropy(mass_x), columns=Entropy(mass_y))
+    return _rounds(problem, theta, z, average, nit, eta, count)
 
 
 @supports()
@@ -89,11 +148,14 @@ def mirror_prox(
         z = problem.start(start)
         state = MirrorProxState(problem.grad(z), z, z, problem._start_scale(z), 0)
 
-    def advance(s: MirrorProxState) -> MirrorProxState:
-        w = problem.grad_conj(s.theta - eta * problem.operator(s.z))
-        theta = problem.restore(s.theta - eta * problem.operator(w))
-        nit = s.nit + 1
-        return MirrorProxState(theta, problem.grad_conj(theta), mean(s.average, w, nit), s.scale, nit)
+    parts = entropic_game(problem)
+
+    def advance(s: MirrorProxState, count: int) -> MirrorProxState:
+        if parts is None:
+            rounds = _rounds(problem, s.theta, s.z, s.average, s.nit, eta, count)
+        else:
+            rounds = mirror_prox_rounds(*parts, s.theta, s.z, s.average, s.nit, eta, count, xp=problem._xp)
+        return MirrorProxState(*rounds, s.scale, s.nit + count)
 
     return run_saddle(
         "mirror_prox", problem, state, advance, lambda s: (s.average, s.z), calls=lambda s: {"operator": 2 * s.nit},
@@ -208,7 +270,7 @@ def extragradient(
         return ExtragradientState(problem.grad_conj(theta - update * problem.operator(w)), s.scale, s.nit + 1)
 
     return run_saddle(
-        "extragradient", problem, state, advance, lambda s: (s.z,), calls=lambda s: {"operator": 2 * s.nit},
+        "extragradient", problem, state, repeated(advance), lambda s: (s.z,), calls=lambda s: {"operator": 2 * s.nit},
         options=(step, update), tol=tol, maxiter=maxiter, check_every=check_every, callback=callback, record=record,
         max_time=max_time, disp=disp, checkpoint=checkpoint,
     )  # fmt: skip

@@ -10,7 +10,7 @@ from optlib._core import validation as check
 from optlib.backend import Array, array_namespace, device_of, supports
 from optlib.backend.philox import philox_uniform
 from optlib.backend.random import as_generator
-from optlib.online._saddle import run_saddle
+from optlib.online._saddle import repeated, run_saddle
 from optlib.online.problems import FiniteSum, Problem, euclidean, require
 
 _HOST, _NUMPY = np.empty(0), array_namespace()  # samples are drawn on the host
@@ -117,7 +117,7 @@ def halpern(
         return HalpernState(z, s.anchor, s.scale, nit)
 
     return run_saddle(
-        "halpern", problem, state, advance, lambda s: (s.z,),
+        "halpern", problem, state, repeated(advance), lambda s: (s.z,),
         calls=lambda s: {"operator": s.nit if cocoercive else 2 * s.nit}, options=(unit, rho), tol=tol, maxiter=maxiter,
         check_every=check_every, callback=callback, record=record, max_time=max_time, disp=disp, checkpoint=checkpoint,
     )  # fmt: skip
@@ -225,7 +225,7 @@ def variance_reduced_halpern(
         return VarianceReducedState(z, s.anchor, estimate, s.key, s.calls + 2 * size, s.scale, nit)
 
     return run_saddle(
-        "variance_reduced_halpern", problem, state, advance, lambda s: (s.z,),
+        "variance_reduced_halpern", problem, state, repeated(advance), lambda s: (s.z,),
         calls=lambda s: {"components": s.calls}, options=(eta, n), tol=tol, maxiter=maxiter, check_every=check_every,
         callback=callback, record=record, max_time=max_time, disp=disp, checkpoint=checkpoint,
     )  # fmt: skip

@@ -86,7 +86,7 @@ class Learner:
     ``x``, the decisions, and ``rounds``.
     """
 
-    kind = "gradient"  # what it must be told: "gradient", "arm" (the value at the decision, an arm) or "example"
+    kind = "gradient"  # what it must be told: "gradient", "value" (at the decision), "arm" (the same) or "example"
     foresees = False  # whether `decide` wants to see the features of the coming example
     proof = True  # whether the bound holds for every sequence, or in expectation only
     domain: Any = None  # a geometry.Domain if the best fixed decision in hindsight is a point of it

@@ -4,9 +4,10 @@ from typing import Any, NamedTuple
 
 from optlib._core import Result, prepare_init
 from optlib._core import validation as check
-from optlib.backend import Array, supports
+from optlib.backend import Array, kernel, supports
+from optlib.geometry import Entropy
 from optlib.online._saddle import mean, run_saddle
-from optlib.online.problems import Problem, require
+from optlib.online.problems import BilinearGame, Problem, entropic_game, require
 
 
 class OptimisticGradientState(NamedTuple):
@@ -18,6 +19,65 @@ class OptimisticGradientState(NamedTuple):
     average: Array
     scale: float
     nit: int
+
+
+def _rounds(
+    problem: Problem, theta: Array, w: Array, g: Array, average: Array, nit: int, eta: float, count: int
+) -> tuple[Array, ...]:
+    """Do iterations on any problem."""
+    for k in range(nit, nit + count):
+        w = problem.grad_conj(theta - eta * g)
+        g = problem.operator(w)
+        theta = problem.restore(theta - eta * g)
+        average = mean(average, w, k + 1)
+    return theta, w, g, average
+
+
+@kernel(numba="optlib.online._games_numba:optimistic_rounds", match="iterate")
+def optimistic_rounds(
+    A: Array,
+    b: Array,
+    c: Array,
+    mass_x: float,
+    mass_y: float,
+    theta: Array,
+    w: Array,
+    g: Array,
+    average: Array,
+    nit: int,
+    eta: float,
+    count: int,
+    *,
+    xp: Any,
+) -> tuple[Array, ...]:
+    """Do iterations of the optimistic method on a matrix game with entropy on both sides.
+
+    Parameters
+    ----------
+    A : array, shape (n, m)
+        Payoffs.
+    b, c : array, shapes (n,) and (m,)
+        Linear costs.
+    mass_x, mass_y : float
+        Sums of the strategies.
+    theta, w, g, average : array, shape (n + m,)
+        What the state of the method has, before.
+    nit : int
+        Iterations before.
+    eta : float
+        Size of the steps.
+    count : int
+        Iterations to do.
+    xp : module
+        Namespace.
+
+    Returns
+    -------
+    theta, w, g, average : array, shape (n + m,)
+        After the iterations.
+    """
+    problem = BilinearGame(A, b=b, c=c, rows=Entropy(mass_x), columns=Entropy(mass_y))
+    return _rounds(problem, theta, w, g, average, nit, eta, count)
 
 
 @supports()
@@ -93,11 +153,14 @@ def optimistic_gradient(
         z = problem.start(start)
         state = OptimisticGradientState(problem.grad(z), z, problem.operator(z), z, problem._start_scale(z), 0)
 
-    def advance(s: OptimisticGradientState) -> OptimisticGradientState:
-        w = problem.grad_conj(s.theta - eta * s.g)
-        g = problem.operator(w)
-        nit = s.nit + 1
-        return OptimisticGradientState(problem.restore(s.theta - eta * g), w, g, mean(s.average, w, nit), s.scale, nit)
+    parts = entropic_game(problem)
+
+    def advance(s: OptimisticGradientState, count: int) -> OptimisticGradientState:
+        if parts is None:
+            rounds = _rounds(problem, s.theta, s.w, s.g, s.average, s.nit, eta, count)
+        else:
+            rounds = optimistic_rounds(*parts, s.theta, s.w, s.g, s.average, s.nit, eta, count, xp=problem._xp)
+        return OptimisticGradientState(*rounds, s.scale, s.nit + count)
 
     return run_saddle(
         "optimistic_gradient", problem, state, advance, lambda s: (s.average, s.w),

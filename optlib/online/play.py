@@ -152,8 +152,10 @@ def play(
         raise check.error("rounds", count, expected, "leave it out to play them all")
     learner.start(like=source.like, learners=source.learners)
     xp, zeros = learner._xp, learner._xp.zeros_like(learner.state.x)
-    if learner.kind == "example" and isinstance(source, _Linear):
+    if learner.kind in ("example", "value") and isinstance(source, _Linear):
         expected = "examples, for instance LinearModelLosses, or an iterable of Feedback(features=..., target=...)"
+        if learner.kind == "value":
+            expected = "an object or a function that reveals the value of the decision"
         raise check.error("environment", type(environment).__name__, expected, kind=TypeError)
     account, switches = _account(comparator, learner, source)
     points = None if comparator is None or switches is not None else account.points

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from optlib._core import validation as check
-from optlib.backend import Array, array_namespace, as_floating, device_of, linalg, to_numpy
+from optlib.backend import Array, array_namespace, as_floating, device_of, is_numpy, linalg, to_numpy
 from optlib.geometry import Domain, Entropy, Euclidean, MirrorMap, Simplex
 from optlib.linop import as_linear_operator
+from optlib.linop.wrap import _Dense
 from optlib.online.domains import vector_mirror
 from optlib.online.learner import moved
 
@@ -342,6 +343,18 @@ def _size(domain: Any) -> float:
     if isinstance(domain, Simplex):
         return domain.mass
     return float(np.linalg.norm(to_numpy(domain.center()))) + domain.radius
+
+
+def entropic_game(problem: Problem) -> tuple[Any, ...] | None:
+    """Return matrix, linear costs and masses of a dense NumPy game with entropy on both sides, None for others."""
+    maps = problem._maps
+    if not (isinstance(problem, BilinearGame) and isinstance(problem.A, _Dense) and is_numpy(problem._xp)):
+        return None
+    if not all(type(m) is Entropy for m in maps):
+        return None
+    A = problem.A._a
+    b, c = (np.zeros(n, A.dtype) if v is None else v for v, n in zip((problem.b, problem.c), A.shape, strict=True))
+    return A, b, c, *(m.mass for m in maps)
 
 
 class VariationalInequality(Problem):

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 from optlib._core import Result, prepare_init
 from optlib._core import validation as check
 from optlib.backend import Array, supports
-from optlib.online._saddle import run_saddle
+from optlib.online._saddle import repeated, run_saddle
 from optlib.online.problems import VariationalInequality, require
 
 
@@ -95,7 +95,7 @@ def proximal_point(
         return ProximalPointState(problem.resolvent(s.z, gamma), s.scale, s.nit + 1)
 
     return run_saddle(
-        "proximal_point", problem, state, advance, lambda s: (s.z,), calls=lambda s: {"resolvent": s.nit},
+        "proximal_point", problem, state, repeated(advance), lambda s: (s.z,), calls=lambda s: {"resolvent": s.nit},
         options=gamma, tol=tol, maxiter=maxiter, check_every=check_every, callback=callback, record=record,
         max_time=max_time, disp=disp, checkpoint=checkpoint,
     )  # fmt: skip

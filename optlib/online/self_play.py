@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 from optlib._core import Result, prepare_init
 from optlib._core import validation as check
 from optlib.backend import Array, supports
-from optlib.online._saddle import mean, run_saddle
+from optlib.online._saddle import mean, repeated, run_saddle
 from optlib.online.learner import Learner
 from optlib.online.problems import BilinearGame, require
 
@@ -117,7 +117,7 @@ def self_play(
         return {"regret_bound": (rows.regret_bound() + columns.regret_bound()) / max(s.nit, 1)}
 
     return run_saddle(
-        "self_play", problem, state, advance, lambda s: (s.average,), calls=lambda s: {"operator": s.nit},
+        "self_play", problem, state, repeated(advance), lambda s: (s.average,), calls=lambda s: {"operator": s.nit},
         options=(repr(vars(rows).keys()), type(rows).__name__, type(columns).__name__), extras=extras, tol=tol,
         maxiter=maxiter, check_every=check_every, callback=callback, record=record, max_time=max_time, disp=disp,
         checkpoint=checkpoint,

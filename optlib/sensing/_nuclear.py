@@ -111,7 +111,7 @@ def largest_value(A: SensingOperator, z: Array, psd: bool) -> float:
 
 def norm_bound(A: SensingOperator) -> float:
     """A number that the largest singular value of A hardly exceeds."""
-    return 1.05 * A.norm(iterations=50)
+    return 1.05 * A.norm()
 
 
 def gap(problem: Problem, residual: Array, nuclear: float, reg: float) -> tuple[float, float, float]:

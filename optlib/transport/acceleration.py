@@ -233,7 +233,7 @@ def _iteration(evaluate: Evaluate, point: Point, problem: Problem, method: str, 
 # -- directions --
 
 
-def _anderson(residual: Array, steps: Array, changes: Array, pairs: Array, metric: Array, xp: Any) -> Array:
+def anderson(residual: Array, steps: Array, changes: Array, pairs: Array, metric: Array, xp: Any) -> Array:
     """``residual`` minus the combination of past pairs that makes the extrapolated residual least."""
     valid = _valid(steps, pairs, xp)
     changes = xp.where(valid[:, None], changes, xp.zeros_like(changes))
@@ -245,7 +245,7 @@ def _anderson(residual: Array, steps: Array, changes: Array, pairs: Array, metri
     return residual + weights @ (xp.where(valid[:, None], steps, xp.zeros_like(steps)) - changes)
 
 
-def _lbfgs(residual: Array, steps: Array, changes: Array, pairs: Array, metric: Array, xp: Any) -> Array:
+def lbfgs(residual: Array, steps: Array, changes: Array, pairs: Array, metric: Array, xp: Any) -> Array:
     """The inverse Hessian estimate times the residual, in the compact form of Byrd, Nocedal and Schnabel."""
     valid = _valid(steps, pairs, xp)[:, None]
     s, y = (xp.where(valid, u, xp.zeros_like(u)) for u in (steps, changes))
@@ -261,7 +261,7 @@ def _lbfgs(residual: Array, steps: Array, changes: Array, pairs: Array, metric: 
     return gamma * residual + w @ s - gamma * (p @ y)
 
 
-_DIRECTIONS = {"anderson": _anderson, "lbfgs": _lbfgs}
+_DIRECTIONS = {"anderson": anderson, "lbfgs": lbfgs}
 
 
 def _valid(steps: Array, pairs: Array, xp: Any) -> Array:

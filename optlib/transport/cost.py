@@ -26,7 +26,8 @@ class Cost:
     xp : module
         The array namespace.
     kind : str
-        ``"dense"``, ``"sqeuclidean"``, ``"euclidean"``, ``"lp"`` or ``"function"``: the formula of the entries.
+        ``"dense"``, ``"sqeuclidean"``, ``"euclidean"``, ``"lp"``, ``"function"`` or ``"grid"``: the formula of the
+        entries.
     """
 
     shape: tuple[int, int]
@@ -190,8 +191,8 @@ class PointCloud(Cost):
         self, x: Any, y: Any, cost: str | Callable[[Array, Array], Array] = "sqeuclidean", *, p: float | None = None
     ) -> None:
         xp, device, dtype = check.common(x=x, y=y)
-        x = _points("x", x, xp, dtype, device)
-        y = _points("y", y, xp, dtype, device, dimension=x.shape[1])
+        x = as_points("x", x, xp, dtype, device)
+        y = as_points("y", y, xp, dtype, device, dimension=x.shape[1])
         if not callable(cost):
             check.option("cost", cost, POINT_COSTS)
         if (p is not None) != (cost == "lp"):
@@ -252,7 +253,7 @@ class PointCloud(Cost):
         ----------
         x : array or nested sequence, shape (k, d) or (k,)
         """
-        x = _points("x", x, self.xp, self.dtype, self.device, dimension=self.y.shape[1])
+        x = as_points("x", x, self.xp, self.dtype, self.device, dimension=self.y.shape[1])
         return self._derive(_unit("x", x, self.xp) if self.name == "cosine" else x - self._centre, self.y)
 
     def within(self) -> tuple["PointCloud", "PointCloud"]:
@@ -328,7 +329,8 @@ class _swapped:  # noqa: N801 - a function that can be pickled
         return self.function(y, x).T
 
 
-def _points(name: str, x: Any, xp: Any, dtype: Any, device: Any, dimension: int | None = None) -> Array:
+def as_points(name: str, x: Any, xp: Any, dtype: Any, device: Any, dimension: int | None = None) -> Array:
+    """Check points, as rows; one axis means points on the line."""
     x = check.array(name, x, xp=xp, dtype=dtype, device=device)
     if x.ndim == 1:
         x = x[:, None]

@@ -15,6 +15,7 @@ from optlib.transport._position_gradients import cost_gradient, is_differentiabl
 from optlib.transport._problem import Problem, check_reg, prepare
 from optlib.transport.certificates import certify
 from optlib.transport.cost import Cost, DenseCost, PointCloud
+from optlib.transport.grid import GridCost
 from optlib.transport.plan import EntropicPlan
 from optlib.transport.result import TransportResult
 
@@ -138,7 +139,7 @@ def divergence(
     reg : float
         Strength > 0 of the regularisation, in units of the cost.
     within : (Cost or array, Cost or array), shapes (n, n) and (m, m), optional
-        Symmetric costs among the sources and among the targets; needed for matrices, while a `PointCloud` knows them.
+        Symmetric costs among the sources and among the targets; needed for matrices, while clouds and grids know them.
         Histograms on common bins have ``within=(cost, cost)``.
     unbalanced : float, optional
         Strength of penalties in the place of the constraints on the marginals, as in `sinkhorn`.
@@ -245,10 +246,10 @@ def divergence(
 def _sides(problem: Problem, within: Any) -> tuple[Problem, Problem]:
     """The transport of either measure to itself, in the widest precision of the device."""
     xp, cost = problem.xp, problem.cost
-    if within is None and isinstance(cost, PointCloud):
+    if within is None and isinstance(cost, (PointCloud, GridCost)):
         within = cost.within()
     elif not (isinstance(within, (tuple, list)) and len(within) == 2):
-        fix = "pass the costs among the sources and among the targets, or a PointCloud"
+        fix = "pass the costs among the sources and among the targets, or a PointCloud or GridCost"
         raise check.error("within", type(within).__name__, "a pair of costs with a cost matrix", fix, TypeError)
     found = []
     for own, weights in zip(within, (problem.a, problem.b), strict=True):

@@ -13,7 +13,7 @@ from optlib._core.driver import Steps
 from optlib.backend import Array, array_namespace, asarray_like, random, special, supports, to_numpy
 from optlib.transport import _descent as descent
 from optlib.transport._seeding import distant
-from optlib.transport.cost import _points
+from optlib.transport.cost import as_points
 
 
 class LightBridge:
@@ -144,8 +144,8 @@ class LightBridge:
         A. Korotin, N. Gushchin, E. Burnaev, Light Schroedinger bridge, ICLR 2024 (arXiv 2310.01174).
         """
         xp, device, dtype = check.common(x=x, y=y)
-        x = _points("x", x, xp, dtype, device)
-        y = _points("y", y, xp, dtype, device, dimension=x.shape[1])
+        x = as_points("x", x, xp, dtype, device)
+        y = as_points("y", y, xp, dtype, device, dimension=x.shape[1])
         if tol == "auto":
             tol = 1e-3 if xp.finfo(dtype).bits == 64 else 1e-2
         problem = _standardised(x, y, self.reg, self.floor)
@@ -366,7 +366,7 @@ class LightBridge:
         if not hasattr(self, "r_"):
             raise check.error("LightBridge", "an estimator that was not fitted", "a fitted one", "call fit(x, y)")
         xp, device, _ = check.common(r_=self.r_, **{name: x})
-        return _points(name, x, xp, self.r_.dtype, device, dimension=self.r_.shape[1])
+        return as_points(name, x, xp, self.r_.dtype, device, dimension=self.r_.shape[1])
 
     def __repr__(self) -> str:
         return f"LightBridge({self.components}, reg={self.reg:g}, floor={self.floor:g})"

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from optlib._core import validation as check
 from optlib.backend import Array, array_namespace, device_of
 from optlib.transport._problem import check_reg
-from optlib.transport.cost import PointCloud, _points, block_rows, pairwise
+from optlib.transport.cost import PointCloud, as_points, block_rows, pairwise
 from optlib.transport.plan import EntropicPlan
 from optlib.transport.result import TransportResult
 from optlib.transport.sinkhorn import sinkhorn
@@ -93,8 +93,8 @@ def monge_gap(
     check.option("cost", cost, COSTS)
     reg = check_reg(reg)
     xp, device, dtype = check.common(x=x, y=y)
-    x = _points("x", x, xp, dtype, device)
-    y = _points("y", y, xp, dtype, device, dimension=x.shape[1])
+    x = as_points("x", x, xp, dtype, device)
+    y = as_points("y", y, xp, dtype, device, dimension=x.shape[1])
     if x.shape != y.shape:
         raise check.error("y", f"shape {tuple(y.shape)}", f"an image of each point: shape {tuple(x.shape)}")
     result = sinkhorn(PointCloud(x, y, cost), reg=reg, init=init, tol=tol, check_every=CHECK_EVERY, record=False)

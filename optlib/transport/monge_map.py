@@ -9,7 +9,7 @@ from optlib._core import validation as check
 from optlib._core.driver import Steps
 from optlib.backend import Array, array_namespace, supports
 from optlib.transport import _descent as descent
-from optlib.transport.cost import PointCloud, _points
+from optlib.transport.cost import PointCloud, as_points
 from optlib.transport.maps import LinearMaps, as_map
 from optlib.transport.monge_gap import CHECK_EVERY, COSTS, MongeGap, cost_gradient, monge_gap
 from optlib.transport.sinkhorn import sinkhorn
@@ -169,8 +169,8 @@ class MongeMap:
         T. Uscidda, M. Cuturi, The Monge gap: a regularizer to learn all transport maps, ICML 2023 (arXiv 2302.04953).
         """
         xp, device, dtype = check.common(x=x, y=y)
-        x = _points("x", x, xp, dtype, device)
-        y = _points("y", y, xp, dtype, device, dimension=x.shape[1])
+        x = as_points("x", x, xp, dtype, device)
+        y = as_points("y", y, xp, dtype, device, dimension=x.shape[1])
         double = xp.finfo(dtype).bits == 64
         if tol == "auto":
             tol = 1e-4 if double else 1e-2
@@ -292,7 +292,7 @@ class MongeMap:
         if not hasattr(self, "result_"):
             raise check.error("MongeMap", "an estimator that was not fitted", "a fitted one", "call fit(x, y)")
         xp, device, _ = check.common(result=self.result_.x, **{name: x})
-        return _points(name, x, xp, self.result_.x.dtype, device)
+        return as_points(name, x, xp, self.result_.x.dtype, device)
 
     def __repr__(self) -> str:
         return f"MongeMap({self.model}, weight={self.weight:g}, cost={self.cost!r})"

@@ -62,6 +62,8 @@ def relaxed_sweep(
     cost: Cost, f: Array, g: Array, a: Array, b: Array, eps: float, inv_rho: float, omega: Any, bound: float = math.inf
 ) -> tuple[Array, Array, Array]:
     """`sweep` that moves the row potentials ``omega`` times as far, and also returns the row sums of the plan."""
+    if cost.kind == "grid":
+        return cost.relaxed_sweep(f, g, a, b, eps, inv_rho, omega)
     xp = cost.xp
     parts = [
         _sweep(*part, f[i0:i1], g, a[i0:i1], b, eps, inv_rho, omega, bound, xp=xp) for i0, i1, part in entries(cost)
@@ -126,6 +128,9 @@ def survey(
     """
     xp = cost.xp
     h_plan = g + eps * log_weights(b, xp=xp)
+    if cost.kind == "grid":
+        sums = cost.survey(f, h_plan, x, q, h, eps)
+        return Survey(*(a * u for u in sums[:4]), *sums[4:])
     kernel, alpha, beta = stored or (None, f, h_plan)
     parts = []
     for i0, i1, part in entries(cost):
@@ -165,6 +170,8 @@ def absorb(
 def cost_apply(cost: Cost, v: Array) -> Array:
     """Product of the cost with a vector (m,) or with the columns of a matrix (m, k)."""
     xp = cost.xp
+    if cost.kind == "grid":
+        return cost.product(v) if v.ndim == 1 else xp.stack([cost.product(v[:, k]) for k in range(v.shape[1])], axis=1)
     if cost.kind == "sqeuclidean":
         w = v if v.ndim == 2 else v[:, None]
         x, y = xp.astype(cost.x, v.dtype, copy=False), xp.astype(cost.y, v.dtype, copy=False)
@@ -177,6 +184,8 @@ def cost_apply(cost: Cost, v: Array) -> Array:
 
 def c_transform(cost: Cost, g: Array) -> Array:
     """``min_j C_ij - g_j``, shape (n,), without exponentials."""
+    if cost.kind == "grid":
+        return cost.smallest(g)
     return _concat([_min(*part, g, xp=cost.xp) for _, _, part in entries(cost)], cost.xp)
 
 
@@ -207,6 +216,8 @@ def log_weights(b: Array, *, xp: Any) -> Array:
 
 def _products(cost: Cost, f: Array, h: Array, v: Array, eps: float, *, moments: bool) -> Array:
     """Sums over j of ``e_ij v_jk`` and, behind them, of ``e_ij z_ij v_jk``; e = exp(z), z = (f + h - C) / eps."""
+    if cost.kind == "grid":
+        return cost.products(f, h, v, eps, moments)
     xp = cost.xp
     return _concat([_apply(*part, f[i0:i1], h, v, eps, moments, xp=xp) for i0, i1, part in entries(cost)], xp)
 

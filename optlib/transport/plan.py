@@ -2,6 +2,7 @@
 
 import operator
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 from optlib._core import validation as check
@@ -154,11 +155,7 @@ class EntropicPlan(Plan):
         """
         if not isinstance(self.cost, PointCloud):
             raise check.error("plan", f"a plan for {self.cost}", "a plan for a PointCloud", kind=TypeError)
-        cost = self.cost.at(x)
-        k = cost.shape[0]
-        a = self.xp.full(k, 1.0 / k, dtype=self.dtype, device=self.device)
-        f = passes.soft_transform(cost, self.g, self.b, self.reg)
-        return EntropicPlan(cost, a, self.b, f, self.g, self.reg)
+        return _PlanAt(self.cost.at(x), self.b, self.g, self.reg)
 
     def rows(self, i0: int, i1: int) -> Array:
         """Rows ``i0`` to ``i1`` (excluded) as an array of shape (i1 - i0, m)."""
@@ -214,3 +211,23 @@ class DensePlan(Plan):
 
     def _map_arrays(self, move: Callable[[Array], Array]) -> "DensePlan":
         return DensePlan(*(move(u) for u in (self.array, self.a, self.b)))
+
+
+class _PlanAt(EntropicPlan):
+    """The plan for new sources: their potential, which means of targets do not need, is computed when asked for."""
+
+    def __init__(self, cost: Cost, b: Array, g: Array, reg: float) -> None:
+        k = cost.shape[0]
+        a = cost.xp.full(k, 1.0 / k, dtype=b.dtype, device=cost.device)
+        Plan.__init__(self, cost.shape, a)
+        self.cost, self.a, self.b, self.g, self.reg = cost, a, b, g, reg
+        self._shift = passes.c_transform(cost, g + reg * passes.log_weights(b, xp=cost.xp))
+
+    @cached_property
+    def f(self) -> Array:
+        """The potential of the new sources."""
+        mass = self._conditional(self.xp.ones_like(self.b)[:, None])[:, 0]
+        return self._shift - self.reg * self.xp.log(mass)
+
+    def _conditional(self, v: Array) -> Array:
+        return passes.apply(self.cost, self._shift, self.g, self.xp.ones_like(self.a), self.b, self.reg, v)

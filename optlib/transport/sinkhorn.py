@@ -207,6 +207,8 @@ class SinkhornMethod:
         See `sinkhorn`.
     """
 
+    level_iterations = LEVEL_ITERATIONS
+
     def __init__(
         self, problem: Problem, reg: float, tol: Any, method: str = "auto", acceleration: str | None = "auto"
     ) -> None:
@@ -236,7 +238,7 @@ class SinkhornMethod:
         if state is not None and (state.reg != self.reg or state.g.shape != self.b.shape):
             start, state = self.support.extend(state.f, state.g), None  # another problem: its potentials
         if start is None and (state is None or state.levels > 1):
-            self.levels = _levels(self.reg, self.range)
+            self.levels = levels_to(self.reg, self.range)
         if state is None:
             f, g = self.support.restrict(start)
             state = SinkhornState(self.reg, 0, 0, len(self.levels), 0, 0, *4 * [None], f, None, g, *4 * [None])
@@ -276,7 +278,7 @@ class SinkhornMethod:
             # on the path only the trivial bound is known of the error at the end
             stop = self.error(state) if last else partial(float, max(2.0, 2.0 * self.tol))
             budget = yield Step(
-                x=self.support.extend(state.f, state.g),
+                x=self.answer(state),
                 nit=state.nit,
                 state=state,
                 stop=stop,
@@ -284,7 +286,7 @@ class SinkhornMethod:
                 status=status,
                 counts={"passes": state.passes},
             )
-            todo = budget if last else min(budget, LEVEL_ITERATIONS - state.level_nit)
+            todo = budget if last else min(budget, self.level_iterations - state.level_nit)
             point, done = self.iterate(state, todo, self.target(state) if last else LEVEL_TOL)
             state = state._replace(
                 **point._asdict(), nit=state.nit + done, passes=state.passes + done, level_nit=state.level_nit + done
@@ -295,6 +297,10 @@ class SinkhornMethod:
                 state = self.descend(state)
             elif last and done < todo:
                 status = Status.CONVERGED
+
+    def answer(self, state: SinkhornState) -> Any:
+        """The iterate, as the user sees it."""
+        return self.support.extend(state.f, state.g)
 
     def error(self, state: SinkhornState) -> Callable[[], Any]:
         """Error of the marginals; with penalties the largest residual, or what it leaves of the gap if that is more."""
@@ -339,7 +345,7 @@ class SinkhornMethod:
 
         Portable code always does all iterations of a level, because asking for the error would wait for the device.
         """
-        return state.level_nit == LEVEL_ITERATIONS or (self.compiled and float(state.info[0]) <= LEVEL_TOL)
+        return state.level_nit == self.level_iterations or (self.compiled and float(state.info[0]) <= LEVEL_TOL)
 
     def descend(self, state: SinkhornState) -> SinkhornState:
         """Go to the next level, from potentials that continue those of the last two levels linearly."""
@@ -392,13 +398,15 @@ def _form(method: str, problem: Problem, reg: float, compiled: bool) -> tuple[st
         raise check.error("method", got, expected, "use 'auto' or 'log'")
     if method != "auto":
         return method, "as asked"
+    if problem.cost.kind == "grid":
+        return "log", "axis by axis"
     if problem.cost.kind != "dense" and 8 * n * m > STORED_BYTES:
         return "log", "the kernel of the clouds would be large"
     return ("log", f"the cost range is above {limit:g} reg") if wide else ("scaling", "the kernel is stored")
 
 
-def _levels(reg: float, spread: float) -> list[float]:
-    """The regularisation path: ratios near ``PATH_RATIO``, the last level exactly ``reg``."""
+def levels_to(reg: float, spread: float, ratio: float = PATH_RATIO) -> list[float]:
+    """The regularisation path: levels at ratios of at least ``ratio``, the last one exactly ``reg``."""
     if reg >= PATH_BELOW * spread:
         return [reg]
     count = math.ceil(math.log(PATH_START * spread / reg) / -math.log(PATH_RATIO))

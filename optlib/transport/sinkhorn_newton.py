@@ -338,8 +338,10 @@ class NewtonMethod:
         xp, (rho_1, rho_2) = self.xp, self.bound
         ends = xp.stack([rho_1 - xp.max(f), rho_2 + xp.min(g), rho_1 + xp.min(f), rho_2 - xp.max(g)])
         up, up_g, down, down_g = to_numpy(ends).tolist()
+        if self.balance == 0.0 or min(up, down) <= 0.0:  # rows at their bound are exact there only
+            return 0.0
         t = min(up, up_g) if self.balance > 0.0 else -min(down, down_g)
-        return t if math.isfinite(t) and self.balance != 0.0 else 0.0
+        return t if math.isfinite(t) else 0.0
 
     def moved(self, s: NewtonState, plan: Plan, g: Array) -> tuple[NewtonState, Plan]:
         """Evaluate other column potentials at the same level."""

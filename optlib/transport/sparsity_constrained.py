@@ -27,7 +27,7 @@ from optlib.backend.namespace import asarray_on
 from optlib.transport import passes
 from optlib.transport._problem import Problem, check_reg, prepare
 from optlib.transport._support import Support, tolerance
-from optlib.transport.acceleration import _lbfgs
+from optlib.transport.acceleration import lbfgs
 from optlib.transport.certificates import _host, _size
 from optlib.transport.cost import Cost, row_blocks
 from optlib.transport.emd import emd
@@ -225,7 +225,7 @@ def _steps(state: SparsityState, problem: _Sparse) -> Steps:
         s = s._replace(nit=s.nit + 1)
         direction, pairs = problem.reg * point.gradient, s.pairs
         if pairs:
-            quasi = _lbfgs(point.gradient, s.steps, s.changes, pairs, metric, xp)
+            quasi = lbfgs(point.gradient, s.steps, s.changes, pairs, metric, xp)
             slope = float(xp.sum(point.gradient * quasi))
             direction, pairs = (quasi, pairs) if slope > 0.0 else (direction, 0)
         slope, noise = float(xp.sum(point.gradient * direction)), problem.noise(point)

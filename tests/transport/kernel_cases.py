@@ -98,7 +98,18 @@ def iterations(draw):
     return *source, a, b, eps, inv_rho, method, draw(st.integers(1, 3)), -1.0, *point
 
 
+@st.composite
+def axes(draw):
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    n, k = draw(st.sampled_from([1, 2, 7, 20])), draw(st.sampled_from([1, 3, 50]))
+    rows = draw(st.sampled_from([1.0, 300.0])) * rng.normal(size=(k, n))
+    rows[rng.random((k, n)) < 0.2] = -1e20  # weights of zero
+    return -rng.uniform(0.0, 5.0, (n, n)), rows
+
+
 CASES = {
+    "transport.grid._log_sum": axes(),
+    "transport.grid._largest": axes(),
     "transport.passes._sweep": sweeps(),
     "transport.passes._apply": products(),
     "transport.passes._absorb": absorbed(),

@@ -390,5 +390,8 @@ def test_weak_penalties_leave_mass_where_it_is():
     assert np.allclose(plan_of(got), [[1.0, 0.0], [0.0, 0.5]], atol=1e-6)
     moved = solve(cost, [1.5, 0.5], b, reg=1e-3, unbalanced=10.0, unbalanced_type="tv", tol=1e-9)
     assert np.allclose(plan_of(moved), [[1.0, 0.5], [0.0, 0.5]], atol=1e-6)
+    far = solve([[3.0, 3.0]], [1.5], [0.5, 0.5], reg=1e-4, unbalanced=1.0, unbalanced_type="tv")
+    assert far.success
+    assert not plan_of(far).any()
     with pytest.raises(ValueError, match="`unbalanced_type`"):
         solve(cost, a, b, reg=0.1, unbalanced=1.0, unbalanced_type="tv", method="sinkhorn")

@@ -10,6 +10,7 @@ from scipy.special import kl_div
 
 import optlib
 from optlib.backend import array_namespace, device_of, to_numpy
+from optlib.datasets import make_transport
 from optlib.testing import assert_close, check_gradient
 from optlib.transport import PointCloud, TransportResult, sinkhorn, solve
 from tests.transport.strategies import linear_program, problems, spread
@@ -232,3 +233,13 @@ def test_pot_agrees(reg):
     assert_close(got.plan.toarray(), plan, rtol=0, atol=1e-9)
     exact = ot.emd2(a, b, cost)
     assert got.lp_bounds[0] <= exact <= got.lp_bounds[1]
+
+
+def test_a_run_on_the_path_is_continued():
+    problem = make_transport("cloud2d", 30, rng=0)
+    options = {"reg": 1e-3 * float(np.ptp(problem.cost)), "tol": 1e-9}
+    parts = solve(*problem[:3], maxiter=5, check_every=5, **options)
+    for _ in range(2):
+        parts = solve(*problem[:3], maxiter=5, check_every=5, init=parts, **options)
+    whole = solve(*problem[:3], maxiter=15, check_every=15, **options)
+    assert np.array_equal(parts.potentials[1], whole.potentials[1])
