@@ -3,6 +3,7 @@
 import math
 from typing import Any, NamedTuple
 
+from optlib._core import Certificate
 from optlib._core import validation as check
 from optlib.backend import Array, linalg
 from optlib.bilevel.hypergradient import Call, HyperResult, choose
@@ -68,6 +69,32 @@ class Evaluator:
     def outward(self, x: Array, gradient: Array) -> Array:
         """Where x is at the edge of the box and the descent direction leaves it."""
         return ((x <= self.low) & (gradient > 0)) | ((x >= self.high) & (gradient < 0))
+
+    def projected(self, x: Array, gradient: Array) -> Array:
+        """The gradient without the parts that are held at an edge of the box."""
+        return self.xp.where(self.outward(x, gradient), self.xp.zeros_like(x), gradient)
+
+    def restore(self, state: Any) -> None:
+        """Set the counts to those of a state."""
+        self.counts |= {name: getattr(state, name) for name in COUNTS}
+
+    def seen(self) -> dict[str, int]:
+        """The counts, as fields of a state."""
+        return {name: self.counts[name] for name in COUNTS}
+
+    def found(self, state: Any, tol: float | None) -> dict[str, Any]:
+        """Fields of the result of a descent, with the certificate of stationarity in the box."""
+        xp = self.xp
+        value = float(xp.max(xp.abs(self.projected(state.x, state.gradient))))
+        certificate = Certificate(
+            "stationarity", value, scale=abs(state.value) or 1.0, tol=tol, proof=False,
+            note=f"evaluations to a relative tolerance of {state.eta:.0e}",
+        )  # fmt: skip
+        return {
+            "certificate": certificate, "fun": state.value, "y": state.y, "hypergradient": state.gradient,
+            "error_bound": None if self.last is None else self.last.error_bound,
+            "at_bounds": int(xp.sum(xp.astype(self.outward(state.x, state.gradient), xp.int32))),
+        }  # fmt: skip
 
 
 def box(problem: Any, bounds: Any, x: Array, xp: Any) -> tuple[Array, Array]:

@@ -3,11 +3,11 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from optlib._core import Certificate, Status, Step, prepare_init, run
+from optlib._core import Status, Step, prepare_init, run
 from optlib._core import validation as check
 from optlib._core.driver import Steps
 from optlib.backend import Array, supports
-from optlib.bilevel.evaluation import COUNTS, Evaluation, Evaluator
+from optlib.bilevel.evaluation import Evaluation, Evaluator
 from optlib.bilevel.result import BilevelResult
 from optlib.steps import tolerance_schedule
 
@@ -119,53 +119,37 @@ def hoag(
     if state is None:
         state = HoagState(evaluator.start, 0.0, None, evaluator.y0, None, None, 0.0, eps(0), 1.0, 0, 0, 1, 0, 0)
 
-    def projected(s: HoagState) -> Array:
-        return xp.where(evaluator.outward(s.x, s.gradient), xp.zeros_like(s.x), s.gradient)
-
     def loaded(s: HoagState, found: Evaluation, **more: Any) -> HoagState:
-        counts = {name: evaluator.counts[name] for name in COUNTS}
         return s._replace(
             x=found.x, value=found.value, gradient=found.gradient, y=found.y, q=found.q, factor=found.factor,
-            eta=found.eta, **counts, **more,
+            eta=found.eta, **evaluator.seen(), **more,
         )  # fmt: skip
 
     def steps(s: HoagState) -> Steps:
-        for name in COUNTS:
-            evaluator.counts[name] = getattr(s, name)
+        evaluator.restore(s)
         if s.gradient is None:
             s = loaded(s, evaluator(s.x, s.eta, s.y))
             size = evaluator.norm(s.gradient)
             s = s._replace(lipschitz=size / evaluator.size**0.5 if size > 1e-3 else 1.0)
         while True:
-            top, unit = float(xp.max(xp.abs(projected(s)))), abs(s.value) or 1.0
+            top, unit = float(xp.max(xp.abs(evaluator.projected(s.x, s.gradient)))), abs(s.value) or 1.0
             done = tol is not None and top <= goal * unit and s.eta <= goal
             yield Step(
                 x=s.x, nit=s.nit, state=s, stop=lambda v=top / unit: v, metrics={"fun": lambda v=s.value: v},
-                status=Status.CONVERGED if done else None, counts={name: getattr(s, name) for name in COUNTS},
+                status=Status.CONVERGED if done else None, counts=evaluator.seen(),
             )  # fmt: skip
             eta = max(s.cut * eps(s.nit + 1), LEAST)
             found = evaluator(evaluator.project(s.x - s.gradient / s.lipschitz), eta, s.y, s.q, s.factor)
             length = evaluator.norm(found.x - s.x)
             wanted = s.value + SLACK * eta + (1.0 + SLACK) * s.eta * length - s.lipschitz * length**2
             if found.value > s.value + (WORSE - 1.0) * abs(s.value):
-                counts = {name: evaluator.counts[name] for name in COUNTS}
-                s = s._replace(lipschitz=SHRINK * s.lipschitz, cut=0.5 * s.cut, nit=s.nit + 1, **counts)
+                s = s._replace(lipschitz=SHRINK * s.lipschitz, cut=0.5 * s.cut, nit=s.nit + 1, **evaluator.seen())
             else:
                 better = found.value <= wanted
                 s = loaded(s, found, lipschitz=GROW * s.lipschitz if better else s.lipschitz, nit=s.nit + 1)
 
     def finish(step: Step) -> dict[str, Any]:
-        s = step.state
-        value = float(xp.max(xp.abs(projected(s))))
-        known = evaluator.last.error_bound if evaluator.last is not None else None
-        certificate = Certificate(
-            "stationarity", value, scale=abs(s.value) or 1.0, tol=tol, proof=False,
-            note=f"evaluations to a relative tolerance of {s.eta:.0e}",
-        )  # fmt: skip
-        return {
-            "certificate": certificate, "fun": s.value, "y": s.y, "hypergradient": s.gradient, "error_bound": known,
-            "at_bounds": int(xp.sum(xp.astype(evaluator.outward(s.x, s.gradient), xp.int32))),
-        }  # fmt: skip
+        return evaluator.found(step.state, tol)
 
     return run(
         steps, state=state, like=evaluator.start, xp=xp, method="hoag", finish=finish, tol=None, maxiter=maxiter,

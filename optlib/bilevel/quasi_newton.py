@@ -4,11 +4,11 @@ import json
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from optlib._core import Certificate, Status, Step, prepare_init, run
+from optlib._core import Status, Step, prepare_init, run
 from optlib._core import validation as check
 from optlib._core.driver import Steps
 from optlib.backend import Array, supports
-from optlib.bilevel.evaluation import COUNTS, Evaluation, Evaluator
+from optlib.bilevel.evaluation import Evaluation, Evaluator
 from optlib.bilevel.problem import vdot
 from optlib.bilevel.result import BilevelResult
 
@@ -139,29 +139,21 @@ def quasi_newton(
 
     rounding = 10.0 * float(xp.finfo(evaluator.start.dtype).eps)
 
-    def held(s: QuasiNewtonState) -> Array:
-        return evaluator.outward(s.x, s.gradient)
-
-    def projected(s: QuasiNewtonState) -> Array:
-        return xp.where(held(s), xp.zeros_like(s.x), s.gradient)
-
     def loaded(s: QuasiNewtonState, found: Evaluation, **more: Any) -> QuasiNewtonState:
-        counts = {name: evaluator.counts[name] for name in COUNTS}
         return s._replace(
             x=found.x, value=found.value, gradient=found.gradient, correction=found.correction, y=found.y, q=found.q,
             factor=found.factor,
-            **counts, **more,
+            **evaluator.seen(), **more,
         )  # fmt: skip
 
     def steps(s: QuasiNewtonState) -> Steps:
-        for name in COUNTS:
-            evaluator.counts[name] = getattr(s, name)
+        evaluator.restore(s)
         if s.gradient is None:
             s = loaded(s, evaluator(s.x, s.eta, s.y, s.q, s.factor))
             s = s._replace(values=json.dumps([s.value]))
         ended = False
         while True:
-            top = float(xp.max(xp.abs(projected(s))))
+            top = float(xp.max(xp.abs(evaluator.projected(s.x, s.gradient))))
             unit = abs(s.value) or 1.0
             if top <= FLAT * goal * unit and s.eta <= SURE and tol is not None:
                 ended = True
@@ -171,7 +163,7 @@ def quasi_newton(
             yield Step(
                 x=s.x, nit=s.nit, state=s, stop=lambda v=top / unit: v, metrics={"fun": lambda v=s.value: v},
                 status=status,
-                counts={name: getattr(s, name) for name in COUNTS},
+                counts=evaluator.seen(),
             )  # fmt: skip
             s = s._replace(nit=s.nit + 1)
             if top <= 0.1 * goal * unit and s.eta > SURE:
@@ -183,7 +175,7 @@ def quasi_newton(
             slow = len(values) > WINDOW and values[0] - s.value <= SLOW * goal * abs(s.value)
             if accepted and not (slow and tol is not None):
                 continue
-            size = float(xp.max(xp.abs(projected(s))))
+            size = float(xp.max(xp.abs(evaluator.projected(s.x, s.gradient))))
             if s.eta <= LEAST or (accepted and size <= goal * abs(s.value)):
                 ended = True
                 continue
@@ -193,8 +185,8 @@ def quasi_newton(
 
     def advance(s: QuasiNewtonState) -> tuple[bool, QuasiNewtonState]:
         """One step: direction, trial points, pair."""
-        free = ~held(s)
-        gradient = projected(s)
+        free = ~evaluator.outward(s.x, s.gradient)
+        gradient = evaluator.projected(s.x, s.gradient)
         d = direction(s, gradient, free, xp)
         if not float(vdot(d, gradient, xp=xp)) < 0.0:
             d = -gradient
@@ -223,21 +215,10 @@ def quasi_newton(
             best = 0.5 * predicted / excess if excess > 0.0 and excess < float("inf") else 0.5
             t *= min(max(best, 0.1), 0.5)
             s = s._replace(radius=max(0.5 * s.radius, 1e-6))
-        counts = {name: evaluator.counts[name] for name in COUNTS}
-        return False, s._replace(**counts)
+        return False, s._replace(**evaluator.seen())
 
     def finish(step: Step) -> dict[str, Any]:
-        s = step.state
-        value = float(xp.max(xp.abs(projected(s)))) if s.gradient is not None else float("inf")
-        known = evaluator.last.error_bound if evaluator.last is not None else None
-        certificate = Certificate(
-            "stationarity", value, scale=abs(s.value) or 1.0, tol=tol, proof=False,
-            note=f"evaluations to a relative tolerance of {s.eta:.0e}",
-        )  # fmt: skip
-        return {
-            "certificate": certificate, "fun": s.value, "y": s.y, "hypergradient": s.gradient, "error_bound": known,
-            "at_bounds": int(xp.sum(xp.astype(held(s), xp.int32))),
-        }  # fmt: skip
+        return evaluator.found(step.state, tol)
 
     return run(
         steps, state=state, like=evaluator.start, xp=xp, method="quasi_newton", finish=finish, tol=None,

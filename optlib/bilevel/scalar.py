@@ -9,7 +9,7 @@ from optlib._core import Certificate, Status, Step, prepare_init, run
 from optlib._core import validation as check
 from optlib._core.driver import Steps
 from optlib.backend import Array, supports
-from optlib.bilevel.evaluation import COUNTS, FLOOR, Evaluation, Evaluator
+from optlib.bilevel.evaluation import FLOOR, Evaluation, Evaluator
 from optlib.bilevel.result import BilevelResult
 
 EXPAND = (1.5, 3.0, 4.0)  # steps while there is no bracket; the last is repeated
@@ -154,8 +154,7 @@ def scalar(
 
     def steps(s: ScalarState) -> Steps:
         points = [Known(*row) for row in json.loads(s.points)]
-        for name in COUNTS:
-            evaluator.counts[name] = getattr(s, name)
+        evaluator.restore(s)
         if not points:
             first, found = measure(float(s.x[0]), 1.0, s)
             points.append(first)
@@ -170,7 +169,7 @@ def scalar(
             stop = gap / abs(lead.value) if lead.value else gap
             yield Step(
                 x=s.x, nit=s.nit, state=s, stop=lambda v=stop: v,
-                metrics={"fun": lambda v=lead.value: v}, counts=counted(s),
+                metrics={"fun": lambda v=lead.value: v}, counts=evaluator.seen(),
                 status=Status.CONVERGED if done and lead.sure and tol is not None else None,
             )  # fmt: skip
             eta, confirm = FIRST, False
@@ -191,11 +190,7 @@ def scalar(
         best = min(points, key=lambda p: p.value)
         if best.x == float(found.x[0]):
             s = s._replace(x=found.x, y=found.y, q=found.q, factor=found.factor, gradient=found.gradient)
-        counts = {name: evaluator.counts[name] for name in COUNTS}
-        return s._replace(points=json.dumps(points), nit=nit, **counts)
-
-    def counted(s: ScalarState) -> dict[str, int]:
-        return {name: getattr(s, name) for name in COUNTS}
+        return s._replace(points=json.dumps(points), nit=nit, **evaluator.seen())
 
     def finish(step: Step) -> dict[str, Any]:
         s = step.state

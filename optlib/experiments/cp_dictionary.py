@@ -176,9 +176,11 @@ def plot(rows: list[Row]) -> dict[str, Any]:
     """Draw a figure per claim that has one."""
     from matplotlib.figure import Figure
 
+    parts = ("bumps", "digits")
+    if not any(row["part"] in parts for row in rows):
+        return {}
     figure = Figure()
     axes = figure.add_subplot()
-    parts = ("bumps", "digits")
     for name, shift in (("wasserstein", -0.15), ("frobenius", 0.15)):
         points = [(parts.index(row["part"]) + shift, row[name]) for row in rows if row["part"] in parts]
         axes.semilogy(*zip(*points, strict=True), "o", label=f"{name} loss")

@@ -196,9 +196,11 @@ def plot(rows: list[Row]) -> dict[str, Any]:
     """Draw a figure per claim that has one."""
     from matplotlib.figure import Figure
 
+    rows = [row for row in rows if row["part"] == "benchmark"]
+    if not rows:
+        return {}
     figure = Figure()
     axes = figure.add_subplot()
-    rows = [row for row in rows if row["part"] == "benchmark"]
     for d in sorted({row["d"] for row in rows}):
         points = [(row["reg"], row["uvp"]) for row in rows if row["d"] == d]
         axes.loglog(*zip(*points, strict=True), "o", label=f"d = {d}")

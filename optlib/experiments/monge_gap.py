@@ -155,10 +155,13 @@ def plot(rows: list[Row]) -> dict[str, Any]:
     """Draw a figure per claim that has one."""
     from matplotlib.figure import Figure
 
+    rows = [row for row in rows if row["part"] == "gaussian"]
+    if not rows:
+        return {}
     figure = Figure()
     axes = figure.add_subplot()
-    for start in _STARTS:
-        points = [(row["weight"], row["error"]) for row in rows if row["part"] == "gaussian" and row["start"] == start]
+    for start in {row["start"]: None for row in rows}:
+        points = [(row["weight"], row["error"]) for row in rows if row["start"] == start]
         axes.semilogy(*zip(*points, strict=True), "o", label=f"from the {start}")
     axes.set(xlabel="weight of the gap", ylabel="relative error of the matrix")
     axes.legend()

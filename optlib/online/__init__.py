@@ -3,6 +3,11 @@
 A learner decides, is told what its environment reveals, and decides again; `Learner.regret_bound` is the bound of its
 theorem for the feedback as it was. `play` runs a learner (or many independent ones at once) on arrays, streams and
 environments, and accounts for the regret.
+
+Saddle points and variational inequalities: problems (`BilinearGame`, `VariationalInequality`, `CompositeProblem`, ...)
+and solvers (`mirror_prox`, `chambolle_pock`, `halpern`, ...) whose certificate is a duality gap or a residual.
+Projections onto intersections: `dykstra`, `project_and_forget`, `metric_nearness`. `OnlineTuner` learns a parameter of
+any solver from one problem to the next.
 """
 
 from optlib.online.adagrad import AdaGrad, AdaGradFull

@@ -7,7 +7,7 @@ from scipy.special import logsumexp
 import optlib
 from optlib.backend import to_numpy
 from optlib.testing import assert_close, check_adjoint
-from optlib.transport import DenseCost, EntropicPlan, PointCloud
+from optlib.transport import DenseCost, DensePlan, EntropicPlan, PointCloud, round_plan
 from tests.transport.strategies import REGS, problems, spread
 
 
@@ -91,6 +91,23 @@ def test_sources_without_mass_are_mapped_too(backend):
         to_numpy(plan.at(backend.asarray(example(backend, zero=True)[2][0][[kept]])).barycentric(backend.asarray(y))),
         rtol=1e-3 if not backend.is_double else 1e-9,
     )
+
+
+def test_stored_entries(backend):
+    rng = np.random.default_rng(0)
+    p = rng.random((5, 4))
+    p[2] = 0.0
+    a, b = p.sum(1) * 0.9, rng.dirichlet(np.ones(4)) * 0.9 * p.sum()
+    plan = DensePlan(*(backend.asarray(u) for u in (p, a, b)))
+    check_adjoint(plan, like=plan.array)
+    tol = {"rtol": backend.rtol, "atol": backend.rtol}
+    assert_close(plan.T[1:3], backend.asarray(p.T[1:3]), **tol)
+    assert_close(plan.sum(1), backend.asarray(p.sum(1)), **tol)
+    y = rng.random((4, 2))
+    means = np.where((p.sum(1) > 0)[:, None], p @ y / np.maximum(p.sum(1), 1e-30)[:, None], b @ y / b.sum())
+    assert_close(plan.barycentric(backend.asarray(y)), backend.asarray(means), **tol)
+    assert_close(round_plan(plan).sum(0), backend.asarray(b), **tol)
+    assert_close(optlib.to_device(plan, "numpy").toarray(), p, **tol)
 
 
 def test_plan_at_other_sources(backend):
