@@ -152,8 +152,9 @@ def alternation(m: int, target: float) -> Contest:
 
         def cmfrec(count: int) -> Any:
             model = CMF(
-                k=r, lambda_=ridge, method="als", use_cg=False, niter=count, user_bias=False, item_bias=False,
-                center=False, nthreads=1, verbose=False, precompute_for_predictions=False, scale_lam=False,
+                k=r, lambda_=ridge, method="als", use_cg=False, use_float=False, niter=count,
+                user_bias=False, item_bias=False, center=False, nthreads=1, verbose=False,
+                precompute_for_predictions=False, scale_lam=False,
             )  # fmt: skip
             return model.fit(coo)
 
