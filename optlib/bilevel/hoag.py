@@ -107,8 +107,8 @@ def hoag(
 
     Examples
     --------
-    >>> from optlib.bilevel import RidgeProblem, hoag
-    >>> hoag(RidgeProblem.random(40, 5, rng=1, penalty="scalar"), maxiter=300).success
+    >>> from optlib.bilevel import LogisticProblem, hoag
+    >>> hoag(LogisticProblem.random(60, 8, rng=1, penalty="scalar")).success
     True
     """
     evaluator = Evaluator(problem, x0, bounds, mode)

@@ -465,7 +465,7 @@ def scaled(cost, x, y, scale, eps, like):
         yield rows, read_only(cost[rows]), None, None, zeros[rows], zeros[:m]
 
 
-def sweep(cost, x, y, scale, f, g, a, b, eps, inv_rho, omega, bound):
+def sweep(cost, x, y, scale, f, g, a, b, eps, inv_rho, omega, bound=np.inf):
     return any_sweep(cost, x, y, scale, f, g, a, b, eps, inv_rho, omega, bound, None)
 
 

@@ -61,7 +61,7 @@ class GridCost(Cost):
         self.p = check.scalar("p", p, low=0.0, low_open=True)
         self.grid = tuple(x.shape[0] for x in self.axes)
         n = math.prod(self.grid)
-        self.shape, self.dtype, self.xp, self.device = (n, n), dtype, xp, device
+        self.shape, self.dtype, self.xp, self.device = (n, n), self.axes[0].dtype, xp, device
         gaps = (xp.abs(x[:, None] - x[None, :]) for x in self.axes)
         self.costs = [gap if self.p == 1 else gap**self.p for gap in gaps]
 
