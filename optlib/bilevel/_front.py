@@ -6,6 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from optlib._core import validation as check
+from optlib.backend import array_namespace
+from optlib.bilevel.evaluation import box
 from optlib.bilevel.hoag import hoag
 from optlib.bilevel.problem import require
 from optlib.bilevel.quasi_newton import quasi_newton
@@ -84,15 +86,20 @@ def tune(
     else:
         why = "as asked"
     if method == "quasi_newton" and x0 is None and options.get("init") is None and hasattr(problem, "tied"):
-        common = scalar(problem.tied(), bounds=None if bounds is None else _common(bounds), tol=1e-3, record=False)
-        x0 = problem.start()[0] + common.x[0]
-        why += f", from the common penalty {float(common.x[0]):.3g}"
+        low, high = _common(problem, bounds)
+        if low < high:
+            common = scalar(problem.tied(), bounds=(low, high), tol=1e-3, record=False)
+            x0 = problem.start()[0] + common.x[0]
+            why += f", from the common penalty {float(common.x[0]):.3g}"
     result = METHODS[method](problem, x0, bounds=bounds, **options)
     result["message"] = f"{method} ({why}): {result.message}"
     return result
 
 
-def _common(bounds: Any) -> Any:
-    """One box for all: the largest that fits, if the bounds are numbers."""
-    low, high = bounds
-    return (max(low), min(high)) if hasattr(low, "__len__") or hasattr(high, "__len__") else bounds
+def _common(problem: Any, bounds: Any) -> tuple[float, float]:
+    """The interval of one penalty that is in the box of all of them, and in that of the tied problem."""
+    start = problem.start()[0]
+    xp = array_namespace(start)
+    low, high = box(problem, bounds, start, xp)
+    least, most = problem.tied().bounds()
+    return max(float(xp.max(low)), least), min(float(xp.min(high)), most)

@@ -82,13 +82,17 @@ class Evaluator:
         """The counts, as fields of a state."""
         return {name: self.counts[name] for name in COUNTS}
 
+    def residual(self, x: Array, y: Array) -> float:
+        """Size of ``grad_y f`` at an answer, in units of that at the default start: large if the inner solve failed."""
+        return self.norm(self.problem.inner(x, y)[2]) / (self.scale or 1.0)
+
     def found(self, state: Any, tol: float | None) -> dict[str, Any]:
         """Fields of the result of a descent, with the certificate of stationarity in the box."""
         xp = self.xp
         value = float(xp.max(xp.abs(self.projected(state.x, state.gradient))))
         certificate = Certificate(
             "stationarity", value, scale=abs(state.value) or 1.0, tol=tol, proof=False,
-            note=f"evaluations to a relative tolerance of {state.eta:.0e}",
+            residual=self.residual(state.x, state.y), note=f"evaluations to a relative tolerance of {state.eta:.0e}",
         )  # fmt: skip
         return {
             "certificate": certificate, "fun": state.value, "y": state.y, "hypergradient": state.gradient,

@@ -88,7 +88,8 @@ def quasi_newton(
     Returns
     -------
     BilevelResult
-        ``certificate`` of kind ``"stationarity"``: the largest entry of the projected gradient, relative to ``|Phi|``.
+        ``certificate`` of kind ``"stationarity"``: the largest entry of the projected gradient, relative to ``|Phi|``;
+        its residual is that of the inner problem.
 
     Raises
     ------
@@ -176,7 +177,7 @@ def quasi_newton(
             if accepted and not (slow and tol is not None):
                 continue
             size = float(xp.max(xp.abs(evaluator.projected(s.x, s.gradient))))
-            if s.eta <= LEAST or (accepted and size <= goal * abs(s.value)):
+            if s.eta <= LEAST or (accepted and size <= goal * abs(s.value) and s.eta <= goal):
                 ended = True
                 continue
             eta = max(1e-2 * s.eta, LEAST)  # inexact curvature may be what is in the way

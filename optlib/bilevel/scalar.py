@@ -94,7 +94,8 @@ def scalar(
     BilevelResult
         ``bracket`` is the interval that holds a local minimum. ``certificate`` of kind ``"stationarity"``: the
         suboptimality ``min(Phi'^2 / (2 Phi''), |Phi'| w)`` estimated with the bracket width w (0 at an edge of the box
-        from which Phi falls outwards); a heuristic, because Phi may have other minima.
+        from which Phi falls outwards); a heuristic, because Phi may have other minima. Its residual is that of the
+        inner problem: no success where that was not solved.
 
     Raises
     ------
@@ -202,8 +203,8 @@ def scalar(
         if edge:
             note = "at the edge of the box, from which the loss falls outwards"
         certificate = Certificate(
-            "stationarity", gap, scale=abs(lead.value) or 1.0, tol=rtol if tol is not None else None, proof=False,
-            note=note,
+            "stationarity", gap, scale=abs(lead.value) or 1.0, tol=rtol if tol is not None else None,
+            residual=evaluator.residual(s.x, s.y), proof=False, note=note,
         )  # fmt: skip
         ends = sorted((lead.x, other.x)) if other is not None else [low, high]
         known = evaluator.last.error_bound if evaluator.last is not None and lead.x == points[-1].x else None

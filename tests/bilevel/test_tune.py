@@ -103,6 +103,26 @@ def test_tune_chooses_and_warns():
     assert tune(problem, method=quasi_newton, maxiter=2).nit == 2
 
 
+@pytest.mark.parametrize("many", [False, True])
+def test_an_inner_problem_that_was_not_solved_is_no_success(many):
+    problem = MAKERS["logistic" if many else "logistic intercept"](0)
+    problem.solve_inner = lambda x, y, tol: (y, {})
+    found = (quasi_newton if many else scalar)(problem, maxiter=20)
+    assert not found.success and found.certificate.residual > 0.1
+
+
+def test_bounds_of_the_common_penalty():
+    """Numbers, arrays and lists; a box without a common penalty is started from its nearest point."""
+    problem = RidgeProblem.random(60, 3, rng=1)
+    for low, high in (
+        ([-1.0, -2.0, -3.0], 5.0),
+        (np.array([-3.0, 2.0, 2.0]), np.array([0.0, 4.0, 4.0])),
+        (-np.inf, 2.0),
+    ):
+        found = tune(problem, bounds=(low, high))
+        assert np.all((found.x >= low) & (found.x <= high))
+
+
 def test_resumption_of_a_scan():
     """A search that began with a scan of the box continues as if it had not stopped."""
     problem = RidgeProblem.random(40, 6, rng=5, penalty="scalar")
