@@ -8,7 +8,15 @@ from typing import Any
 import array_api_compat as compat
 import numpy as np
 
-from optlib.backend.namespace import HOST_FLOATS, Array, array_namespace, as_floating, default_float, device_of, to_numpy
+from optlib.backend.namespace import (
+    HOST_FLOATS,
+    Array,
+    array_namespace,
+    as_floating,
+    default_float,
+    device_of,
+    to_numpy,
+)
 
 _NUMPY = array_namespace()
 
@@ -153,7 +161,7 @@ def common(**named: Any) -> tuple[Any, Any, Any]:
 
 
 def _numpy_floats(values: Iterable[Any]) -> Any:
-    """The common dtype of floating NumPy arrays among plain numbers, the usual input; None if there is anything else."""
+    """The common dtype of floating NumPy arrays among plain numbers; None if there is anything else."""
     found = None
     for value in values:
         if type(value) is np.ndarray and value.dtype in HOST_FLOATS:
