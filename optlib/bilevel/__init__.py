@@ -1,5 +1,8 @@
 """Bilevel optimization: hyperparameters tuned by gradients of the validation loss."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from optlib.bilevel._front import tune
 from optlib.bilevel.bamm import bamm
 from optlib.bilevel.bda import bda
@@ -8,6 +11,9 @@ from optlib.bilevel.hoag import hoag
 from optlib.bilevel.hypergradient import HyperResult, hypergradient
 from optlib.bilevel.problem import Constants, Point, Problem
 from optlib.bilevel.problems.cleaning import CleaningProblem
+from optlib.bilevel.problems.folds import FoldsProblem
+from optlib.bilevel.problems.kernel_ridge import KernelRidgeFoldsProblem, KernelRidgeProblem
+from optlib.bilevel.problems.leave_one_out import LeaveOneOutRidgeProblem
 from optlib.bilevel.problems.linear_models import LogisticProblem, MultinomialProblem, RidgeProblem
 from optlib.bilevel.problems.merely_convex import CounterexampleProblem
 from optlib.bilevel.problems.quadratics import QuadraticProblem
@@ -15,18 +21,40 @@ from optlib.bilevel.quasi_newton import quasi_newton
 from optlib.bilevel.result import BilevelResult
 from optlib.bilevel.scalar import scalar
 
+if TYPE_CHECKING:
+    from optlib.bilevel.estimators.cleaner import DataCleaner
+    from optlib.bilevel.estimators.kernel_ridge import KernelRidgeTuned
+    from optlib.bilevel.estimators.logistic import LogisticRegressionTuned
+    from optlib.bilevel.estimators.ridge import RidgeTuned
+
+# Estimators and their modules: these bring scikit-learn, and come in where they are used.
+ESTIMATORS = {
+    "DataCleaner": "cleaner",
+    "KernelRidgeTuned": "kernel_ridge",
+    "LogisticRegressionTuned": "logistic",
+    "RidgeTuned": "ridge",
+}
+
 __all__ = [
     "BilevelResult",
     "CleaningProblem",
     "Constants",
     "CounterexampleProblem",
+    "DataCleaner",
+    "FoldsProblem",
     "HyperResult",
+    "KernelRidgeFoldsProblem",
+    "KernelRidgeProblem",
+    "KernelRidgeTuned",
+    "LeaveOneOutRidgeProblem",
     "LogisticProblem",
+    "LogisticRegressionTuned",
     "MultinomialProblem",
     "Point",
     "Problem",
     "QuadraticProblem",
     "RidgeProblem",
+    "RidgeTuned",
     "bamm",
     "bda",
     "check_problem",
@@ -37,3 +65,9 @@ __all__ = [
     "scalar",
     "tune",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in ESTIMATORS:
+        return getattr(import_module(f"optlib.bilevel.estimators.{ESTIMATORS[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -62,6 +62,9 @@ class Problem:
     ----------
     symmetric : bool
         Whether H is symmetric, as it is for a minimiser; False for equilibria, which also have ``hvp_t``.
+    blocks : sequence of objects, optional
+        If the inner problem is a sum of independent ones, which share x: those problems; ``y[k]`` belongs to the k-th,
+        and they are solved one by one.
     n_inner, n_outer : int or None
         Numbers of terms, if ``inner`` and ``outer`` are means over samples and take the argument ``idx``.
 
@@ -80,6 +83,8 @@ class Problem:
         Where to begin.
     ``solve_inner(x, y, tol) -> y, counts``
         Own solver: the norm of ``grad_y f`` at most ``tol``.
+    ``solve_adjoint(x, y, rhs, q, tol) -> q``
+        Own solver of ``H q = rhs`` from the guess ``q`` (or None): a residual of norm ``tol`` at most.
     ``hessian(x, y) -> array (d, d)``
         The matrix H for the flattened y, where that is cheap.
     ``mu(x)``, ``lipschitz(x)``, ``lipschitz_outer(x)`` -> float or None
@@ -116,6 +121,7 @@ INSTEAD = {
     "hvp": 'mode="penalty", or `finite_differences(problem)` for products by differences of gradients',
     "cross_vjp": 'mode="penalty", or `finite_differences(problem)` for products by differences of gradients',
     "cross_jvp": 'a mode that needs no forward products: "cg", "reverse"',
+    "solve_adjoint": 'mode="cg", or "direct" with the oracle `hessian`',
     "hessian": 'mode="cg", which needs products only',
     "hvp_outer": "`finite_differences(problem)` for products by differences of gradients",
     "cross_outer": "`finite_differences(problem)` for products by differences of gradients",

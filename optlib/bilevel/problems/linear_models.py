@@ -90,6 +90,7 @@ class LinearModelProblem(Problem):
         if intercept:
             last = self.xp.zeros((1, *self.shape[1:]), dtype=ones.dtype, device=train.A.device)
             self._mask = self.xp.concat([ones[:-1, ...], last], axis=0)
+        self._constants = 1.0 - self._mask if intercept and classes else None
         self._known: dict[str, float] = {}
 
     # -- the penalty --
@@ -135,15 +136,22 @@ class LinearModelProblem(Problem):
         z = z[:-1, ...] if self.intercept else z
         return self.xp.sum(z, axis=1) if self.penalty == "feature" and self.classes is not None else z
 
+    def _gauge(self, y: Array) -> Array | float:
+        """Gradient of ``(sum of the constants)^2 / 4C``: classes that move together are alike, this makes the sum 0."""
+        if self._constants is None:
+            return 0.0
+        return (0.5 / self.classes) * self.xp.sum(self._constants * y) * self._constants
+
     # -- oracles --
 
     def inner(self, x: Array, y: Array) -> tuple[Array, Array, Array]:
         """Value and gradients of f."""
         xp, penalty = self.xp, self._spread(self.xp.exp(x))
         z = self.train.A._matvec(y)
-        square = penalty * y * y
-        value = xp.sum(self.train.weights * self.loss.value(z, self.train.t, xp)) + 0.5 * xp.sum(square)
-        grad_y = self.train.A._rmatvec(self._by_sample(self.train, self.loss.first(z, self.train.t, xp))) + penalty * y
+        square, gauge = penalty * y * y, self._gauge(y)
+        value = xp.sum(self.train.weights * self.loss.value(z, self.train.t, xp)) + 0.5 * xp.sum(square + gauge * y)
+        grad_y = self.train.A._rmatvec(self._by_sample(self.train, self.loss.first(z, self.train.t, xp)))
+        grad_y = grad_y + penalty * y + gauge
         return value, 0.5 * self._gather(square), grad_y
 
     def outer(self, x: Array, y: Array) -> tuple[Array, Array, Array]:
@@ -158,7 +166,9 @@ class LinearModelProblem(Problem):
         part, penalty = self.train, self._spread(self.xp.exp(x))
         curvature, py = self.loss.second(part.A._matvec(y), part.t, self.xp), penalty * y
         return Point(
-            hvp=lambda v: part.A._rmatvec(self._by_sample(part, curvature(part.A._matvec(v)))) + penalty * v,
+            hvp=lambda v: (
+                part.A._rmatvec(self._by_sample(part, curvature(part.A._matvec(v)))) + penalty * v + self._gauge(v)
+            ),
             cross_vjp=lambda v: self._gather(py * v),
             cross_jvp=lambda u: py * self._spread(u),
         )
@@ -188,6 +198,9 @@ class LinearModelProblem(Problem):
                 D = part.weights[:, None] * curvature(eye[c, :] + xp.zeros_like(part.t))  # row c of each sample
                 rows.append(xp.stack([A.T @ (D[:, e][:, None] * A) for e in range(self.classes)], axis=2))
             H = xp.reshape(xp.stack(rows, axis=1), penalty.shape * 2)
+            if self._constants is not None:
+                u = xp.reshape(self._constants, (-1,))
+                H = H + (0.5 / self.classes) * u[:, None] * u
         return H + penalty[:, None] * xp.eye(penalty.shape[0], dtype=A.dtype, device=part.A.device)
 
     def mu(self, x: Array) -> float | None:
