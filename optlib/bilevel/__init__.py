@@ -1,6 +1,8 @@
 """Bilevel optimization: hyperparameters tuned by gradients of the validation loss."""
 
 from optlib.bilevel._front import tune
+from optlib.bilevel.bamm import bamm
+from optlib.bilevel.bda import bda
 from optlib.bilevel.checks import check_problem, finite_differences
 from optlib.bilevel.hoag import hoag
 from optlib.bilevel.hypergradient import HyperResult, hypergradient
@@ -25,6 +27,8 @@ __all__ = [
     "Problem",
     "QuadraticProblem",
     "RidgeProblem",
+    "bamm",
+    "bda",
     "check_problem",
     "finite_differences",
     "hoag",

@@ -21,7 +21,7 @@ from typing import Any
 from optlib._core import settle
 from optlib._core import validation as check
 from optlib.backend import Array, linalg, to_numpy
-from optlib.bilevel.problem import Point, point, require, vdot
+from optlib.bilevel.problem import Point, answer, answers, point, require, vdot
 from optlib.inner import accelerated_gradient
 from optlib.inner.newton import begin, cholesky, newton_steps
 from optlib.inner.newton import solve as solve_newton
@@ -224,13 +224,14 @@ class Call:
         if self._inner is None or self._inner[0] is not y:
             self.counts["gradients"] += 1
             shared = self.at(y).inner if hasattr(self.problem, "at") else None
-            self._inner = y, self.problem.inner(self.x, y) if shared is None else shared()
+            found = self.problem.inner(self.x, y) if shared is None else shared()
+            self._inner = y, answers("inner", found, self.x, y)
         return self._inner[1]
 
     def outer(self, y: Array) -> tuple[Array, Array, Array]:
         """Value and gradients of F."""
         self.counts["outer"] += 1
-        return self.problem.outer(self.x, y)
+        return answers("outer", self.problem.outer(self.x, y), self.x, y)
 
     def at(self, y: Array) -> Point:
         """Products at y, counted."""
@@ -239,9 +240,12 @@ class Call:
 
             def hvp(v: Array) -> Array:
                 self.counts["products"] += 1
-                return products.hvp(v)
+                return answer("hvp", products.hvp(v), y)
 
-            self._point = y, products._replace(hvp=hvp)
+            def cross_vjp(v: Array) -> Array:
+                return answer("cross_vjp", products.cross_vjp(v), self.x)
+
+            self._point = y, products._replace(hvp=hvp, cross_vjp=cross_vjp)
         return self._point[1]
 
     def dense(self, size: int) -> bool:
