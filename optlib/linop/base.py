@@ -396,5 +396,5 @@ class VStack(LinearOperator):
         return VStack(*(a._map_arrays(move) for a in self._parts))
 
     def _squared(self) -> LinearOperator | None:
-        parts = [a._squared() for a in self._parts]
-        return None if any(a is None for a in parts) else VStack(*parts)
+        parts = [squared for a in self._parts if (squared := a._squared()) is not None]
+        return VStack(*parts) if len(parts) == len(self._parts) else None

@@ -204,7 +204,7 @@ class LinearModelProblem(Problem):
         """Product with ``grad_yy F``: two products with V."""
         part = self.valid
         curvature = self.loss.second(part.A._matvec(y), part.t, self.xp)
-        return part.A._rmatvec(self._by_sample(part, curvature(part.A._matvec(v))))
+        return part.A._rmatvec(part.by_sample(curvature(part.A._matvec(v))))
 
     def cross_outer(self, x: Array, y: Array, v: Array) -> Array:
         """Zero: F does not depend on x."""
