@@ -66,6 +66,15 @@ def test_tuning():
     assert many.fun <= one.fun * (1 + 1e-3) and "common penalty" in many.message
 
 
+@pytest.mark.parametrize(("d", "maxiter"), [(6, 100), (120, 5)])
+def test_one_fold_is_the_problem(d, maxiter):
+    """The tolerances of a search reach the folds: the same points, the same work."""
+    part = folds(LogisticProblem, n=1500, d=d, K=2, intercept=True)[0]
+    one, other = tune(part, maxiter=maxiter), tune(FoldsProblem([part]), maxiter=maxiter)
+    assert_close(other.x, one.x, rtol=1e-10)
+    assert other.nit == one.nit and other.counts["products"] == one.counts["products"]
+
+
 def test_only_what_all_folds_have():
     problem = FoldsProblem([QuadraticProblem.random(4, 2, rng=k) for k in range(2)])
     assert hasattr(problem, "mu") and not hasattr(problem, "tied")

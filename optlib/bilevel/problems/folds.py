@@ -83,19 +83,19 @@ class FoldsProblem(Problem):
 
     # -- oracles --
 
-    def _all(self, oracle: str, x: Array, y: Array) -> tuple[Array, Array, Array]:
-        found = [getattr(block, oracle)(x, y[k, ...]) for k, block in enumerate(self.blocks)]
+    def _sum(self, found: list[tuple[Array, Array, Array]]) -> tuple[Array, Array, Array]:
+        """Sums of values and gradients in x, and the gradients in y side by side."""
         values, grads_x, grads_y = zip(*found, strict=True)
         stack, xp = self.xp.stack, self.xp
         return xp.sum(stack(values)), xp.sum(stack(grads_x), axis=0), stack(grads_y)
 
     def inner(self, x: Array, y: Array) -> tuple[Array, Array, Array]:
         """Value and gradients of f."""
-        return self._all("inner", x, y)
+        return self._sum([block.inner(x, y[k, ...]) for k, block in enumerate(self.blocks)])
 
     def outer(self, x: Array, y: Array) -> tuple[Array, Array, Array]:
         """Value and gradients of F."""
-        value, grad_x, grad_y = self._all("outer", x, y)
+        value, grad_x, grad_y = self._sum([block.outer(x, y[k, ...]) for k, block in enumerate(self.blocks)])
         K = len(self.blocks)
         return value / K, grad_x / K, grad_y / K
 
@@ -106,6 +106,7 @@ class FoldsProblem(Problem):
             hvp=lambda v: stack([p.hvp(v[k, ...]) for k, p in enumerate(points)]),
             cross_vjp=lambda v: self.xp.sum(stack([p.cross_vjp(v[k, ...]) for k, p in enumerate(points)]), axis=0),
             cross_jvp=lambda u: stack([p.cross_jvp(u) for p in points]),
+            inner=None if any(p.inner is None for p in points) else lambda: self._sum([p.inner() for p in points]),
         )
 
     # -- what depends on the folds --
