@@ -49,9 +49,9 @@ def test_mean_of_the_folds(cls, d, mode):
 
 def test_the_choice_looks_at_one_fold():
     """A fold small enough for a factor is solved with one, however many folds there are."""
-    problem = FoldsProblem(folds(LogisticProblem, n=80, d=300, K=4))
+    problem = FoldsProblem(folds(LogisticProblem, n=80, d=60, K=4))
     found = hypergradient(problem, problem.start()[0])
-    assert found.mode == "direct" and found.factor.shape == (4, 300, 300)
+    assert found.mode == "direct" and found.factor.shape == (4, 60, 60)
 
 
 def test_tuning():
@@ -69,7 +69,7 @@ def test_tuning():
 @pytest.mark.parametrize(("d", "maxiter"), [(6, 100), (120, 5)])
 def test_one_fold_is_the_problem(d, maxiter):
     """The tolerances of a search reach the folds: the same points, the same work."""
-    part = folds(LogisticProblem, n=1500, d=d, K=2, intercept=True)[0]
+    part = folds(LogisticProblem, n=2600, d=d, K=2, intercept=True)[0]
     one, other = tune(part, maxiter=maxiter), tune(FoldsProblem([part]), maxiter=maxiter)
     assert_close(other.x, one.x, rtol=1e-10)
     assert other.nit == one.nit and other.counts["products"] == one.counts["products"]
