@@ -1,22 +1,29 @@
 """Bilevel optimization: hyperparameters tuned by gradients of the validation loss."""
 
 from optlib.bilevel._front import tune
+from optlib.bilevel.bo_rep import bo_rep
 from optlib.bilevel.checks import check_problem, finite_differences
+from optlib.bilevel.f2sa import f2sa
 from optlib.bilevel.hoag import hoag
 from optlib.bilevel.hypergradient import HyperResult, hypergradient
+from optlib.bilevel.penalty import penalty
 from optlib.bilevel.problem import Constants, Point, Problem
 from optlib.bilevel.problems.cleaning import CleaningProblem
 from optlib.bilevel.problems.linear_models import LogisticProblem, MultinomialProblem, RidgeProblem
 from optlib.bilevel.problems.merely_convex import CounterexampleProblem
 from optlib.bilevel.problems.quadratics import QuadraticProblem
+from optlib.bilevel.problems.unbounded_smoothness import CoshProblem
 from optlib.bilevel.quasi_newton import quasi_newton
 from optlib.bilevel.result import BilevelResult
+from optlib.bilevel.saba import saba
 from optlib.bilevel.scalar import scalar
+from optlib.bilevel.soba import soba
 
 __all__ = [
     "BilevelResult",
     "CleaningProblem",
     "Constants",
+    "CoshProblem",
     "CounterexampleProblem",
     "HyperResult",
     "LogisticProblem",
@@ -25,11 +32,16 @@ __all__ = [
     "Problem",
     "QuadraticProblem",
     "RidgeProblem",
+    "bo_rep",
     "check_problem",
+    "f2sa",
     "finite_differences",
     "hoag",
     "hypergradient",
+    "penalty",
     "quasi_newton",
+    "saba",
     "scalar",
+    "soba",
     "tune",
 ]

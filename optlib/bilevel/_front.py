@@ -7,14 +7,29 @@ from typing import Any
 
 from optlib._core import validation as check
 from optlib.backend import array_namespace
+from optlib.bilevel.bo_rep import bo_rep
 from optlib.bilevel.evaluation import box
+from optlib.bilevel.f2sa import f2sa
 from optlib.bilevel.hoag import hoag
+from optlib.bilevel.hypergradient import choose
+from optlib.bilevel.penalty import penalty
 from optlib.bilevel.problem import require
 from optlib.bilevel.quasi_newton import quasi_newton
 from optlib.bilevel.result import BilevelResult
+from optlib.bilevel.saba import saba
 from optlib.bilevel.scalar import scalar
+from optlib.bilevel.soba import soba
 
-METHODS = {"scalar": scalar, "quasi_newton": quasi_newton, "hoag": hoag}
+METHODS = {
+    "scalar": scalar,
+    "quasi_newton": quasi_newton,
+    "hoag": hoag,
+    "penalty": penalty,
+    "saba": saba,
+    "soba": soba,
+    "f2sa": f2sa,
+    "bo_rep": bo_rep,
+}
 
 
 def tune(
@@ -36,7 +51,8 @@ def tune(
     bounds : (float or array, float or array), optional
         Box; by default ``problem.bounds()``.
     method : str or callable
-        ``"auto"``: `scalar` for one hyperparameter, else `quasi_newton`; or a name, or a solver itself.
+        ``"auto"``: `penalty` for a problem without products of second order, else `scalar` for one hyperparameter and
+        `quasi_newton` for several; or a name, or a solver itself.
     **options : optional
         Of the method: ``tol``, ``maxiter``, ``callback``, ...
 
@@ -81,7 +97,9 @@ def tune(
             "measure on samples of their own, or use folds",
             stacklevel=2,
         )
-    if method == "auto":
+    if method == "auto" and choose(problem, problem.start()[1]) == "penalty":
+        method, why = "penalty", "no products of second order"
+    elif method == "auto":
         method, why = ("scalar", "one hyperparameter") if size == 1 else ("quasi_newton", f"{size} hyperparameters")
     else:
         why = "as asked"

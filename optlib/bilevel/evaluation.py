@@ -26,25 +26,23 @@ class Evaluation(NamedTuple):
     factor: Array | None
 
 
-class Evaluator:
-    """Calls the implicit hypergradient of a problem, keeps its counts and the scale of its tolerances."""
+class Box:
+    """The start of a run, checked, and the box of its hyperparameters.
 
-    def __init__(self, problem: Any, x0: Any, bounds: Any, mode: str) -> None:
-        require(problem, ("inner", "outer", "start", "cross_vjp"), "tuning by implicit gradients")
-        start, self.y0 = problem.start()
+    Attributes
+    ----------
+    xp : module
+    start, low, high : array
+        Of the shape of x.
+    """
+
+    def __init__(self, problem: Any, x0: Any, bounds: Any) -> None:
+        start, _ = problem.start()
         self.xp, device, _ = check.common(x0=x0, start=start)
         given = start if x0 is None else x0
         x = check.array("x0", given, xp=self.xp, shape=tuple(start.shape), dtype=start.dtype, device=device)
-        check.option("mode", mode, ("auto", "cg", "minres", "direct", "neumann", "fixed_point"))
-        self.problem, self.mode = problem, choose(problem, self.y0) if mode == "auto" else mode
-        if self.mode == "penalty":
-            require(problem, ("hvp",), "tuning by implicit gradients")
         self.low, self.high = box(problem, bounds, x, self.xp)
         self.start = self.project(x)
-        self.size = math.prod(x.shape)
-        self.scale = self.norm(problem.inner(self.start, self.y0)[2])
-        self.counts = dict(zip(COUNTS, (0, 1, 0, 0), strict=True))
-        self.last: HyperResult | None = None
 
     def norm(self, u: Array) -> float:
         """Euclidean norm on the host."""
@@ -53,6 +51,31 @@ class Evaluator:
     def project(self, x: Array) -> Array:
         """Nearest point of the box."""
         return self.xp.minimum(self.xp.maximum(x, self.low), self.high)
+
+    def outward(self, x: Array, gradient: Array) -> Array:
+        """Where x is at the edge of the box and the descent direction leaves it."""
+        return ((x <= self.low) & (gradient > 0)) | ((x >= self.high) & (gradient < 0))
+
+    def projected(self, x: Array, gradient: Array) -> Array:
+        """The gradient without the parts that are held at an edge of the box."""
+        return self.xp.where(self.outward(x, gradient), self.xp.zeros_like(x), gradient)
+
+
+class Evaluator(Box):
+    """Calls the implicit hypergradient of a problem, keeps its counts and the scale of its tolerances."""
+
+    def __init__(self, problem: Any, x0: Any, bounds: Any, mode: str) -> None:
+        require(problem, ("inner", "outer", "start", "cross_vjp"), "tuning by implicit gradients")
+        check.option("mode", mode, ("auto", "cg", "minres", "direct", "neumann", "fixed_point"))
+        super().__init__(problem, x0, bounds)
+        self.y0 = problem.start()[1]
+        self.problem, self.mode = problem, choose(problem, self.y0) if mode == "auto" else mode
+        if self.mode == "penalty":
+            require(problem, ("hvp",), "tuning by implicit gradients")
+        self.size = math.prod(self.start.shape)
+        self.scale = self.norm(problem.inner(self.start, self.y0)[2])
+        self.counts = dict(zip(COUNTS, (0, 1, 0, 0), strict=True))
+        self.last: HyperResult | None = None
 
     def __call__(
         self, x: Array, eta: float, y: Array | None = None, q: Array | None = None, factor: Array | None = None
@@ -65,14 +88,6 @@ class Evaluator:
             self.counts[name] = self.counts.get(name, 0) + n
         self.last = found
         return Evaluation(x, found.value, found.gradient, found.correction, found.y, found.q, eta, found.factor)
-
-    def outward(self, x: Array, gradient: Array) -> Array:
-        """Where x is at the edge of the box and the descent direction leaves it."""
-        return ((x <= self.low) & (gradient > 0)) | ((x >= self.high) & (gradient < 0))
-
-    def projected(self, x: Array, gradient: Array) -> Array:
-        """The gradient without the parts that are held at an edge of the box."""
-        return self.xp.where(self.outward(x, gradient), self.xp.zeros_like(x), gradient)
 
     def restore(self, state: Any) -> None:
         """Set the counts to those of a state."""

@@ -114,11 +114,17 @@ class _Dense(LinearOperator):
         super().__init__(a.shape, a, **promises)
         self._a = a
 
+    def to_dense(self) -> Array:
+        return self._a
+
     def _matvec(self, x: Array) -> Array:
         return self._a @ x
 
     def _rmatvec(self, y: Array) -> Array:
         return self._a.T @ y
+
+    def take(self, index: Array, axis: int = 0) -> LinearOperator:
+        return _Dense(self.xp.take(self._a, index, axis=axis))
 
     def _map_arrays(self, move: Product) -> LinearOperator:
         return _Dense(move(self._a))._tagged(self)
@@ -142,6 +148,9 @@ class _Sparse(LinearOperator):
 
     def _rmatvec(self, y: Array) -> Array:
         return self._transposed @ y
+
+    def take(self, index: Array, axis: int = 0) -> LinearOperator:
+        return _Sparse(self._csr[index] if axis == 0 else self._csr[:, index], self.dtype)
 
     def astype(self, dtype: Any) -> LinearOperator:
         return self if dtype == self.dtype else _Sparse(self._csr, dtype)._tagged(self)

@@ -11,6 +11,7 @@ from optlib.bilevel import (
     check_problem,
     finite_differences,
     hypergradient,
+    penalty,
     quasi_newton,
     scalar,
     tune,
@@ -70,4 +71,13 @@ CASES += [
     ("scalar-start", lambda: scalar(ONE, [np.nan]), ValueError, "`x0`"),
     ("foreign-result", lambda: scalar(ONE, init=quasi_newton(Q, maxiter=1)), TypeError, "`init`"),
     ("adjoint-mode", lambda: quasi_newton(Q, mode="reverse"), ValueError, "`mode`"),
+]
+CASES += [
+    ("penalty-sigma", lambda: penalty(Q, sigma=0.0), ValueError, "`sigma`"),
+    ("penalty-inner-tol", lambda: penalty(Q, inner_tol=-1.0), ValueError, "`inner_tol`"),
+    ("penalty-richardson", lambda: penalty(Q, richardson=2), ValueError, "`richardson`"),
+    ("penalty-start", lambda: penalty(Q, [1.0]), ValueError, "`x0`"),
+    ("penalty-bounds", lambda: penalty(Q, bounds=(1.0, 0.0)), ValueError, "`bounds`"),
+    ("penalty-foreign", lambda: penalty(Q, init=quasi_newton(Q, maxiter=1)), TypeError, "`init`"),
+    ("penalty-oracles", lambda: penalty(object()), TypeError, "`problem`"),
 ]

@@ -6,10 +6,11 @@ from typing import Any
 import numpy as np
 
 from optlib._core import validation as check
-from optlib.backend import Array, asarray_like, random
+from optlib.backend import Array, asarray_like, random, scatter
 from optlib.backend.special import expit
 from optlib.bilevel.problem import Point, Problem
-from optlib.bilevel.problems.linear_models import SOFTMAX, MultinomialProblem, _Part, norm_squared
+from optlib.bilevel.problems.linear_models import MultinomialProblem, _Part, norm_squared, smoothness
+from optlib.bilevel.problems.losses import LOSSES, SOFTMAX, batch_directions, batch_gradient
 
 
 class CleaningProblem(Problem):
@@ -46,6 +47,7 @@ class CleaningProblem(Problem):
     def _parts(self, train: _Part, valid: _Part) -> None:
         self.train, self.valid, self.xp = train, valid, train.A.xp
         self._norm: float | None = None
+        self.n_inner, self.n_outer = train.A.shape[0], valid.A.shape[0]
 
     @classmethod
     def random(
@@ -71,45 +73,81 @@ class CleaningProblem(Problem):
         """Box in which the sigmoid is not saturated."""
         return -8.0, 8.0
 
-    def inner(self, x: Array, y: Array) -> tuple[Array, Array, Array]:
+    def inner(self, x: Array, y: Array, idx: Array | None = None) -> tuple[Array, Array, Array]:
         """Value and gradients of f."""
-        xp, part = self.xp, self.train
-        z, s = part.A._matvec(y), expit(x, xp=xp)
-        losses = part.weights * SOFTMAX.value(z, part.t, xp)
-        grad_y = part.A._rmatvec((part.weights * s)[:, None] * SOFTMAX.first(z, part.t, xp)) + 2.0 * self.ridge * y
-        return xp.sum(s * losses) + self.ridge * xp.sum(y * y), s * (1.0 - s) * losses, grad_y
+        xp, s = self.xp, expit(x, xp=self.xp)
+        weights, slopes = self.train.weights * s, self.train.weights * s * (1.0 - s)
+        losses, grad = self._loss(self.train._replace(weights=weights), y, idx)
+        chosen, factor = _taken(weights, idx, xp), self._factor(idx)
+        value = factor * xp.sum(chosen * losses) + self.ridge * xp.sum(y * y)
+        grad_x = self._spread(factor * _taken(slopes, idx, xp) * losses, idx)
+        return value, grad_x, factor * grad + 2.0 * self.ridge * y
 
-    def outer(self, x: Array, y: Array) -> tuple[Array, Array, Array]:
+    def outer(self, x: Array, y: Array, idx: Array | None = None) -> tuple[Array, Array, Array]:
         """Value and gradients of F, which does not depend on x."""
-        xp, part = self.xp, self.valid
-        z = part.A._matvec(y)
-        value = xp.sum(part.weights * SOFTMAX.value(z, part.t, xp))
-        return value, xp.zeros_like(x), part.A._rmatvec(part.weights[:, None] * SOFTMAX.first(z, part.t, xp))
+        xp, weights = self.xp, self.valid.weights
+        losses, grad = self._loss(self.valid, y, idx)
+        factor = 1.0 if idx is None else weights.shape[0] / idx.shape[0]
+        return factor * xp.sum(_taken(weights, idx, xp) * losses), xp.zeros_like(x), factor * grad
 
-    def at(self, x: Array, y: Array) -> Point:
+    def _loss(self, part: _Part, y: Array, idx: Array | None) -> tuple[Array, Array]:
+        """Losses of samples, and the gradient of their weighted sum."""
+        xp = self.xp
+        if idx is not None and part.rows is not None:
+            return batch_gradient(part.rows, part.t, part.weights, idx, y, LOSSES.index(SOFTMAX), xp=xp)
+        A, t, w = part.A if idx is None else part.A.take(idx), _taken(part.t, idx, xp), _taken(part.weights, idx, xp)
+        z = A._matvec(y)
+        return SOFTMAX.value(z, t, xp), A._rmatvec(w[:, None] * SOFTMAX.first(z, t, xp))
+
+    def _factor(self, idx: Array | None) -> float:
+        return 1.0 if idx is None else self.train.weights.shape[0] / idx.shape[0]
+
+    def _spread(self, values: Array, idx: Array | None) -> Array:
+        """Values of a batch at the places of its samples, zero elsewhere."""
+        return values if idx is None else scatter.segment_sum(values, idx, self.train.weights.shape[0], xp=self.xp)
+
+    def at(self, x: Array, y: Array, idx: Array | None = None) -> Point:
         """Products at a point."""
-        xp, part = self.xp, self.train
-        z, s = part.A._matvec(y), expit(x, xp=xp)
-        weights, slope = part.weights * s, part.weights * s * (1.0 - s)
-        first, second = SOFTMAX.first(z, part.t, xp), SOFTMAX.second(z, part.t, xp)
+        xp, s, factor = self.xp, expit(x, xp=self.xp), self._factor(idx)
+        w = factor * self.train.weights * s
+        weights, slope = _taken(w, idx, xp), _taken(w * (1.0 - s), idx, xp)
+        A, t = self.train.A if idx is None else self.train.A.take(idx), _taken(self.train.t, idx, xp)
+        z = A._matvec(y)
+        first, second = SOFTMAX.first(z, t, xp), SOFTMAX.second(z, t, xp)
         return Point(
-            hvp=lambda v: part.A._rmatvec(weights[:, None] * second(part.A._matvec(v))) + 2.0 * self.ridge * v,
-            cross_vjp=lambda v: slope * xp.sum(first * part.A._matvec(v), axis=1),
-            cross_jvp=lambda u: part.A._rmatvec((slope * u)[:, None] * first),
+            hvp=lambda v: A._rmatvec(weights[:, None] * second(A._matvec(v))) + 2.0 * self.ridge * v,
+            cross_vjp=lambda v: self._spread(slope * xp.sum(first * A._matvec(v), axis=1), idx),
+            cross_jvp=lambda u: A._rmatvec((slope * _taken(u, idx, xp))[:, None] * first),
         )
+
+    def directions(self, x: Array, y: Array, q: Array, idx: Array | None = None) -> tuple[Array, Array, Array]:
+        """Gradient in y and both products with q, in one pass over the samples."""
+        if idx is None or self.train.rows is None:
+            products = self.at(x, y, idx)
+            return self.inner(x, y, idx)[2], products.hvp(q), products.cross_vjp(q)
+        xp, part, s, factor = self.xp, self.train, expit(x, xp=self.xp), self._factor(idx)
+        weights = factor * part.weights * s
+        grad, product, slopes = batch_directions(part.rows, part.t, weights, idx, y, q, LOSSES.index(SOFTMAX), xp=xp)
+        cross = self._spread(_taken(weights * (1.0 - s), idx, xp) * slopes, idx)
+        return grad + 2.0 * self.ridge * y, product + 2.0 * self.ridge * q, cross
 
     def mu(self, x: Array) -> float:
         """Curvature of the penalty."""
         return 2.0 * self.ridge
 
-    def lipschitz(self, x: Array) -> float:
-        """Bound by half of ``max s(x) |A|^2 / n``."""
+    def lipschitz(self, x: Array, batch: int | None = None) -> float:
+        """Bound by half of ``max s(x) |A|^2 / n``; for the mean over `batch` samples their expected smoothness."""
         if self._norm is None:
             self._norm = norm_squared(self.train.A, self.train.weights)
-        return 0.5 * float(expit(self.xp.max(x), xp=self.xp)) * self._norm + 2.0 * self.ridge
+        norm = smoothness(self._norm, self.train, batch)
+        return 0.5 * float(expit(self.xp.max(x), xp=self.xp)) * norm + 2.0 * self.ridge
 
     def _map_arrays(self, move: Callable[[Array], Array]) -> "CleaningProblem":
         made = object.__new__(CleaningProblem)
         made.ridge = self.ridge
-        made._parts(*(_Part(p.A._map_arrays(move), move(p.t), move(p.weights)) for p in (self.train, self.valid)))
+        made._parts(*(part.moved(move) for part in (self.train, self.valid)))
         return made
+
+
+def _taken(u: Array, idx: Array | None, xp: Any) -> Array:
+    return u if idx is None else xp.take(u, idx, axis=0)

@@ -3,13 +3,22 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import array_api_compat as compat
 import numpy as np
 
 from optlib._core import validation as check
 from optlib.backend import Array, asarray_like, linalg, random, to_numpy
 from optlib.backend.namespace import asarray_on
-from optlib.backend.special import expit, logsumexp, softmax
 from optlib.bilevel.problem import Constants, Point, Problem
+from optlib.bilevel.problems.losses import (
+    LOGISTIC,
+    LOSSES,
+    SOFTMAX,
+    SQUARED,
+    Loss,
+    batch_directions,
+    batch_gradient,
+)
 from optlib.linop import LinearOperator, VStack, as_linear_operator
 
 PENALTIES = ("scalar", "feature", "entry")
@@ -17,57 +26,28 @@ BOUNDS = (-12.0, 12.0)  # of logarithms of penalties
 DENSE = 2000  # largest number of inner variables whose Hessian is formed
 
 
-class Loss(NamedTuple):
-    """A loss of predictions ``z`` (n,) or (n, C) and targets ``t``, by sample; ``second(z, t, u)`` is its Hessian."""
-
-    value: Callable[[Array, Array, Any], Array]
-    first: Callable[[Array, Array, Any], Array]
-    second: Callable[[Array, Array, Any], Callable[[Array], Array]]
-
-
-def _softplus(z: Array, xp: Any) -> Array:
-    return xp.where(z > 0, z, xp.zeros_like(z)) + xp.log1p(xp.exp(-xp.abs(z)))
-
-
-def _logistic_second(z: Array, t: Array, xp: Any) -> Callable[[Array], Array]:
-    s = expit(z, xp=xp)
-    weights = s * (1.0 - s)
-    return lambda u: weights * u
-
-
-def _softmax_second(z: Array, t: Array, xp: Any) -> Callable[[Array], Array]:
-    p = softmax(z, xp=xp)
-
-    def product(u: Array) -> Array:
-        pu = p * u
-        return pu - p * xp.sum(pu, axis=-1, keepdims=True)
-
-    return product
-
-
-SQUARED = Loss(
-    lambda z, t, xp: 0.5 * (z - t) ** 2,
-    lambda z, t, xp: z - t,
-    lambda z, t, xp: lambda u: u,
-)
-LOGISTIC = Loss(
-    lambda z, t, xp: _softplus(-t * z, xp),
-    lambda z, t, xp: -t * expit(-t * z, xp=xp),
-    _logistic_second,
-)
-SOFTMAX = Loss(
-    lambda z, t, xp: logsumexp(z, xp=xp) - xp.sum(z * t, axis=-1),
-    lambda z, t, xp: softmax(z, xp=xp) - t,
-    _softmax_second,
-)
-
-
 class _Part(NamedTuple):
-    """Samples of one level: design, targets, weights of the samples."""
+    """Samples of one level: design, targets, weights of the samples; the design as an array where it is one.
+
+    That array lacks the constant column of an intercept.
+    """
 
     A: LinearOperator
     t: Array
     weights: Array
+    rows: Array | None = None
+
+    def take(self, index: Array | None) -> "_Part":
+        """Samples whose weighted sums estimate those of all."""
+        if index is None:
+            return self
+        xp, factor = self.A.xp, self.A.shape[0] / index.shape[0]
+        return _Part(self.A.take(index), xp.take(self.t, index, axis=0), factor * xp.take(self.weights, index))
+
+    def moved(self, move: Callable[[Array], Array]) -> "_Part":
+        """All arrays moved."""
+        rows = None if self.rows is None else move(self.rows)
+        return _Part(self.A._map_arrays(move), move(self.t), move(self.weights), rows)
 
 
 class LinearModelProblem(Problem):
@@ -91,6 +71,7 @@ class LinearModelProblem(Problem):
             last = self.xp.zeros((1, *self.shape[1:]), dtype=ones.dtype, device=train.A.device)
             self._mask = self.xp.concat([ones[:-1, ...], last], axis=0)
         self._known: dict[str, float] = {}
+        self.n_inner, self.n_outer = train.A.shape[0], valid.A.shape[0]
 
     # -- the penalty --
 
@@ -137,31 +118,51 @@ class LinearModelProblem(Problem):
 
     # -- oracles --
 
-    def inner(self, x: Array, y: Array) -> tuple[Array, Array, Array]:
+    def inner(self, x: Array, y: Array, idx: Array | None = None) -> tuple[Array, Array, Array]:
         """Value and gradients of f."""
-        xp, penalty = self.xp, self._spread(self.xp.exp(x))
-        z = self.train.A._matvec(y)
+        penalty = self._spread(self.xp.exp(x))
         square = penalty * y * y
-        value = xp.sum(self.train.weights * self.loss.value(z, self.train.t, xp)) + 0.5 * xp.sum(square)
-        grad_y = self.train.A._rmatvec(self._by_sample(self.train, self.loss.first(z, self.train.t, xp))) + penalty * y
-        return value, 0.5 * self._gather(square), grad_y
+        value, grad_y = self._loss(self.train, y, idx)
+        return value + 0.5 * self.xp.sum(square), 0.5 * self._gather(square), grad_y + penalty * y
 
-    def outer(self, x: Array, y: Array) -> tuple[Array, Array, Array]:
+    def outer(self, x: Array, y: Array, idx: Array | None = None) -> tuple[Array, Array, Array]:
         """Value and gradients of F, which does not depend on x."""
-        xp, part = self.xp, self.valid
+        value, grad_y = self._loss(self.valid, y, idx)
+        return value, self.xp.zeros_like(x), grad_y
+
+    def _loss(self, part: _Part, y: Array, idx: Array | None) -> tuple[Array, Array]:
+        """Weighted sum of the losses of samples, and its gradient."""
+        xp = self.xp
+        if idx is not None and part.rows is not None:
+            factor = part.weights.shape[0] / idx.shape[0]
+            losses, grad = batch_gradient(part.rows, part.t, part.weights, idx, y, LOSSES.index(self.loss), xp=xp)
+            return factor * xp.sum(xp.take(part.weights, idx) * losses), factor * grad
+        part = part.take(idx)
         z = part.A._matvec(y)
         value = xp.sum(part.weights * self.loss.value(z, part.t, xp))
-        return value, xp.zeros_like(x), part.A._rmatvec(self._by_sample(part, self.loss.first(z, part.t, xp)))
+        return value, part.A._rmatvec(self._by_sample(part, self.loss.first(z, part.t, xp)))
 
-    def at(self, x: Array, y: Array) -> Point:
+    def at(self, x: Array, y: Array, idx: Array | None = None) -> Point:
         """Products at a point: two products with A each for ``hvp``."""
-        part, penalty = self.train, self._spread(self.xp.exp(x))
+        part, penalty = self.train.take(idx), self._spread(self.xp.exp(x))
         curvature, py = self.loss.second(part.A._matvec(y), part.t, self.xp), penalty * y
         return Point(
             hvp=lambda v: part.A._rmatvec(self._by_sample(part, curvature(part.A._matvec(v)))) + penalty * v,
             cross_vjp=lambda v: self._gather(py * v),
             cross_jvp=lambda u: py * self._spread(u),
         )
+
+    def directions(self, x: Array, y: Array, q: Array, idx: Array | None = None) -> tuple[Array, Array, Array]:
+        """Gradient in y and both products with q, in one pass over the samples."""
+        part = self.train
+        if idx is None or part.rows is None:
+            products = self.at(x, y, idx)
+            return self.inner(x, y, idx)[2], products.hvp(q), products.cross_vjp(q)
+        penalty, factor = self._spread(self.xp.exp(x)), part.weights.shape[0] / idx.shape[0]
+        grad, product, _ = batch_directions(
+            part.rows, part.t, part.weights, idx, y, q, LOSSES.index(self.loss), xp=self.xp
+        )
+        return factor * grad + penalty * y, factor * product + penalty * q, self._gather(penalty * y * q)
 
     def hessian(self, x: Array, y: Array) -> Array:
         """The inner Hessian of the flattened y: one product ``A' D A`` per pair of classes."""
@@ -184,11 +185,13 @@ class LinearModelProblem(Problem):
         """Least penalty; unknown with an intercept, which has none."""
         return None if self.intercept else float(self.xp.exp(self.xp.min(x)))
 
-    def lipschitz(self, x: Array) -> float:
-        """Bound of the curvature: that of the loss times ``|A|^2``, and the largest penalty."""
-        return self.curvature * self._norms("train", self.train.A, self.train.weights) + float(
-            self.xp.exp(self.xp.max(x))
-        )
+    def lipschitz(self, x: Array, batch: int | None = None) -> float:
+        """Bound of the curvature: that of the loss times ``|A|^2``, and the largest penalty.
+
+        For the mean over `batch` samples, drawn without replacement: their expected smoothness.
+        """
+        loss = self.curvature * smoothness(self._norms("train", self.train.A, self.train.weights), self.train, batch)
+        return loss + float(self.xp.exp(self.xp.max(x)))
 
     def constants(self, x: Array, y: Array) -> Constants:
         """Constants of the error bound."""
@@ -213,10 +216,27 @@ class LinearModelProblem(Problem):
         return part.weights * z if z.ndim == 1 else part.weights[:, None] * z
 
     def _map_arrays(self, move: Callable[[Array], Array]) -> "LinearModelProblem":
-        parts = [_Part(p.A._map_arrays(move), move(p.t), move(p.weights)) for p in (self.train, self.valid)]
+        parts = [part.moved(move) for part in (self.train, self.valid)]
         made = object.__new__(type(self))
         LinearModelProblem.__init__(made, *parts, self.penalty, self.intercept, self.classes)
         return made
+
+
+def smoothness(norm: float, part: _Part, batch: int | None) -> float:
+    """Expected smoothness of a batch of samples, for ``norm``, the largest eigenvalue of ``A' W A``.
+
+    ``n (b - 1) / (b (n - 1)) L + (n - b) / (b (n - 1)) L_max`` (R. Gower et al., SGD: general analysis and improved
+    rates, ICML 2019, proposition 3.8).
+    """
+    n = part.A.shape[0]
+    if batch is None or batch >= n:
+        return norm
+    if part.rows is None:
+        longest = norm  # no row is longer than the matrix
+    else:
+        longest = float(part.A.xp.max(part.weights * part.A.xp.sum(part.rows**2, axis=1)))
+        longest += float(part.A.xp.max(part.weights)) * (part.A.shape[1] - part.rows.shape[1])
+    return (n * (batch - 1) * norm + (n - batch) * n * longest) / (batch * (n - 1))
 
 
 def norm_squared(A: LinearOperator, weights: Array) -> float:
@@ -259,9 +279,10 @@ def _parts(
             if not total > 0.0:
                 raise check.error(names[2], "weights of sum 0", "a positive sum")
             u = u / total
+        rows = op.to_dense() if isinstance(design, list) or compat.is_array_api_obj(design) else None
         if intercept:
             op = VStack(op.T, as_linear_operator(xp.ones((1, n), dtype=op.dtype, device=op.device))).T
-        found.append(_Part(op, targets(names[1], goal, op, n), u))
+        found.append(_Part(op, targets(names[1], goal, op, n), u, rows))
     return found[0], found[1]
 
 
