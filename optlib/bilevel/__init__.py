@@ -1,6 +1,8 @@
 """Bilevel optimization: hyperparameters tuned by gradients of the validation loss."""
 
 from optlib.bilevel._front import tune
+from optlib.bilevel.bamm import bamm
+from optlib.bilevel.bda import bda
 from optlib.bilevel.bo_rep import bo_rep
 from optlib.bilevel.checks import check_problem, finite_differences
 from optlib.bilevel.f2sa import f2sa
@@ -32,6 +34,8 @@ __all__ = [
     "Problem",
     "QuadraticProblem",
     "RidgeProblem",
+    "bamm",
+    "bda",
     "bo_rep",
     "check_problem",
     "f2sa",

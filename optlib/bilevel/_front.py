@@ -7,11 +7,13 @@ from typing import Any
 
 from optlib._core import validation as check
 from optlib.backend import array_namespace
+from optlib.bilevel.bamm import bamm
+from optlib.bilevel.bda import bda
 from optlib.bilevel.bo_rep import bo_rep
-from optlib.bilevel.evaluation import box
 from optlib.bilevel.f2sa import f2sa
 from optlib.bilevel.hoag import hoag
 from optlib.bilevel.hypergradient import choose
+from optlib.bilevel.oracles import box
 from optlib.bilevel.penalty import penalty
 from optlib.bilevel.problem import require
 from optlib.bilevel.quasi_newton import quasi_newton
@@ -29,6 +31,8 @@ METHODS = {
     "soba": soba,
     "f2sa": f2sa,
     "bo_rep": bo_rep,
+    "bda": bda,
+    "bamm": bamm,
 }
 
 

@@ -7,9 +7,9 @@ from optlib._core import Certificate, Status, Step, prepare_init, run
 from optlib._core import validation as check
 from optlib._core.driver import Steps
 from optlib.backend import Array, supports
-from optlib.bilevel.evaluation import Box
 from optlib.bilevel.hypergradient import Call
-from optlib.bilevel.problem import require, vdot
+from optlib.bilevel.oracles import Oracles
+from optlib.bilevel.problem import vdot
 from optlib.bilevel.quasi_newton import direction, remember
 from optlib.bilevel.result import BilevelResult
 from optlib.steps import armijo
@@ -136,9 +136,8 @@ def penalty(
     >>> res.x.round(3)
     array([1., 1.])
     """
-    require(problem, ("inner", "outer", "start"), "penalty")
-    box = Box(problem, x0, bounds)
-    xp, y0 = box.xp, problem.start()[1]
+    box = Oracles(problem, x0, bounds, ("inner", "outer", "start"), "penalty")
+    xp, y0 = box.xp, box.y0
     eps = float(xp.finfo(box.start.dtype).eps)
     sigma = max(SIGMA, eps**0.25) if sigma is None else check.scalar("sigma", sigma, low=0.0, low_open=True)
     inner_tol = check.scalar("inner_tol", inner_tol, low=0.0, low_open=True)
@@ -239,7 +238,7 @@ def penalty(
         )
         return {
             "certificate": certificate, "fun": s.value, "y": s.z, "hypergradient": s.gradient, "error_bound": None,
-            "at_bounds": int(xp.sum(xp.astype(box.outward(s.x, s.gradient), xp.int32))),
+            "at_bounds": box.at_bounds(s.x, s.gradient),
         }  # fmt: skip
 
     return run(

@@ -26,11 +26,20 @@ class Point(NamedTuple):
         ``v -> C v``, of the shape of x.
     cross_jvp : callable or None
         ``u -> C' u``, of the shape of y.
+    inner : callable or None
+        ``() -> value, grad_x, grad_y`` of f, where it shares work with the products.
+    diagonal : callable or None
+        ``() -> diagonal of H``, of the shape of y, where it is cheap: a preconditioner.
     """
 
     hvp: Callable[[Array], Array] | None = None
     cross_vjp: Callable[[Array], Array] | None = None
     cross_jvp: Callable[[Array], Array] | None = None
+    inner: Callable[[], tuple[Array, Array, Array]] | None = None
+    diagonal: Callable[[], Array] | None = None
+
+
+PRODUCTS = ("hvp", "cross_vjp", "cross_jvp")
 
 
 class Constants(NamedTuple):
@@ -73,7 +82,8 @@ class Problem:
     ``inner(x, y) -> value, grad_x, grad_y`` and ``outer(x, y) -> value, grad_x, grad_y``
         First order; the value is a 0-d array.
     ``hvp(x, y, v)``, ``cross_vjp(x, y, v)``, ``cross_jvp(x, y, u)``
-        Products of second order. A problem may instead have ``at(x, y) -> Point``, whose products share work.
+        Products of second order. A problem may instead have ``at(x, y) -> Point``, whose products share work, with each
+        other and with ``inner``.
     ``hvp_outer(x, y, v)``, ``cross_outer(x, y, v)``
         The products of the outer objective, ``grad_yy F v`` and ``grad_xy F v``, for methods that descend on a mixture
         of both objectives.
@@ -132,7 +142,7 @@ def point(problem: Any, x: Array, y: Array) -> Point:
     if (at := getattr(problem, "at", None)) is not None:
         return at(x, y)
     found = {}
-    for name in Point._fields:
+    for name in PRODUCTS:
         if (oracle := getattr(problem, name, None)) is not None:
             found[name] = lambda v, oracle=oracle: oracle(x, y, v)
     return Point(**found)
@@ -142,13 +152,12 @@ def directions(problem: Any, x: Array, y: Array, q: Array, idx: Array | None) ->
     """``grad_y f``, ``H q`` and ``C q``, on all samples or on some; in one pass where the problem has it."""
     if (own := getattr(problem, "directions", None)) is not None:
         return own(x, y, q, idx)
-    if idx is None:
-        products = point(problem, x, y)
-        return problem.inner(x, y)[2], products.hvp(q), products.cross_vjp(q)
+    more = () if idx is None else (idx,)
     if (at := getattr(problem, "at", None)) is not None:
-        products = at(x, y, idx)
-        return problem.inner(x, y, idx)[2], products.hvp(q), products.cross_vjp(q)
-    return problem.inner(x, y, idx)[2], problem.hvp(x, y, q, idx), problem.cross_vjp(x, y, q, idx)
+        products = at(x, y, *more)
+        inner = problem.inner(x, y, *more) if products.inner is None else products.inner()
+        return inner[2], products.hvp(q), products.cross_vjp(q)
+    return problem.inner(x, y, *more)[2], problem.hvp(x, y, q, *more), problem.cross_vjp(x, y, q, *more)
 
 
 def require(problem: Any, oracles: Sequence[str], method: str) -> None:
@@ -160,7 +169,7 @@ def require(problem: Any, oracles: Sequence[str], method: str) -> None:
         Naming the first oracle that is missing, and what does without it.
     """
     for name in oracles:
-        if callable(getattr(problem, name, None)) or (name in Point._fields and hasattr(problem, "at")):
+        if callable(getattr(problem, name, None)) or (name in PRODUCTS and hasattr(problem, "at")):
             continue
         raise check.error(
             "problem",
@@ -169,6 +178,38 @@ def require(problem: Any, oracles: Sequence[str], method: str) -> None:
             f"add it, or use {INSTEAD[name]}" if name in INSTEAD else "add it",
             TypeError,
         )
+
+
+def answer(name: str, found: Array, like: Array) -> Array:
+    """What an oracle returned, if it has the shape of its variable.
+
+    Raises
+    ------
+    ValueError
+        If it has another shape.
+    """
+    if tuple(found.shape) != tuple(like.shape):
+        raise check.error(
+            "problem", f"an array of shape {tuple(found.shape)} from `{name}`", f"shape {tuple(like.shape)}",
+            "see `check_problem`",
+        )  # fmt: skip
+    return found
+
+
+def answers(name: str, found: Any, x: Array, y: Array) -> tuple[Array, Array, Array]:
+    """What ``inner`` or ``outer`` returned, if it is a value and gradients of the shapes of x and y.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is something else.
+    """
+    if not (isinstance(found, tuple) and len(found) == 3):
+        raise check.error("problem", f"{type(found).__name__} from `{name}`", "value, grad_x, grad_y", kind=TypeError)
+    value, grad_x, grad_y = found
+    if getattr(value, "shape", ()) != ():
+        raise check.error("problem", f"a value of shape {tuple(value.shape)} from `{name}`", "a number")
+    return value, answer(f"{name}: grad_x", grad_x, x), answer(f"{name}: grad_y", grad_y, y)
 
 
 def vdot(u: Array, v: Array, *, xp: Any) -> Array:

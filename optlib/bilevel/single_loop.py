@@ -15,8 +15,8 @@ from optlib._core import validation as check
 from optlib.backend import Array, linalg
 from optlib.backend.namespace import asarray_on, device_of
 from optlib.backend.random import as_generator
-from optlib.bilevel.evaluation import Box
 from optlib.bilevel.hypergradient import Call, choose
+from optlib.bilevel.oracles import Oracles
 from optlib.bilevel.problem import directions, require, vdot
 from optlib.steps import PowerDecay, as_schedule
 
@@ -93,15 +93,13 @@ class Estimates(NamedTuple):
     outer_y: Array
 
 
-class SingleLoop(Box):
+class SingleLoop(Oracles):
     """A problem with its batches, steps and measurements on all samples."""
 
     oracles: tuple[str, ...] = ("inner", "outer", "start", "hvp", "cross_vjp")
 
     def __init__(self, problem: Any, x0: Any, bounds: Any, batch: Any, method: str) -> None:
-        require(problem, self.oracles, method)
-        super().__init__(problem, x0, bounds)
-        self.problem, self.y0 = problem, problem.start()[1]
+        super().__init__(problem, x0, bounds, self.oracles, method)
         self.batch = None if batch is None else check.scalar("batch", batch, low=1, integer=True)
         self.scale = self.norm(problem.inner(self.start, self.y0)[2]) or 1.0
         self.first = abs(float(problem.outer(self.start, self.y0)[0]))
@@ -183,11 +181,11 @@ class SingleLoop(Box):
         values = self.measured(state)
         return Step(
             x=state.x, nit=state.nit, state=state, stop=lambda: values()["stop"],
-            metrics={"fun": lambda: values()["fun"]}, counts=self.counts(state),
+            metrics={"fun": lambda: values()["fun"]}, counts=self.calls(state),
         )  # fmt: skip
 
     @staticmethod
-    def counts(state: Any) -> dict[str, int]:
+    def calls(state: Any) -> dict[str, int]:
         """Calls of the oracles, those of the checks left out."""
         return {name: getattr(state, name) for name in ("gradients", "products", "outer") if hasattr(state, name)}
 
@@ -205,7 +203,7 @@ class SingleLoop(Box):
         return {
             "certificate": certificate, "fun": float(values["fun"]), "y": state.y,
             "hypergradient": values["gradient"], "error_bound": bound,
-            "at_bounds": int(self.xp.sum(self.xp.astype(self.outward(state.x, values["gradient"]), self.xp.int32))),
+            "at_bounds": self.at_bounds(state.x, values["gradient"]),
         }  # fmt: skip
 
 

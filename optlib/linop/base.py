@@ -170,6 +170,14 @@ class LinearOperator:
         """
         raise check.error("A", f"a {type(self).__name__.removeprefix('_')} operator", "a matrix", kind=TypeError)
 
+    def _held(self) -> Array | None:
+        """The matrix as an array, not to be changed; None where it is not held as one."""
+        return None
+
+    def _squared(self) -> "LinearOperator | None":
+        """The matrix of the squared entries; None where they are not at hand."""
+        return None
+
     def astype(self, dtype: Any) -> "LinearOperator":
         """Return the operator with its arrays cast (itself, if there is nothing to do)."""
         return self if dtype == self.dtype else self._map_arrays(lambda x: self.xp.astype(x, dtype))
@@ -248,6 +256,10 @@ class _Transpose(LinearOperator):
 
     def _map_arrays(self, move: Callable[[Array], Array]) -> LinearOperator:
         return _Transpose(self._a._map_arrays(move))
+
+    def _squared(self) -> LinearOperator | None:
+        squared = self._a._squared()
+        return None if squared is None else squared.T
 
 
 class _Sum(LinearOperator):
@@ -414,3 +426,7 @@ class VStack(LinearOperator):
 
     def _map_arrays(self, move: Callable[[Array], Array]) -> LinearOperator:
         return VStack(*(a._map_arrays(move) for a in self._parts))
+
+    def _squared(self) -> LinearOperator | None:
+        parts = [squared for a in self._parts if (squared := a._squared()) is not None]
+        return VStack(*parts) if len(parts) == len(self._parts) else None

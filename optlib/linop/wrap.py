@@ -114,9 +114,6 @@ class _Dense(LinearOperator):
         super().__init__(a.shape, a, **promises)
         self._a = a
 
-    def to_dense(self) -> Array:
-        return self._a
-
     def _matvec(self, x: Array) -> Array:
         return self._a @ x
 
@@ -126,8 +123,17 @@ class _Dense(LinearOperator):
     def take(self, index: Array, axis: int = 0) -> LinearOperator:
         return _Dense(self.xp.take(self._a, index, axis=axis))
 
+    def to_dense(self) -> Array:
+        return self.xp.asarray(self._a, copy=True)
+
+    def _held(self) -> Array:
+        return self._a
+
     def _map_arrays(self, move: Product) -> LinearOperator:
         return _Dense(move(self._a))._tagged(self)
+
+    def _squared(self) -> LinearOperator:
+        return _Dense(self._a * self._a)
 
 
 class _Sparse(LinearOperator):
@@ -158,6 +164,10 @@ class _Sparse(LinearOperator):
     def _map_arrays(self, move: Product) -> LinearOperator:
         parts = (move(part) for part in (self._csr.data, self._csr.indices, self._csr.indptr))
         return _Sparse(csr_from_parts(*parts, shape=self.shape), None)._tagged(self)
+
+    def _squared(self) -> LinearOperator:
+        a = self._csr
+        return _Sparse(csr_from_parts(a.data * a.data, a.indices, a.indptr, shape=self.shape), None)
 
 
 class _Function(LinearOperator):

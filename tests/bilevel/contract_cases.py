@@ -3,7 +3,7 @@
 import numpy as np
 
 from optlib.bilevel import QuadraticProblem
-from tests.bilevel.problems import MAKERS
+from tests.bilevel.problems import MAKERS, OTHERS
 
 
 def one(backend):
@@ -23,7 +23,19 @@ def batches(backend):
     return several(backend)[0], {"batch": 5, "rng": 0}
 
 
+def merely_convex(backend):
+    problem = OTHERS["counterexample"](1, backend.asarray([0.0]))
+    return (problem,), {}
+
+
+def unrolled(backend):
+    args, _ = several(backend)
+    return args, {"steps": 5}
+
+
 CASES = {
+    "bilevel.bamm": merely_convex,
+    "bilevel.bda": unrolled,
     "bilevel.bo_rep": batches,
     "bilevel.f2sa": batches,
     "bilevel.hoag": several,

@@ -2,6 +2,7 @@
 
 from optlib.bilevel import (
     CleaningProblem,
+    CoshProblem,
     CounterexampleProblem,
     LogisticProblem,
     MultinomialProblem,
@@ -24,6 +25,7 @@ MAKERS = {
     ),
     "multinomial scalar": lambda rng=0, like=None: MultinomialProblem.random(rng=rng, like=like, penalty="scalar"),
     "cleaning": lambda rng=0, like=None: CleaningProblem.random(rng=rng, like=like, ridge=0.05),
+    "cosh": lambda rng=0, like=None: CoshProblem.random(rng=rng, like=like),
 }
 
 # whose inner problems have many solutions, or constraints: for the tests of oracles only

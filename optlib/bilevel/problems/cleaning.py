@@ -10,7 +10,7 @@ from optlib.backend import Array, asarray_like, random, scatter
 from optlib.backend.special import expit
 from optlib.bilevel.problem import Point, Problem
 from optlib.bilevel.problems.linear_models import MultinomialProblem, _Part, norm_squared, smoothness
-from optlib.bilevel.problems.losses import LOSSES, SOFTMAX, batch_directions, batch_gradient
+from optlib.bilevel.problems.losses import LOSSES, SOFTMAX, batch_directions, batch_gradient, bend
 
 
 class CleaningProblem(Problem):
@@ -75,61 +75,76 @@ class CleaningProblem(Problem):
 
     def inner(self, x: Array, y: Array, idx: Array | None = None) -> tuple[Array, Array, Array]:
         """Value and gradients of f."""
-        xp, s = self.xp, expit(x, xp=self.xp)
-        weights, slopes = self.train.weights * s, self.train.weights * s * (1.0 - s)
-        losses, grad = self._loss(self.train._replace(weights=weights), y, idx)
-        chosen, factor = _taken(weights, idx, xp), self._factor(idx)
-        value = factor * xp.sum(chosen * losses) + self.ridge * xp.sum(y * y)
-        grad_x = self._spread(factor * _taken(slopes, idx, xp) * losses, idx)
-        return value, grad_x, factor * grad + 2.0 * self.ridge * y
+        part, xp = self.train, self.xp
+        if idx is None or part.rows is None:
+            return self.at(x, y, idx).inner()
+        s, factor = expit(x, xp=xp), part.factor(idx)
+        weights = factor * part.weights * s
+        losses, grad = batch_gradient(part.rows, part.t, weights, idx, y, LOSSES.index(SOFTMAX), xp=xp)
+        losses = xp.take(weights, idx) * losses
+        grad_x = self._spread((1.0 - xp.take(s, idx)) * losses, idx)
+        return xp.sum(losses) + self.ridge * xp.sum(y * y), grad_x, grad + 2.0 * self.ridge * y
 
     def outer(self, x: Array, y: Array, idx: Array | None = None) -> tuple[Array, Array, Array]:
         """Value and gradients of F, which does not depend on x."""
-        xp, weights = self.xp, self.valid.weights
-        losses, grad = self._loss(self.valid, y, idx)
-        factor = 1.0 if idx is None else weights.shape[0] / idx.shape[0]
-        return factor * xp.sum(_taken(weights, idx, xp) * losses), xp.zeros_like(x), factor * grad
-
-    def _loss(self, part: _Part, y: Array, idx: Array | None) -> tuple[Array, Array]:
-        """Losses of samples, and the gradient of their weighted sum."""
-        xp = self.xp
+        part, xp = self.valid, self.xp
         if idx is not None and part.rows is not None:
-            return batch_gradient(part.rows, part.t, part.weights, idx, y, LOSSES.index(SOFTMAX), xp=xp)
-        A, t, w = part.A if idx is None else part.A.take(idx), _taken(part.t, idx, xp), _taken(part.weights, idx, xp)
-        z = A._matvec(y)
-        return SOFTMAX.value(z, t, xp), A._rmatvec(w[:, None] * SOFTMAX.first(z, t, xp))
+            weights = part.factor(idx) * part.weights
+            losses, grad = batch_gradient(part.rows, part.t, weights, idx, y, LOSSES.index(SOFTMAX), xp=xp)
+            return xp.sum(xp.take(weights, idx) * losses), xp.zeros_like(x), grad
+        part = part.take(idx)
+        local = SOFTMAX.at(part.A._matvec(y), part.t, xp)
+        return xp.sum(part.weights * local.value()), xp.zeros_like(x), part.A._rmatvec(part.by_sample(local.first))
 
-    def _factor(self, idx: Array | None) -> float:
-        return 1.0 if idx is None else self.train.weights.shape[0] / idx.shape[0]
+    def at(self, x: Array, y: Array, idx: Array | None = None) -> Point:
+        """Products at a point; the predictions ``A y`` are shared by all."""
+        xp, part = self.xp, self.train.take(idx)
+        local, s = SOFTMAX.at(part.A._matvec(y), part.t, xp), expit(x, xp=xp)
+        s = s if idx is None else xp.take(s, idx)
+        weights, slope = part.weights * s, part.weights * s * (1.0 - s)
+        weighted = weights[:, None] * local.scale
+
+        def inner() -> tuple[Array, Array, Array]:
+            losses = part.weights * local.value()
+            grad_y = part.A._rmatvec(weights[:, None] * local.first) + 2.0 * self.ridge * y
+            grad_x = self._spread(s * (1.0 - s) * losses, idx)
+            return xp.sum(s * losses) + self.ridge * xp.sum(y * y), grad_x, grad_y
+
+        def cross_jvp(u: Array) -> Array:
+            return part.A._rmatvec((slope * (u if idx is None else xp.take(u, idx)))[:, None] * local.first)
+
+        return Point(
+            hvp=lambda v: part.A._rmatvec(bend(local, weighted, part.A._matvec(v), xp)) + 2.0 * self.ridge * v,
+            cross_vjp=lambda v: self._spread(slope * xp.sum(local.first * part.A._matvec(v), axis=1), idx),
+            cross_jvp=cross_jvp,
+            inner=inner,
+        )
 
     def _spread(self, values: Array, idx: Array | None) -> Array:
         """Values of a batch at the places of its samples, zero elsewhere."""
-        return values if idx is None else scatter.segment_sum(values, idx, self.train.weights.shape[0], xp=self.xp)
-
-    def at(self, x: Array, y: Array, idx: Array | None = None) -> Point:
-        """Products at a point."""
-        xp, s, factor = self.xp, expit(x, xp=self.xp), self._factor(idx)
-        w = factor * self.train.weights * s
-        weights, slope = _taken(w, idx, xp), _taken(w * (1.0 - s), idx, xp)
-        A, t = self.train.A if idx is None else self.train.A.take(idx), _taken(self.train.t, idx, xp)
-        z = A._matvec(y)
-        first, second = SOFTMAX.first(z, t, xp), SOFTMAX.second(z, t, xp)
-        return Point(
-            hvp=lambda v: A._rmatvec(weights[:, None] * second(A._matvec(v))) + 2.0 * self.ridge * v,
-            cross_vjp=lambda v: self._spread(slope * xp.sum(first * A._matvec(v), axis=1), idx),
-            cross_jvp=lambda u: A._rmatvec((slope * _taken(u, idx, xp))[:, None] * first),
-        )
+        return values if idx is None else scatter.segment_sum(values, idx, self.train.A.shape[0], xp=self.xp)
 
     def directions(self, x: Array, y: Array, q: Array, idx: Array | None = None) -> tuple[Array, Array, Array]:
         """Gradient in y and both products with q, in one pass over the samples."""
-        if idx is None or self.train.rows is None:
-            products = self.at(x, y, idx)
-            return self.inner(x, y, idx)[2], products.hvp(q), products.cross_vjp(q)
-        xp, part, s, factor = self.xp, self.train, expit(x, xp=self.xp), self._factor(idx)
-        weights = factor * part.weights * s
+        part, xp = self.train, self.xp
+        if idx is None or part.rows is None:
+            local = self.at(x, y, idx)
+            return local.inner()[2], local.hvp(q), local.cross_vjp(q)
+        s = expit(x, xp=xp)
+        weights = part.factor(idx) * part.weights * s
         grad, product, slopes = batch_directions(part.rows, part.t, weights, idx, y, q, LOSSES.index(SOFTMAX), xp=xp)
-        cross = self._spread(_taken(weights * (1.0 - s), idx, xp) * slopes, idx)
+        cross = self._spread(xp.take(weights * (1.0 - s), idx) * slopes, idx)
         return grad + 2.0 * self.ridge * y, product + 2.0 * self.ridge * q, cross
+
+    def hvp_outer(self, x: Array, y: Array, v: Array) -> Array:
+        """Product with ``grad_yy F``."""
+        part = self.valid
+        second = SOFTMAX.second(part.A._matvec(y), part.t, self.xp)
+        return part.A._rmatvec(part.weights[:, None] * second(part.A._matvec(v)))
+
+    def cross_outer(self, x: Array, y: Array, v: Array) -> Array:
+        """Zero: F does not depend on x."""
+        return self.xp.zeros_like(x)
 
     def mu(self, x: Array) -> float:
         """Curvature of the penalty."""
@@ -142,12 +157,12 @@ class CleaningProblem(Problem):
         norm = smoothness(self._norm, self.train, batch)
         return 0.5 * float(expit(self.xp.max(x), xp=self.xp)) * norm + 2.0 * self.ridge
 
+    def lipschitz_outer(self, x: Array) -> float:
+        """Bound by half of ``|V|^2 / m``."""
+        return 0.5 * norm_squared(self.valid.A, self.valid.weights)
+
     def _map_arrays(self, move: Callable[[Array], Array]) -> "CleaningProblem":
         made = object.__new__(CleaningProblem)
         made.ridge = self.ridge
         made._parts(*(part.moved(move) for part in (self.train, self.valid)))
         return made
-
-
-def _taken(u: Array, idx: Array | None, xp: Any) -> Array:
-    return u if idx is None else xp.take(u, idx, axis=0)

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import array_api_compat as compat
 import numpy as np
 
 from optlib._core import validation as check
@@ -18,6 +17,7 @@ from optlib.bilevel.problems.losses import (
     Loss,
     batch_directions,
     batch_gradient,
+    bend,
 )
 from optlib.linop import LinearOperator, VStack, as_linear_operator
 
@@ -41,13 +41,21 @@ class _Part(NamedTuple):
         """Samples whose weighted sums estimate those of all."""
         if index is None:
             return self
-        xp, factor = self.A.xp, self.A.shape[0] / index.shape[0]
+        xp, factor = self.A.xp, self.factor(index)
         return _Part(self.A.take(index), xp.take(self.t, index, axis=0), factor * xp.take(self.weights, index))
+
+    def factor(self, index: Array | None) -> float:
+        """Samples for each one of a batch."""
+        return 1.0 if index is None else self.A.shape[0] / index.shape[0]
 
     def moved(self, move: Callable[[Array], Array]) -> "_Part":
         """All arrays moved."""
         rows = None if self.rows is None else move(self.rows)
         return _Part(self.A._map_arrays(move), move(self.t), move(self.weights), rows)
+
+    def by_sample(self, z: Array) -> Array:
+        """Predictions, or what has their shape, times the weights."""
+        return self.weights * z if z.ndim == 1 else self.weights[:, None] * z
 
 
 class LinearModelProblem(Problem):
@@ -70,8 +78,9 @@ class LinearModelProblem(Problem):
         if intercept:
             last = self.xp.zeros((1, *self.shape[1:]), dtype=ones.dtype, device=train.A.device)
             self._mask = self.xp.concat([ones[:-1, ...], last], axis=0)
-        self._known: dict[str, float] = {}
         self.n_inner, self.n_outer = train.A.shape[0], valid.A.shape[0]
+        self._known: dict[str, float] = {}
+        self._squared: list[LinearOperator | None] = []
 
     # -- the penalty --
 
@@ -120,9 +129,11 @@ class LinearModelProblem(Problem):
 
     def inner(self, x: Array, y: Array, idx: Array | None = None) -> tuple[Array, Array, Array]:
         """Value and gradients of f."""
+        if idx is None or self.train.rows is None:
+            return self.at(x, y, idx).inner()
         penalty = self._spread(self.xp.exp(x))
-        square = penalty * y * y
         value, grad_y = self._loss(self.train, y, idx)
+        square = penalty * y * y
         return value + 0.5 * self.xp.sum(square), 0.5 * self._gather(square), grad_y + penalty * y
 
     def outer(self, x: Array, y: Array, idx: Array | None = None) -> tuple[Array, Array, Array]:
@@ -134,52 +145,75 @@ class LinearModelProblem(Problem):
         """Weighted sum of the losses of samples, and its gradient."""
         xp = self.xp
         if idx is not None and part.rows is not None:
-            factor = part.weights.shape[0] / idx.shape[0]
             losses, grad = batch_gradient(part.rows, part.t, part.weights, idx, y, LOSSES.index(self.loss), xp=xp)
-            return factor * xp.sum(xp.take(part.weights, idx) * losses), factor * grad
+            return part.factor(idx) * xp.sum(xp.take(part.weights, idx) * losses), part.factor(idx) * grad
         part = part.take(idx)
-        z = part.A._matvec(y)
-        value = xp.sum(part.weights * self.loss.value(z, part.t, xp))
-        return value, part.A._rmatvec(self._by_sample(part, self.loss.first(z, part.t, xp)))
+        local = self.loss.at(part.A._matvec(y), part.t, xp)
+        return xp.sum(part.weights * local.value()), part.A._rmatvec(part.by_sample(local.first))
 
     def at(self, x: Array, y: Array, idx: Array | None = None) -> Point:
-        """Products at a point: two products with A each for ``hvp``."""
-        part, penalty = self.train.take(idx), self._spread(self.xp.exp(x))
-        curvature, py = self.loss.second(part.A._matvec(y), part.t, self.xp), penalty * y
+        """Products at a point: two products with A each for ``hvp``; the predictions ``A y`` are shared by all."""
+        xp, part, penalty = self.xp, self.train.take(idx), self._spread(self.xp.exp(x))
+        local = self.loss.at(part.A._matvec(y), part.t, xp)
+        weighted, py = part.by_sample(local.scale), penalty * y
+
+        def inner() -> tuple[Array, Array, Array]:
+            square = py * y
+            value = xp.sum(part.weights * local.value()) + 0.5 * xp.sum(square)
+            return value, 0.5 * self._gather(square), part.A._rmatvec(part.by_sample(local.first)) + py
+
+        def diagonal() -> Array | None:
+            own = weighted * (1.0 - local.scale) if local.coupled else weighted
+            return None if self._squares() is None else self._squares()._rmatvec(own) + penalty
+
         return Point(
-            hvp=lambda v: part.A._rmatvec(self._by_sample(part, curvature(part.A._matvec(v)))) + penalty * v,
+            hvp=lambda v: part.A._rmatvec(bend(local, weighted, part.A._matvec(v), xp)) + penalty * v,
             cross_vjp=lambda v: self._gather(py * v),
             cross_jvp=lambda u: py * self._spread(u),
+            inner=inner,
+            diagonal=diagonal if idx is None else None,
         )
 
     def directions(self, x: Array, y: Array, q: Array, idx: Array | None = None) -> tuple[Array, Array, Array]:
         """Gradient in y and both products with q, in one pass over the samples."""
         part = self.train
         if idx is None or part.rows is None:
-            products = self.at(x, y, idx)
-            return self.inner(x, y, idx)[2], products.hvp(q), products.cross_vjp(q)
-        penalty, factor = self._spread(self.xp.exp(x)), part.weights.shape[0] / idx.shape[0]
+            local = self.at(x, y, idx)
+            return local.inner()[2], local.hvp(q), local.cross_vjp(q)
+        penalty, factor = self._spread(self.xp.exp(x)), part.factor(idx)
         grad, product, _ = batch_directions(
             part.rows, part.t, part.weights, idx, y, q, LOSSES.index(self.loss), xp=self.xp
         )
         return factor * grad + penalty * y, factor * product + penalty * q, self._gather(penalty * y * q)
 
+    def hvp_outer(self, x: Array, y: Array, v: Array) -> Array:
+        """Product with ``grad_yy F``: two products with V."""
+        part = self.valid
+        curvature = self.loss.second(part.A._matvec(y), part.t, self.xp)
+        return part.A._rmatvec(part.by_sample(curvature(part.A._matvec(v))))
+
+    def cross_outer(self, x: Array, y: Array, v: Array) -> Array:
+        """Zero: F does not depend on x."""
+        return self.xp.zeros_like(x)
+
     def hessian(self, x: Array, y: Array) -> Array:
-        """The inner Hessian of the flattened y: one product ``A' D A`` per pair of classes."""
+        """The inner Hessian of the flattened y: a product ``A' D A`` for each class, and one of all classes."""
         xp, part = self.xp, self.train
         A = part.A.to_dense()
-        curvature = self.loss.second(part.A._matvec(y), part.t, xp)
+        local = self.loss.at(part.A._matvec(y), part.t, xp)
         penalty = xp.reshape(self._spread(xp.exp(x)) + xp.zeros_like(y), (-1,))
-        if self.classes is None:
-            ones = xp.ones_like(part.weights)
-            H = A.T @ ((part.weights * curvature(ones))[:, None] * A)
-        else:
-            rows, eye = [], xp.eye(self.classes, dtype=A.dtype, device=part.A.device)
-            for c in range(self.classes):
-                D = part.weights[:, None] * curvature(eye[c, :] + xp.zeros_like(part.t))  # row c of each sample
-                rows.append(xp.stack([A.T @ (D[:, e][:, None] * A) for e in range(self.classes)], axis=2))
-            H = xp.reshape(xp.stack(rows, axis=1), penalty.shape * 2)
-        return H + penalty[:, None] * xp.eye(penalty.shape[0], dtype=A.dtype, device=part.A.device)
+        root = xp.sqrt(part.weights)[:, None] * A
+        if not local.coupled:
+            root = xp.sqrt(local.scale)[:, None] * root
+            return root.T @ root + penalty[:, None] * xp.eye(penalty.shape[0], dtype=A.dtype, device=part.A.device)
+        (n, d), C = A.shape, local.scale.shape[1]
+        B = xp.reshape(root[:, :, None] * local.scale[:, None, :], (n, d * C))
+        blocks = xp.reshape(root.T @ B, (d, d, C))  # of one class each
+        blocks = blocks + xp.eye(d, dtype=A.dtype, device=part.A.device)[:, :, None] * xp.reshape(penalty, (1, d, C))
+        H = xp.reshape(-(B.T @ B), (d, C, d, C))
+        for c in range(C):
+            H[:, c, :, c] += blocks[:, :, c]
+        return xp.reshape(H, (d * C, d * C))
 
     def mu(self, x: Array) -> float | None:
         """Least penalty; unknown with an intercept, which has none."""
@@ -193,6 +227,10 @@ class LinearModelProblem(Problem):
         loss = self.curvature * smoothness(self._norms("train", self.train.A, self.train.weights), self.train, batch)
         return loss + float(self.xp.exp(self.xp.max(x)))
 
+    def lipschitz_outer(self, x: Array) -> float:
+        """Bound of the curvature of F."""
+        return self.curvature * self._norms("valid", self.valid.A, self.valid.weights)
+
     def constants(self, x: Array, y: Array) -> Constants:
         """Constants of the error bound."""
         xp, top = self.xp, float(self.xp.exp(self.xp.max(x)))
@@ -203,7 +241,7 @@ class LinearModelProblem(Problem):
         ones = self.xp.ones_like(self.train.weights)
         longest = self._norms("rows", self.train.A, ones) ** 0.5  # no row is longer than the matrix
         change = self.third * self._norms("train", self.train.A, self.train.weights) * longest
-        return Constants(cross, change, top, self.curvature * self._norms("valid", self.valid.A, self.valid.weights))
+        return Constants(cross, change, top, self.lipschitz_outer(x))
 
     def _norms(self, name: str, A: LinearOperator, weights: Array) -> float:
         if name not in self._known:
@@ -212,8 +250,11 @@ class LinearModelProblem(Problem):
 
     curvature, third = 1.0, 0.0  # largest second and third derivatives of the loss
 
-    def _by_sample(self, part: _Part, z: Array) -> Array:
-        return part.weights * z if z.ndim == 1 else part.weights[:, None] * z
+    def _squares(self) -> LinearOperator | None:
+        """The design with its entries squared."""
+        if not self._squared:
+            self._squared.append(self.train.A._squared())
+        return self._squared[0]
 
     def _map_arrays(self, move: Callable[[Array], Array]) -> "LinearModelProblem":
         parts = [part.moved(move) for part in (self.train, self.valid)]
@@ -228,14 +269,13 @@ def smoothness(norm: float, part: _Part, batch: int | None) -> float:
     ``n (b - 1) / (b (n - 1)) L + (n - b) / (b (n - 1)) L_max`` (R. Gower et al., SGD: general analysis and improved
     rates, ICML 2019, proposition 3.8).
     """
-    n = part.A.shape[0]
+    n, xp = part.A.shape[0], part.A.xp
     if batch is None or batch >= n:
         return norm
-    if part.rows is None:
-        longest = norm  # no row is longer than the matrix
-    else:
-        longest = float(part.A.xp.max(part.weights * part.A.xp.sum(part.rows**2, axis=1)))
-        longest += float(part.A.xp.max(part.weights)) * (part.A.shape[1] - part.rows.shape[1])
+    longest = norm  # no row is longer than the matrix
+    if part.rows is not None:
+        constant = part.A.shape[1] - part.rows.shape[1]
+        longest = float(xp.max(part.weights * (xp.sum(part.rows**2, axis=1) + constant)))
     return (n * (batch - 1) * norm + (n - batch) * n * longest) / (batch * (n - 1))
 
 
@@ -279,7 +319,7 @@ def _parts(
             if not total > 0.0:
                 raise check.error(names[2], "weights of sum 0", "a positive sum")
             u = u / total
-        rows = op.to_dense() if isinstance(design, list) or compat.is_array_api_obj(design) else None
+        rows = op._held()
         if intercept:
             op = VStack(op.T, as_linear_operator(xp.ones((1, n), dtype=op.dtype, device=op.device))).T
         found.append(_Part(op, targets(names[1], goal, op, n), u, rows))

@@ -4,52 +4,76 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from optlib.backend import Array, kernel
-from optlib.backend.special import expit, logsumexp, softmax
 
 
-class Loss(NamedTuple):
-    """A loss of predictions ``z`` (n,) or (n, C) and targets ``t``, by sample; ``second(z, t, u)`` is its Hessian."""
+class Local(NamedTuple):
+    """A loss at predictions z: by sample, what its parts share was computed once.
 
-    value: Callable[[Array, Array, Any], Array]
-    first: Callable[[Array, Array, Any], Array]
-    second: Callable[[Array, Array, Any], Callable[[Array], Array]]
+    Attributes
+    ----------
+    value : callable
+        ``() -> values``, of shape (n,).
+    first : array
+        Derivatives, of the shape of z.
+    scale : array
+        The Hessian of a sample is ``diag(s)``, or ``diag(s) - s s'`` if `coupled`; of the shape of z.
+    coupled : bool
+    """
 
-
-def _softplus(z: Array, xp: Any) -> Array:
-    return xp.where(z > 0, z, xp.zeros_like(z)) + xp.log1p(xp.exp(-xp.abs(z)))
-
-
-def _logistic_second(z: Array, t: Array, xp: Any) -> Callable[[Array], Array]:
-    s = expit(z, xp=xp)
-    weights = s * (1.0 - s)
-    return lambda u: weights * u
-
-
-def _softmax_second(z: Array, t: Array, xp: Any) -> Callable[[Array], Array]:
-    p = softmax(z, xp=xp)
-
-    def product(u: Array) -> Array:
-        pu = p * u
-        return pu - p * xp.sum(pu, axis=-1, keepdims=True)
-
-    return product
+    value: Callable[[], Array]
+    first: Array
+    scale: Array
+    coupled: bool = False
 
 
-SQUARED = Loss(
-    lambda z, t, xp: 0.5 * (z - t) ** 2,
-    lambda z, t, xp: z - t,
-    lambda z, t, xp: lambda u: u,
-)
-LOGISTIC = Loss(
-    lambda z, t, xp: _softplus(-t * z, xp),
-    lambda z, t, xp: -t * expit(-t * z, xp=xp),
-    _logistic_second,
-)
-SOFTMAX = Loss(
-    lambda z, t, xp: logsumexp(z, xp=xp) - xp.sum(z * t, axis=-1),
-    lambda z, t, xp: softmax(z, xp=xp) - t,
-    _softmax_second,
-)
+class Loss:
+    """A loss of predictions ``z`` (n,) or (n, C) and targets ``t``, by sample; ``second(z, t)`` is its Hessian."""
+
+    def __init__(self, at: Callable[[Array, Array, Any], Local]) -> None:
+        self.at = at
+
+    def value(self, z: Array, t: Array, xp: Any) -> Array:
+        """Values."""
+        return self.at(z, t, xp).value()
+
+    def first(self, z: Array, t: Array, xp: Any) -> Array:
+        """Derivatives."""
+        return self.at(z, t, xp).first
+
+    def second(self, z: Array, t: Array, xp: Any) -> Callable[[Array], Array]:
+        """Product with the Hessian of each sample."""
+        local = self.at(z, t, xp)
+        return lambda u: bend(local, local.scale, u, xp)
+
+
+def bend(local: Local, weighted: Array, u: Array, xp: Any) -> Array:
+    """Product of u with the Hessian of each sample, ``weighted`` being ``local.scale`` times the weights of samples."""
+    if not local.coupled:
+        return weighted * u
+    return weighted * u - local.scale * xp.vecdot(weighted, u, axis=-1)[..., None]
+
+
+def _squared(z: Array, t: Array, xp: Any) -> Local:
+    r = z - t
+    return Local(lambda: 0.5 * r * r, r, xp.ones_like(r))
+
+
+def _logistic(z: Array, t: Array, xp: Any) -> Local:
+    margin = t * z
+    e = xp.exp(-xp.abs(margin))
+    s = xp.where(margin > 0, e, xp.ones_like(e)) / (1.0 + e)  # probability of the other label
+    return Local(lambda: xp.where(margin < 0, -margin, xp.zeros_like(e)) + xp.log1p(e), -t * s, s * (1.0 - s))
+
+
+def _softmax(z: Array, t: Array, xp: Any) -> Local:
+    top = xp.max(z, axis=-1, keepdims=True)
+    e = xp.exp(z - top)
+    total = xp.sum(e, axis=-1, keepdims=True)
+    p = e / total
+    return Local(lambda: xp.squeeze(xp.log(total) + top, axis=-1) - xp.sum(z * t, axis=-1), p - t, p, coupled=True)
+
+
+SQUARED, LOGISTIC, SOFTMAX = Loss(_squared), Loss(_logistic), Loss(_softmax)
 LOSSES = (SQUARED, LOGISTIC, SOFTMAX)  # by the number that the kernels take
 
 
@@ -91,10 +115,9 @@ def batch_gradient(A: Array, t: Array, weights: Array, index: Array, y: Array, l
     -------
     losses, gradient : arrays, shapes (b,) and that of y
     """
-    rows, t = xp.take(A, index, axis=0), xp.take(t, index, axis=0)
-    z, found = _predictions(rows, y), LOSSES[loss]
-    first = _by_sample(xp.take(weights, index), found.first(z, t, xp))
-    return found.value(z, t, xp), _combination(rows, first, y, xp)
+    rows = xp.take(A, index, axis=0)
+    local = LOSSES[loss].at(_predictions(rows, y), xp.take(t, index, axis=0), xp)
+    return local.value(), _combination(rows, _by_sample(xp.take(weights, index), local.first), y, xp)
 
 
 @kernel(numba="optlib.bilevel.problems._losses_numba:batch_directions", match="sum")
@@ -116,10 +139,9 @@ def batch_directions(
     gradient, product, slopes : arrays, shapes of y, of y and (b,)
         ``slopes`` are the derivatives of the single losses along q, without the weights.
     """
-    rows, t = xp.take(A, index, axis=0), xp.take(t, index, axis=0)
-    z, u, found = _predictions(rows, y), _predictions(rows, q), LOSSES[loss]
-    w, first = xp.take(weights, index), found.first(z, t, xp)
-    slopes = first * u if u.ndim == 1 else xp.sum(first * u, axis=1)
-    second = found.second(z, t, xp)(u)
-    gradient = _combination(rows, _by_sample(w, first), y, xp)
-    return gradient, _combination(rows, _by_sample(w, second), y, xp), slopes
+    rows = xp.take(A, index, axis=0)
+    local = LOSSES[loss].at(_predictions(rows, y), xp.take(t, index, axis=0), xp)
+    u, w = _predictions(rows, q), xp.take(weights, index)
+    slopes = local.first * u if u.ndim == 1 else xp.sum(local.first * u, axis=1)
+    gradient = _combination(rows, _by_sample(w, local.first), y, xp)
+    return gradient, _combination(rows, bend(local, _by_sample(w, local.scale), u, xp), y, xp), slopes
