@@ -11,9 +11,11 @@ from optlib.bilevel.hypergradient import HyperResult, hypergradient
 from optlib.bilevel.penalty import penalty
 from optlib.bilevel.problem import Constants, Point, Problem
 from optlib.bilevel.problems.cleaning import CleaningProblem
+from optlib.bilevel.problems.fields_of_experts import FieldsOfExpertsProblem
 from optlib.bilevel.problems.linear_models import LogisticProblem, MultinomialProblem, RidgeProblem
 from optlib.bilevel.problems.merely_convex import CounterexampleProblem
 from optlib.bilevel.problems.quadratics import QuadraticProblem
+from optlib.bilevel.problems.total_variation import TotalVariationProblem
 from optlib.bilevel.problems.unbounded_smoothness import CoshProblem
 from optlib.bilevel.quasi_newton import quasi_newton
 from optlib.bilevel.result import BilevelResult
@@ -27,6 +29,7 @@ __all__ = [
     "Constants",
     "CoshProblem",
     "CounterexampleProblem",
+    "FieldsOfExpertsProblem",
     "HyperResult",
     "LogisticProblem",
     "MultinomialProblem",
@@ -34,6 +37,7 @@ __all__ = [
     "Problem",
     "QuadraticProblem",
     "RidgeProblem",
+    "TotalVariationProblem",
     "bamm",
     "bda",
     "bo_rep",

@@ -5,10 +5,12 @@ import numpy as np
 from optlib.bilevel import (
     CleaningProblem,
     CounterexampleProblem,
+    FieldsOfExpertsProblem,
     LogisticProblem,
     MultinomialProblem,
     QuadraticProblem,
     RidgeProblem,
+    TotalVariationProblem,
     bamm,
     bda,
     check_problem,
@@ -83,6 +85,19 @@ CASES += [
     ("penalty-bounds", lambda: penalty(Q, bounds=(1.0, 0.0)), ValueError, "`bounds`"),
     ("penalty-foreign", lambda: penalty(Q, init=quasi_newton(Q, maxiter=1)), TypeError, "`init`"),
     ("penalty-oracles", lambda: penalty(object()), TypeError, "`problem`"),
+]
+IMAGES = np.ones((1, 3, 3))
+CASES += [
+    ("one-image", lambda: FieldsOfExpertsProblem(IMAGES[0], IMAGES[0]), ValueError, "`noisy`.*images, height"),
+    ("no-image", lambda: TotalVariationProblem(IMAGES[:0], IMAGES[:0]), ValueError, "`noisy`"),
+    ("colours", lambda: TotalVariationProblem(IMAGES[..., None], IMAGES[..., None]), ValueError, "`noisy`"),
+    ("pairs", lambda: TotalVariationProblem(IMAGES, IMAGES[:, 1:]), ValueError, "`clean`"),
+    ("nan-image", lambda: TotalVariationProblem(np.nan * IMAGES, IMAGES), ValueError, "`noisy`"),
+    ("smoothing", lambda: TotalVariationProblem(IMAGES, IMAGES, smoothing=0.0), ValueError, "`smoothing`"),
+    ("large-filters", lambda: FieldsOfExpertsProblem(IMAGES, IMAGES, 4), ValueError, "`filters`.*fit"),
+    ("small-filters", lambda: FieldsOfExpertsProblem(IMAGES, IMAGES, 1), ValueError, "`filters`"),
+    ("flat-filters", lambda: FieldsOfExpertsProblem(IMAGES, IMAGES, np.eye(2)), ValueError, "`filters`"),
+    ("learn", lambda: FieldsOfExpertsProblem(IMAGES, IMAGES, learn_filters=2), ValueError, "`learn_filters`"),
 ]
 
 
