@@ -25,7 +25,8 @@ class Loss(NamedTuple):
     second: Callable[[Array, Array, Any], Callable[[Array], Array]]
 
 
-def _softplus(z: Array, xp: Any) -> Array:
+def softplus(z: Array, xp: Any) -> Array:
+    """``log(1 + exp(z))`` without overflow."""
     return xp.where(z > 0, z, xp.zeros_like(z)) + xp.log1p(xp.exp(-xp.abs(z)))
 
 
@@ -51,7 +52,7 @@ SQUARED = Loss(
     lambda z, t, xp: lambda u: u,
 )
 LOGISTIC = Loss(
-    lambda z, t, xp: _softplus(-t * z, xp),
+    lambda z, t, xp: softplus(-t * z, xp),
     lambda z, t, xp: -t * expit(-t * z, xp=xp),
     _logistic_second,
 )
