@@ -297,6 +297,29 @@ def run(
     return result
 
 
+def settle(steps: Steps, *, tol: float, maxiter: int) -> Step:
+    """Run a method inside another one, without clock, history, checks and result.
+
+    Parameters
+    ----------
+    steps : generator
+    tol : float
+        Ends when the stopping quantity is at most this, or not a number.
+    maxiter : int
+
+    Returns
+    -------
+    Step
+        The last one.
+    """
+    step = next(steps)
+    start = step.nit
+    while step.status is None and step.nit - start < maxiter and float(step.stop()) > tol:
+        step = steps.send(1)
+    steps.close()
+    return step
+
+
 def _measure(step: Step, xp: Any) -> dict[str, float]:
     """Evaluate all thunks of a step: one stacked transfer to the host."""
     values = {"stop": step.stop(), **{name: thunk() for name, thunk in step.metrics.items()}}

@@ -39,7 +39,8 @@ def tune(
     bounds : (float or array, float or array), optional
         Box; by default ``problem.bounds()``.
     method : str or callable
-        ``"auto"``: `lv_hba` for inner problems with constraints, `scalar` for one hyperparameter, else `quasi_newton`; or a name, or a solver itself.
+        ``"auto"``: `lv_hba` for inner problems with constraints, `scalar` for one hyperparameter, else `quasi_newton`;
+        or a name, or a solver itself.
     **options : optional
         Of the method: ``tol``, ``maxiter``, ``callback``, ...
 

@@ -7,9 +7,8 @@ import numpy as np
 
 from optlib._core import validation as check
 from optlib.backend import Array, asarray_like, linalg, random, to_numpy
-from optlib.backend.special import expit
 from optlib.bilevel.problem import Constraints, Problem
-from optlib.bilevel.problems.linear_models import softplus
+from optlib.bilevel.problems.linear_models import LOGISTIC
 from optlib.geometry import AffineProjection
 
 NEWTON = 50  # steps for a plane with slacks
@@ -290,10 +289,9 @@ class SVMProblem(Constrained):
         """Value and gradients of F, which does not depend on x."""
         xp = self.xp
         plane, s = self._split(y)
-        margin = self.c * (self.V @ plane[:-1] + plane[-1])
-        slope = -self.c * expit(-margin, xp=xp)
-        grad = xp.concat([self.V.T @ slope, xp.reshape(xp.sum(slope), (1,)), xp.zeros_like(s)])
-        return xp.sum(softplus(-margin, xp)), xp.zeros_like(x), grad
+        loss = LOGISTIC.at(self.V @ plane[:-1] + plane[-1], self.c, xp)
+        grad = xp.concat([self.V.T @ loss.first, xp.reshape(xp.sum(loss.first), (1,)), xp.zeros_like(s)])
+        return xp.sum(loss.value()), xp.zeros_like(x), grad
 
     def constraints(self, x: Array, y: Array) -> Constraints:
         """The margins."""
