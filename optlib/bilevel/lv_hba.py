@@ -15,6 +15,7 @@ from optlib.bilevel.result import BilevelResult
 from optlib.geometry import project_intersection
 
 RANK = 1e3  # units of rounding of the largest singular value below which a constraint depends on others
+NEAR = 1e-8  # relative distance from the edge of the box that counts as none
 LIMIT = 1e3  # box of the multipliers' proximal centres, for constraints of unit norm
 
 
@@ -309,13 +310,15 @@ def lv_hba(
         s = step.state
         m = move(s)
         violation = sets.violation(s.x, s.y)
+        near = NEAR * (1.0 + xp.abs(s.x))
+        edge = (xp.abs(s.x - oracles.low) <= near) | (xp.abs(s.x - oracles.high) <= near)
         certificate = Certificate(
             "stationarity", float(relative([m.size, m.gap], tops(s, m), xp)), tol=tol, residual=violation, proof=False,
             note=f"of F / c + f - v with c = {penalty * (s.nit + 1) ** power:.3g}",
         )  # fmt: skip
         return {
             "certificate": certificate, "fun": float(m.value), "y": s.y, "hypergradient": None, "error_bound": None,
-            "at_bounds": int(xp.sum(xp.astype((s.x <= oracles.low) | (s.x >= oracles.high), xp.int32))),
+            "at_bounds": int(xp.sum(xp.astype(edge, xp.int32))),
             "multipliers": sets.turn(m.lam), "gap": float(m.gap), "violation": violation,
         }  # fmt: skip
 

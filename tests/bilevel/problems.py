@@ -1,12 +1,15 @@
 """Small problems of every class, on any backend."""
 
 from optlib.bilevel import (
+    AffineConstraintProblem,
     CleaningProblem,
     CounterexampleProblem,
     LogisticProblem,
     MultinomialProblem,
     QuadraticProblem,
     RidgeProblem,
+    SumConstraintProblem,
+    SVMProblem,
 )  # fmt: skip
 
 MAKERS = {
@@ -29,4 +32,7 @@ MAKERS = {
 # whose inner problems have many solutions, or constraints: for the tests of oracles only
 OTHERS = {
     "counterexample": lambda rng=0, like=None: CounterexampleProblem.random(rng=rng, like=like),
+    "sum constraint": lambda rng=0, like=None: SumConstraintProblem.random(rng=rng, like=like),
+    "affine constraint": lambda rng=0, like=None: AffineConstraintProblem.random(rng=rng, like=like),
+    "svm": lambda rng=0, like=None: SVMProblem.random(rng=rng, like=like),
 }
