@@ -10,9 +10,11 @@ from optlib.bilevel.lv_hba import lv_hba
 from optlib.bilevel.problem import Constants, Constraints, Point, Problem
 from optlib.bilevel.problems.cleaning import CleaningProblem
 from optlib.bilevel.problems.constrained import AffineConstraintProblem, SumConstraintProblem, SVMProblem
+from optlib.bilevel.problems.fields_of_experts import FieldsOfExpertsProblem
 from optlib.bilevel.problems.linear_models import LogisticProblem, MultinomialProblem, RidgeProblem
 from optlib.bilevel.problems.merely_convex import CounterexampleProblem
 from optlib.bilevel.problems.quadratics import QuadraticProblem
+from optlib.bilevel.problems.total_variation import TotalVariationProblem
 from optlib.bilevel.quasi_newton import quasi_newton
 from optlib.bilevel.result import BilevelResult
 from optlib.bilevel.scalar import scalar
@@ -24,6 +26,7 @@ __all__ = [
     "Constants",
     "Constraints",
     "CounterexampleProblem",
+    "FieldsOfExpertsProblem",
     "HyperResult",
     "LogisticProblem",
     "MultinomialProblem",
@@ -33,6 +36,7 @@ __all__ = [
     "RidgeProblem",
     "SVMProblem",
     "SumConstraintProblem",
+    "TotalVariationProblem",
     "bamm",
     "bda",
     "check_problem",
