@@ -113,6 +113,6 @@ CASES += [
     ("affine-vector", lambda: geo.AffineProjection(ONES), ValueError, "`G`"),
     ("affine-side", lambda: geo.AffineProjection(I3, ONES[:2]), ValueError, "`h`"),
     ("affine-empty", lambda: geo.AffineProjection(np.ones((0, 3))), ValueError, "`G`"),
-    ("intersection-sets", lambda: geo.project_intersection(ONES, I3), TypeError, "`projections`"),
+    ("intersection-sets", lambda: geo.project_intersection(ONES, [ONES]), TypeError, "`projections`"),
     ("intersection-tol", lambda: geo.project_intersection(ONES, [abs], tol=-1.0), ValueError, "`tol`"),
 ]
