@@ -8,9 +8,11 @@ from optlib.bilevel.checks import check_problem, finite_differences
 from optlib.bilevel.f2sa import f2sa
 from optlib.bilevel.hoag import hoag
 from optlib.bilevel.hypergradient import HyperResult, hypergradient
+from optlib.bilevel.lv_hba import lv_hba
 from optlib.bilevel.penalty import penalty
-from optlib.bilevel.problem import Constants, Point, Problem
+from optlib.bilevel.problem import Constants, Constraints, Point, Problem
 from optlib.bilevel.problems.cleaning import CleaningProblem
+from optlib.bilevel.problems.constrained import AffineConstraintProblem, SumConstraintProblem, SVMProblem
 from optlib.bilevel.problems.fields_of_experts import FieldsOfExpertsProblem
 from optlib.bilevel.problems.linear_models import LogisticProblem, MultinomialProblem, RidgeProblem
 from optlib.bilevel.problems.merely_convex import CounterexampleProblem
@@ -24,9 +26,11 @@ from optlib.bilevel.scalar import scalar
 from optlib.bilevel.soba import soba
 
 __all__ = [
+    "AffineConstraintProblem",
     "BilevelResult",
     "CleaningProblem",
     "Constants",
+    "Constraints",
     "CoshProblem",
     "CounterexampleProblem",
     "FieldsOfExpertsProblem",
@@ -37,6 +41,8 @@ __all__ = [
     "Problem",
     "QuadraticProblem",
     "RidgeProblem",
+    "SVMProblem",
+    "SumConstraintProblem",
     "TotalVariationProblem",
     "bamm",
     "bda",
@@ -46,6 +52,7 @@ __all__ = [
     "finite_differences",
     "hoag",
     "hypergradient",
+    "lv_hba",
     "penalty",
     "quasi_newton",
     "saba",

@@ -13,6 +13,7 @@ from optlib.bilevel.bo_rep import bo_rep
 from optlib.bilevel.f2sa import f2sa
 from optlib.bilevel.hoag import hoag
 from optlib.bilevel.hypergradient import choose
+from optlib.bilevel.lv_hba import lv_hba
 from optlib.bilevel.oracles import box
 from optlib.bilevel.penalty import penalty
 from optlib.bilevel.problem import require
@@ -33,6 +34,7 @@ METHODS = {
     "bo_rep": bo_rep,
     "bda": bda,
     "bamm": bamm,
+    "lv_hba": lv_hba,
 }
 
 
@@ -55,8 +57,8 @@ def tune(
     bounds : (float or array, float or array), optional
         Box; by default ``problem.bounds()``.
     method : str or callable
-        ``"auto"``: `penalty` for a problem without products of second order, else `scalar` for one hyperparameter and
-        `quasi_newton` for several; or a name, or a solver itself.
+        ``"auto"``: `lv_hba` for inner problems with constraints, `penalty` for problems without products of second
+        order, else `scalar` for one hyperparameter and `quasi_newton` for several; or a name, or a solver itself.
     **options : optional
         Of the method: ``tol``, ``maxiter``, ``callback``, ...
 
@@ -102,12 +104,14 @@ def tune(
             "measure on samples of their own, or use folds",
             stacklevel=2,
         )
-    if method == "auto" and choose(problem, problem.start()[1]) == "penalty":
-        method, why = "penalty", "no products of second order"
-    elif method == "auto":
-        method, why = ("scalar", "one hyperparameter") if size == 1 else ("quasi_newton", f"{size} hyperparameters")
-    else:
+    if method != "auto":
         why = "as asked"
+    elif callable(getattr(problem, "constraints", None)):
+        method, why = "lv_hba", "inner constraints"
+    elif choose(problem, problem.start()[1]) == "penalty":
+        method, why = "penalty", "no products of second order"
+    else:
+        method, why = ("scalar", "one hyperparameter") if size == 1 else ("quasi_newton", f"{size} hyperparameters")
     if method == "quasi_newton" and x0 is None and options.get("init") is None and hasattr(problem, "tied"):
         untie = getattr(problem, "untie", None)
         low, high = _common(problem, bounds) if untie is None else problem.tied().bounds()
