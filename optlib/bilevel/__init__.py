@@ -6,8 +6,10 @@ from optlib.bilevel.bda import bda
 from optlib.bilevel.checks import check_problem, finite_differences
 from optlib.bilevel.hoag import hoag
 from optlib.bilevel.hypergradient import HyperResult, hypergradient
-from optlib.bilevel.problem import Constants, Point, Problem
+from optlib.bilevel.lv_hba import lv_hba
+from optlib.bilevel.problem import Constants, Constraints, Point, Problem
 from optlib.bilevel.problems.cleaning import CleaningProblem
+from optlib.bilevel.problems.constrained import AffineConstraintProblem, SumConstraintProblem, SVMProblem
 from optlib.bilevel.problems.fields_of_experts import FieldsOfExpertsProblem
 from optlib.bilevel.problems.linear_models import LogisticProblem, MultinomialProblem, RidgeProblem
 from optlib.bilevel.problems.merely_convex import CounterexampleProblem
@@ -18,9 +20,11 @@ from optlib.bilevel.result import BilevelResult
 from optlib.bilevel.scalar import scalar
 
 __all__ = [
+    "AffineConstraintProblem",
     "BilevelResult",
     "CleaningProblem",
     "Constants",
+    "Constraints",
     "CounterexampleProblem",
     "FieldsOfExpertsProblem",
     "HyperResult",
@@ -30,6 +34,8 @@ __all__ = [
     "Problem",
     "QuadraticProblem",
     "RidgeProblem",
+    "SVMProblem",
+    "SumConstraintProblem",
     "TotalVariationProblem",
     "bamm",
     "bda",
@@ -37,6 +43,7 @@ __all__ = [
     "finite_differences",
     "hoag",
     "hypergradient",
+    "lv_hba",
     "quasi_newton",
     "scalar",
     "tune",

@@ -10,13 +10,14 @@ from optlib.backend import array_namespace
 from optlib.bilevel.bamm import bamm
 from optlib.bilevel.bda import bda
 from optlib.bilevel.hoag import hoag
+from optlib.bilevel.lv_hba import lv_hba
 from optlib.bilevel.oracles import box
 from optlib.bilevel.problem import require
 from optlib.bilevel.quasi_newton import quasi_newton
 from optlib.bilevel.result import BilevelResult
 from optlib.bilevel.scalar import scalar
 
-METHODS = {"scalar": scalar, "quasi_newton": quasi_newton, "hoag": hoag, "bda": bda, "bamm": bamm}
+METHODS = {"scalar": scalar, "quasi_newton": quasi_newton, "hoag": hoag, "bda": bda, "bamm": bamm, "lv_hba": lv_hba}
 
 
 def tune(
@@ -38,7 +39,8 @@ def tune(
     bounds : (float or array, float or array), optional
         Box; by default ``problem.bounds()``.
     method : str or callable
-        ``"auto"``: `scalar` for one hyperparameter, else `quasi_newton`; or a name, or a solver itself.
+        ``"auto"``: `lv_hba` for inner problems with constraints, `scalar` for one hyperparameter, else `quasi_newton`;
+        or a name, or a solver itself.
     **options : optional
         Of the method: ``tol``, ``maxiter``, ``callback``, ...
 
@@ -84,10 +86,12 @@ def tune(
             "measure on samples of their own, or use folds",
             stacklevel=2,
         )
-    if method == "auto":
-        method, why = ("scalar", "one hyperparameter") if size == 1 else ("quasi_newton", f"{size} hyperparameters")
-    else:
+    if method != "auto":
         why = "as asked"
+    elif callable(getattr(problem, "constraints", None)):
+        method, why = "lv_hba", "inner constraints"
+    else:
+        method, why = ("scalar", "one hyperparameter") if size == 1 else ("quasi_newton", f"{size} hyperparameters")
     if method == "quasi_newton" and x0 is None and options.get("init") is None and hasattr(problem, "tied"):
         untie = getattr(problem, "untie", None)
         low, high = _common(problem, bounds) if untie is None else problem.tied().bounds()

@@ -23,7 +23,12 @@ def unrolled(backend):
     return args, {"steps": 5}
 
 
+def constrained(backend):
+    return (OTHERS["affine constraint"](1, backend.asarray([0.0])),), {}
+
+
 CASES = {
+    "bilevel.lv_hba": constrained,
     "bilevel.bamm": merely_convex,
     "bilevel.bda": unrolled,
     "bilevel.hoag": several,

@@ -1,6 +1,7 @@
 """Small problems of every class, on any backend."""
 
 from optlib.bilevel import (
+    AffineConstraintProblem,
     CleaningProblem,
     CounterexampleProblem,
     FieldsOfExpertsProblem,
@@ -8,6 +9,8 @@ from optlib.bilevel import (
     MultinomialProblem,
     QuadraticProblem,
     RidgeProblem,
+    SumConstraintProblem,
+    SVMProblem,
     TotalVariationProblem,
 )  # fmt: skip
 
@@ -39,4 +42,7 @@ MAKERS = {
 # whose inner problems have many solutions, or constraints: for the tests of oracles only
 OTHERS = {
     "counterexample": lambda rng=0, like=None: CounterexampleProblem.random(rng=rng, like=like),
+    "sum constraint": lambda rng=0, like=None: SumConstraintProblem.random(rng=rng, like=like),
+    "affine constraint": lambda rng=0, like=None: AffineConstraintProblem.random(rng=rng, like=like),
+    "svm": lambda rng=0, like=None: SVMProblem.random(rng=rng, like=like),
 }
