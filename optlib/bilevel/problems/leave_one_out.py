@@ -65,6 +65,8 @@ class LeaveOneOutRidgeProblem(RidgeProblem):
     (True, (5,))
     """
 
+    n_inner = n_outer = None  # F is no sum over samples of a model
+
     def __init__(self, A: Any, t: Any, *, intercept: bool = False, weights: Any = None) -> None:
         super().__init__(
             A, t, A, t, penalty="scalar", intercept=intercept, train_weights=weights, valid_weights=weights
