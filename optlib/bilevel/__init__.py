@@ -4,10 +4,11 @@ from optlib.bilevel._front import tune
 from optlib.bilevel.checks import check_problem, finite_differences
 from optlib.bilevel.hoag import hoag
 from optlib.bilevel.hypergradient import HyperResult, hypergradient
+from optlib.bilevel.maid import maid
 from optlib.bilevel.problem import Constants, Point, Problem
 from optlib.bilevel.problems.cleaning import CleaningProblem
 from optlib.bilevel.problems.linear_models import LogisticProblem, MultinomialProblem, RidgeProblem
-from optlib.bilevel.problems.quadratics import QuadraticProblem
+from optlib.bilevel.problems.quadratics import LeastSquaresProblem, QuadraticProblem
 from optlib.bilevel.quasi_newton import quasi_newton
 from optlib.bilevel.result import BilevelResult
 from optlib.bilevel.scalar import scalar
@@ -17,6 +18,7 @@ __all__ = [
     "CleaningProblem",
     "Constants",
     "HyperResult",
+    "LeastSquaresProblem",
     "LogisticProblem",
     "MultinomialProblem",
     "Point",
@@ -27,6 +29,7 @@ __all__ = [
     "finite_differences",
     "hoag",
     "hypergradient",
+    "maid",
     "quasi_newton",
     "scalar",
     "tune",

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from optlib._core import Certificate
 from optlib._core import validation as check
 from optlib.backend import Array, linalg
-from optlib.bilevel.hypergradient import Call, HyperResult, choose
+from optlib.bilevel.hypergradient import INNER, Call, HyperResult, choose
 from optlib.bilevel.problem import require
 
 FLOOR = 1e-8  # of the relative tolerance of evaluations
@@ -29,13 +29,14 @@ class Evaluation(NamedTuple):
 class Evaluator:
     """Calls the implicit hypergradient of a problem, keeps its counts and the scale of its tolerances."""
 
-    def __init__(self, problem: Any, x0: Any, bounds: Any, mode: str) -> None:
+    def __init__(self, problem: Any, x0: Any, bounds: Any, mode: str, inner: str = "auto") -> None:
         require(problem, ("inner", "outer", "start", "cross_vjp"), "tuning by implicit gradients")
         start, self.y0 = problem.start()
         self.xp, device, _ = check.common(x0=x0, start=start)
         given = start if x0 is None else x0
         x = check.array("x0", given, xp=self.xp, shape=tuple(start.shape), dtype=start.dtype, device=device)
         check.option("mode", mode, ("auto", "cg", "minres", "direct", "neumann", "fixed_point"))
+        self.inner = check.option("inner", inner, INNER)
         self.problem, self.mode = problem, choose(problem, self.y0) if mode == "auto" else mode
         if self.mode == "penalty":
             require(problem, ("hvp",), "tuning by implicit gradients")
@@ -58,13 +59,21 @@ class Evaluator:
         self, x: Array, eta: float, y: Array | None = None, q: Array | None = None, factor: Array | None = None
     ) -> Evaluation:
         """Inner and adjoint system at x to the relative tolerance ``eta``, from ``y``, ``q`` and an old factor of H."""
-        call = Call(self.problem, x, self.xp, eta, eta, scale=self.scale, factor=factor)
+        call = Call(self.problem, x, self.xp, eta, eta, scale=self.scale, factor=factor, inner=self.inner)
         found = call.implicit(self.y0 if y is None else y, q, self.mode)
-        self.counts["evaluations"] += 1
-        for name, n in found.counts.items():
-            self.counts[name] = self.counts.get(name, 0) + n
+        self.add(found.counts)
         self.last = found
         return Evaluation(x, found.value, found.gradient, found.correction, found.y, found.q, eta, found.factor)
+
+    def add(self, counts: dict[str, int]) -> None:
+        """Count an evaluation and its calls of the oracles."""
+        self.counts["evaluations"] += 1
+        for name, n in counts.items():
+            self.counts[name] = self.counts.get(name, 0) + n
+
+    def at_bounds(self, state: Any) -> int:
+        """Number of hyperparameters that are held at an edge of the box."""
+        return int(self.xp.sum(self.xp.astype(self.outward(state.x, state.gradient), self.xp.int32)))
 
     def outward(self, x: Array, gradient: Array) -> Array:
         """Where x is at the edge of the box and the descent direction leaves it."""
@@ -97,7 +106,7 @@ class Evaluator:
         return {
             "certificate": certificate, "fun": state.value, "y": state.y, "hypergradient": state.gradient,
             "error_bound": None if self.last is None else self.last.error_bound,
-            "at_bounds": int(xp.sum(xp.astype(self.outward(state.x, state.gradient), xp.int32))),
+            "at_bounds": self.at_bounds(state),
         }  # fmt: skip
 
 

@@ -114,6 +114,7 @@ INSTEAD = {
     "cross_vjp": 'mode="penalty", or `finite_differences(problem)` for products by differences of gradients',
     "cross_jvp": 'a mode that needs no forward products: "cg", "reverse"',
     "hessian": 'mode="cg", which needs products only',
+    "constants": 'certified=False, or methods that need none: "hoag"',
     "mu": 'methods that need no constants: "hoag"',
 }
 

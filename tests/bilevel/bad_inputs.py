@@ -4,6 +4,7 @@ import numpy as np
 
 from optlib.bilevel import (
     CleaningProblem,
+    LeastSquaresProblem,
     LogisticProblem,
     MultinomialProblem,
     QuadraticProblem,
@@ -11,6 +12,7 @@ from optlib.bilevel import (
     check_problem,
     finite_differences,
     hypergradient,
+    maid,
     quasi_newton,
     scalar,
     tune,
@@ -70,4 +72,12 @@ CASES += [
     ("scalar-start", lambda: scalar(ONE, [np.nan]), ValueError, "`x0`"),
     ("foreign-result", lambda: scalar(ONE, init=quasi_newton(Q, maxiter=1)), TypeError, "`init`"),
     ("adjoint-mode", lambda: quasi_newton(Q, mode="reverse"), ValueError, "`mode`"),
+    ("rank", lambda: LeastSquaresProblem(np.ones((3, 2)), A, t, np.eye(2), np.ones(2)), ValueError, "`A`.*rank"),
+    ("rows", lambda: LeastSquaresProblem(A, A[:2], t, A, t), ValueError, "`B`.*shape"),
+    ("maid-eps", lambda: maid(Q, eps=0.0), ValueError, "`eps`"),
+    ("maid-delta", lambda: maid(Q, delta=1e-17), ValueError, "`delta`"),
+    ("maid-eta", lambda: maid(Q, eta=1.0), ValueError, "`eta`"),
+    ("maid-inner", lambda: maid(Q, inner="simplex"), ValueError, "`inner`"),
+    ("maid-curvature", lambda: maid(RidgeProblem(A, t, A, t, intercept=True)), ValueError, "`problem`.*mu.*hoag"),
+    ("maid-constants", lambda: maid(CleaningProblem(A, [0, 1, 1], A, [0, 1, 1])), TypeError, "`constants`"),
 ]

@@ -13,4 +13,4 @@ def several(backend):
     return (MAKERS["logistic"](1, backend.asarray([0.0])), backend.asarray(np.full(5, 1.0))), {}
 
 
-CASES = {"bilevel.hoag": several, "bilevel.quasi_newton": several, "bilevel.scalar": one}
+CASES = {"bilevel.hoag": several, "bilevel.maid": several, "bilevel.quasi_newton": several, "bilevel.scalar": one}

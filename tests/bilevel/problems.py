@@ -1,9 +1,17 @@
 """Small problems of every class, on any backend."""
 
-from optlib.bilevel import CleaningProblem, LogisticProblem, MultinomialProblem, QuadraticProblem, RidgeProblem
+from optlib.bilevel import (
+    CleaningProblem,
+    LeastSquaresProblem,
+    LogisticProblem,
+    MultinomialProblem,
+    QuadraticProblem,
+    RidgeProblem,
+)
 
 MAKERS = {
     "quadratic": lambda rng=0, like=None: QuadraticProblem.random(5, 3, rng=rng, like=like),
+    "least squares": lambda rng=0, like=None: LeastSquaresProblem.random(20, 4, 3, rng=rng, like=like),
     "ridge": lambda rng=0, like=None: RidgeProblem.random(rng=rng, like=like),
     "ridge scalar": lambda rng=0, like=None: RidgeProblem.random(rng=rng, like=like, penalty="scalar"),
     "ridge intercept": lambda rng=0, like=None: RidgeProblem.random(rng=rng, like=like, intercept=True),
