@@ -1,6 +1,8 @@
 """Bilevel optimization: hyperparameters tuned by gradients of the validation loss."""
 
 from optlib.bilevel._front import tune
+from optlib.bilevel.bamm import bamm
+from optlib.bilevel.bda import bda
 from optlib.bilevel.checks import check_problem, finite_differences
 from optlib.bilevel.hoag import hoag
 from optlib.bilevel.hypergradient import HyperResult, hypergradient
@@ -8,6 +10,7 @@ from optlib.bilevel.maid import maid
 from optlib.bilevel.problem import Constants, Point, Problem
 from optlib.bilevel.problems.cleaning import CleaningProblem
 from optlib.bilevel.problems.linear_models import LogisticProblem, MultinomialProblem, RidgeProblem
+from optlib.bilevel.problems.merely_convex import CounterexampleProblem
 from optlib.bilevel.problems.quadratics import LeastSquaresProblem, QuadraticProblem
 from optlib.bilevel.quasi_newton import quasi_newton
 from optlib.bilevel.result import BilevelResult
@@ -17,6 +20,7 @@ __all__ = [
     "BilevelResult",
     "CleaningProblem",
     "Constants",
+    "CounterexampleProblem",
     "HyperResult",
     "LeastSquaresProblem",
     "LogisticProblem",
@@ -25,6 +29,8 @@ __all__ = [
     "Problem",
     "QuadraticProblem",
     "RidgeProblem",
+    "bamm",
+    "bda",
     "check_problem",
     "finite_differences",
     "hoag",

@@ -303,7 +303,7 @@ def maid(
         )  # fmt: skip
         return {
             "certificate": certificate, "fun": s.value, "y": s.y, "hypergradient": s.gradient, "error_bound": s.error,
-            "interval": (s.value - width, s.value + width), "at_bounds": evaluator.at_bounds(s),
+            "interval": (s.value - width, s.value + width), "at_bounds": evaluator.at_bounds(s.x, s.gradient),
         }  # fmt: skip
 
     return run(

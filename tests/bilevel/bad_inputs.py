@@ -4,11 +4,14 @@ import numpy as np
 
 from optlib.bilevel import (
     CleaningProblem,
+    CounterexampleProblem,
     LeastSquaresProblem,
     LogisticProblem,
     MultinomialProblem,
     QuadraticProblem,
     RidgeProblem,
+    bamm,
+    bda,
     check_problem,
     finite_differences,
     hypergradient,
@@ -80,4 +83,34 @@ CASES += [
     ("maid-inner", lambda: maid(Q, inner="simplex"), ValueError, "`inner`"),
     ("maid-curvature", lambda: maid(RidgeProblem(A, t, A, t, intercept=True)), ValueError, "`problem`.*mu.*hoag"),
     ("maid-constants", lambda: maid(CleaningProblem(A, [0, 1, 1], A, [0, 1, 1])), TypeError, "`constants`"),
+]
+
+
+class FirstOrder:
+    """Gradients only."""
+
+    start, inner, outer = Q.start, Q.inner, Q.outer
+
+
+class Unbounded(FirstOrder):
+    """Products, but no curvatures."""
+
+    at, hvp_outer, cross_outer = Q.at, Q.hvp_outer, Q.cross_outer
+
+
+CASES += [
+    ("target-nan", lambda: CounterexampleProblem([np.nan]), ValueError, "`target`"),
+    ("target-matrix", lambda: CounterexampleProblem(A), ValueError, "`target`"),
+    ("bda-products", lambda: bda(FirstOrder()), TypeError, "`hvp`.*bda.*finite_differences"),
+    ("bda-curvature", lambda: bda(Unbounded()), TypeError, "`lipschitz`.*`step`"),
+    ("bda-alpha", lambda: bda(Q, alpha=1.0), ValueError, "`alpha`"),
+    ("bda-steps", lambda: bda(Q, steps=0), ValueError, "`steps`"),
+    ("bda-step", lambda: bda(Q, step=-1.0), ValueError, "`step`"),
+    ("bda-init", lambda: bda(Q, init=np.ones(2)), TypeError, "`init`.*`x0`"),
+    ("bamm-products", lambda: bamm(FirstOrder()), TypeError, "`hvp`.*bamm"),
+    ("bamm-curvature", lambda: bamm(Unbounded()), TypeError, "`lipschitz`.*`step`"),
+    ("bamm-average", lambda: bamm(Q, average=1.0), ValueError, "`average`"),
+    ("bamm-schedule", lambda: bamm(Q, schedule="s4"), ValueError, "`schedule`"),
+    ("bamm-adjoint", lambda: bamm(Q, adjoint="newton"), ValueError, "`adjoint`"),
+    ("bamm-start", lambda: bamm(Q, [np.inf, 0.0]), ValueError, "`x0`"),
 ]
