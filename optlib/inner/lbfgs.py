@@ -8,9 +8,10 @@ from optlib._core import Certificate, Result, Status, Step, prepare_init, run
 from optlib._core import validation as check
 from optlib._core.driver import Steps
 from optlib.backend import Array, linalg, supports
+from optlib.inner.newton import ROUNDING
 from optlib.steps import wolfe
 
-FLAT = 3  # steps without progress after which the run ends
+FLAT = 10  # steps without progress after which the run ends
 
 
 class LBFGSState(NamedTuple):
@@ -81,7 +82,8 @@ def lbfgs(
     NumPy's, and takes as many gradients.
 
     Stopping: ``|grad| <= tol``. A line search that fails drops the memory. The run ends as stalled, at the rounding
-    level, if one along the gradient fails, or after three steps that lowered neither the value nor the least gradient.
+    level, if one along the gradient fails, or after ten steps that lowered neither the value nor the least gradient by
+    more than rounding.
 
     Cost of a step: one gradient as a rule, and ``4 memory`` vector operations; two numbers to the host a trial. Memory:
     ``2 memory`` vectors.
@@ -109,7 +111,7 @@ def lbfgs(
     if state is None:
         state = LBFGSState(x0, None, None, None, None, math.inf, 0, 0, 0)
 
-    rounding = 10.0 * float(xp.finfo(x0.dtype).eps)
+    rounding = ROUNDING * float(xp.finfo(x0.dtype).eps)
 
     def steps(s: LBFGSState) -> Steps:
         if s.grad is None:
@@ -135,7 +137,7 @@ def lbfgs(
                 return seen[t][0], dot(seen[t][1], p, xp=xp)
 
             s = s._replace(nit=s.nit + 1)
-            found = wolfe(along, s.value, slope, step=first)
+            found = wolfe(along, s.value, slope, step=first, slack=rounding * abs(float(s.value)))
             s = s._replace(gradients=s.gradients + found.evaluations)
             kept: tuple[Array | None, Array | None] = (None, None)
             if found.step > 0.0:
