@@ -6,21 +6,28 @@ from optlib.bilevel.bda import bda
 from optlib.bilevel.checks import check_problem, finite_differences
 from optlib.bilevel.hoag import hoag
 from optlib.bilevel.hypergradient import HyperResult, hypergradient
+from optlib.bilevel.lv_hba import lv_hba
 from optlib.bilevel.maid import maid
-from optlib.bilevel.problem import Constants, Point, Problem
+from optlib.bilevel.problem import Constants, Constraints, Point, Problem
 from optlib.bilevel.problems.cleaning import CleaningProblem
+from optlib.bilevel.problems.constrained import AffineConstraintProblem, SumConstraintProblem, SVMProblem
+from optlib.bilevel.problems.fields_of_experts import FieldsOfExpertsProblem
 from optlib.bilevel.problems.linear_models import LogisticProblem, MultinomialProblem, RidgeProblem
 from optlib.bilevel.problems.merely_convex import CounterexampleProblem
 from optlib.bilevel.problems.quadratics import LeastSquaresProblem, QuadraticProblem
+from optlib.bilevel.problems.total_variation import TotalVariationProblem
 from optlib.bilevel.quasi_newton import quasi_newton
 from optlib.bilevel.result import BilevelResult
 from optlib.bilevel.scalar import scalar
 
 __all__ = [
+    "AffineConstraintProblem",
     "BilevelResult",
     "CleaningProblem",
     "Constants",
+    "Constraints",
     "CounterexampleProblem",
+    "FieldsOfExpertsProblem",
     "HyperResult",
     "LeastSquaresProblem",
     "LogisticProblem",
@@ -29,12 +36,16 @@ __all__ = [
     "Problem",
     "QuadraticProblem",
     "RidgeProblem",
+    "SVMProblem",
+    "SumConstraintProblem",
+    "TotalVariationProblem",
     "bamm",
     "bda",
     "check_problem",
     "finite_differences",
     "hoag",
     "hypergradient",
+    "lv_hba",
     "maid",
     "quasi_newton",
     "scalar",

@@ -10,6 +10,7 @@ from optlib.backend import array_namespace
 from optlib.bilevel.bamm import bamm
 from optlib.bilevel.bda import bda
 from optlib.bilevel.hoag import hoag
+from optlib.bilevel.lv_hba import lv_hba
 from optlib.bilevel.maid import maid
 from optlib.bilevel.oracles import box
 from optlib.bilevel.problem import require
@@ -24,6 +25,7 @@ METHODS = {
     "maid": maid,
     "bda": bda,
     "bamm": bamm,
+    "lv_hba": lv_hba,
 }
 
 
@@ -46,7 +48,8 @@ def tune(
     bounds : (float or array, float or array), optional
         Box; by default ``problem.bounds()``.
     method : str or callable
-        ``"auto"``: `scalar` for one hyperparameter, else `quasi_newton`; or a name, or a solver itself.
+        ``"auto"``: `lv_hba` for inner problems with constraints, `scalar` for one hyperparameter, else `quasi_newton`;
+        or a name, or a solver itself.
     **options : optional
         Of the method: ``tol``, ``maxiter``, ``callback``, ...
 
@@ -69,7 +72,8 @@ def tune(
     Notes
     -----
     Problems with penalties (that have ``tied()``) are first tuned with one common penalty by `scalar`: untied starts
-    at the corners of the box end up to ten times higher. Multi-penalty losses have many local minima, some percent
+    at the corners of the box end up to ten times higher. What a common one means for hyperparameters that are not all
+    penalties says ``untie(x)``. Multi-penalty losses have many local minima, some percent
     apart; the method finds one.
 
     Examples
@@ -91,15 +95,18 @@ def tune(
             "measure on samples of their own, or use folds",
             stacklevel=2,
         )
-    if method == "auto":
-        method, why = ("scalar", "one hyperparameter") if size == 1 else ("quasi_newton", f"{size} hyperparameters")
-    else:
+    if method != "auto":
         why = "as asked"
+    elif callable(getattr(problem, "constraints", None)):
+        method, why = "lv_hba", "inner constraints"
+    else:
+        method, why = ("scalar", "one hyperparameter") if size == 1 else ("quasi_newton", f"{size} hyperparameters")
     if method == "quasi_newton" and x0 is None and options.get("init") is None and hasattr(problem, "tied"):
-        low, high = _common(problem, bounds)
+        untie = getattr(problem, "untie", None)
+        low, high = _common(problem, bounds) if untie is None else problem.tied().bounds()
         if low < high:
             common = scalar(problem.tied(), bounds=(low, high), tol=1e-3, record=False)
-            x0 = problem.start()[0] + common.x[0]
+            x0 = problem.start()[0] + common.x[0] if untie is None else untie(common.x)
             why += f", from the common penalty {float(common.x[0]):.3g}"
     result = METHODS[method](problem, x0, bounds=bounds, **options)
     result["message"] = f"{method} ({why}): {result.message}"

@@ -22,7 +22,7 @@ from typing import Any
 from optlib._core import settle
 from optlib._core import validation as check
 from optlib.backend import Array, linalg, to_numpy
-from optlib.bilevel.problem import Constants, Point, answer, answers, point, require, vdot
+from optlib.bilevel.problem import Constants, Point, answer, answers, point, require, unconstrained, vdot
 from optlib.inner import accelerated_gradient, lbfgs
 from optlib.inner.newton import begin, cholesky, newton_steps
 from optlib.inner.newton import solve as solve_newton
@@ -170,6 +170,7 @@ def hypergradient(
     ('direct', True)
     """
     require(problem, ("inner", "outer", "start"), "hypergradient")
+    unconstrained(problem, "hypergradient")
     check.option("mode", mode, MODES)
     tol = check.scalar("tol", tol, low=0.0, low_open=True)
     adjoint_tol = tol if adjoint_tol is None else check.scalar("adjoint_tol", adjoint_tol, low=0.0, low_open=True)

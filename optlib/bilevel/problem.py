@@ -60,6 +60,22 @@ class Constants(NamedTuple):
     outer_x: float = 0.0
 
 
+class Constraints(NamedTuple):
+    """Constraints of the inner problem at a point ``(x, y)``.
+
+    Attributes
+    ----------
+    value : array, shape (m,)
+        The functions ``g(x, y)``: at most zero, or zero for equalities.
+    vjp_x, vjp_y : callable
+        ``lam -> grad_x <lam, g>`` and ``lam -> grad_y <lam, g>``, of the shapes of x and y.
+    """
+
+    value: Array
+    vjp_x: Callable[[Array], Array]
+    vjp_y: Callable[[Array], Array]
+
+
 class Problem:
     """Base of the bilevel problems, and the list of the oracles that an own problem may have.
 
@@ -71,6 +87,8 @@ class Problem:
     ----------
     symmetric : bool
         Whether H is symmetric, as it is for a minimiser; False for equilibria, which also have ``hvp_t``.
+    equality : bool or boolean array, shape (m,)
+        Which of the ``constraints`` are equalities.
     n_inner, n_outer : int or None
         Numbers of terms, if ``inner`` and ``outer`` are means over samples and take the argument ``idx``.
 
@@ -86,6 +104,11 @@ class Problem:
     ``hvp_outer(x, y, v)``, ``cross_outer(x, y, v)``
         The products of the outer objective, ``grad_yy F v`` and ``grad_xy F v``, for methods that descend on a mixture
         of both objectives.
+    ``constraints(x, y) -> Constraints``
+        Constraints of the inner problem that depend on x, convex in y; only `lv_hba` heeds them.
+    ``project_joint(x, y) -> x, y``, ``project_y(y) -> y``
+        The nearest point of all sets: the constraints, that of x and that of y; and that of y alone, if there is one.
+        `optlib.geometry.AffineProjection` and `optlib.geometry.project_intersection` help.
     ``start() -> x, y``
         Where to begin.
     ``solve_inner(x, y, tol) -> y, counts``
@@ -101,6 +124,7 @@ class Problem:
     """
 
     symmetric = True
+    equality: Any = False
     n_inner: int | None = None
     n_outer: int | None = None
 
@@ -130,6 +154,8 @@ INSTEAD = {
     "constants": 'certified=False, or methods that need none: "hoag"',
     "hvp_outer": "`finite_differences(problem)` for products by differences of gradients",
     "cross_outer": "`finite_differences(problem)` for products by differences of gradients",
+    "constraints": "other methods, which are for inner problems without constraints: `tune` chooses",
+    "project_joint": "`optlib.geometry.AffineProjection` or `optlib.geometry.project_intersection` to write it",
     "mu": 'methods that need no constants: "hoag"',
 }
 
@@ -163,6 +189,21 @@ def require(problem: Any, oracles: Sequence[str], method: str) -> None:
             f"add it, or use {INSTEAD[name]}" if name in INSTEAD else "add it",
             TypeError,
         )
+
+
+def unconstrained(problem: Any, method: str) -> None:
+    """Check that the inner problem has no constraints.
+
+    Raises
+    ------
+    TypeError
+        If it has: its solution is not where the gradient of f vanishes.
+    """
+    if callable(getattr(problem, "constraints", None)):
+        raise check.error(
+            "problem", f"{type(problem).__name__} with inner `constraints`", f"none, for {method}",
+            'use method="lv_hba"', TypeError,
+        )  # fmt: skip
 
 
 def answer(name: str, found: Array, like: Array) -> Array:

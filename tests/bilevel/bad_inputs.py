@@ -3,18 +3,25 @@
 import numpy as np
 
 from optlib.bilevel import (
+    AffineConstraintProblem,
     CleaningProblem,
     CounterexampleProblem,
+    FieldsOfExpertsProblem,
     LeastSquaresProblem,
     LogisticProblem,
     MultinomialProblem,
     QuadraticProblem,
     RidgeProblem,
+    SumConstraintProblem,
+    SVMProblem,
+    TotalVariationProblem,
     bamm,
     bda,
     check_problem,
     finite_differences,
+    hoag,
     hypergradient,
+    lv_hba,
     maid,
     quasi_newton,
     scalar,
@@ -84,6 +91,19 @@ CASES += [
     ("maid-curvature", lambda: maid(RidgeProblem(A, t, A, t, intercept=True)), ValueError, "`problem`.*mu.*hoag"),
     ("maid-constants", lambda: maid(CleaningProblem(A, [0, 1, 1], A, [0, 1, 1])), TypeError, "`constants`"),
 ]
+IMAGES = np.ones((1, 3, 3))
+CASES += [
+    ("one-image", lambda: FieldsOfExpertsProblem(IMAGES[0], IMAGES[0]), ValueError, "`noisy`.*images, height"),
+    ("no-image", lambda: TotalVariationProblem(IMAGES[:0], IMAGES[:0]), ValueError, "`noisy`"),
+    ("colours", lambda: TotalVariationProblem(IMAGES[..., None], IMAGES[..., None]), ValueError, "`noisy`"),
+    ("pairs", lambda: TotalVariationProblem(IMAGES, IMAGES[:, 1:]), ValueError, "`clean`"),
+    ("nan-image", lambda: TotalVariationProblem(np.nan * IMAGES, IMAGES), ValueError, "`noisy`"),
+    ("smoothing", lambda: TotalVariationProblem(IMAGES, IMAGES, smoothing=0.0), ValueError, "`smoothing`"),
+    ("large-filters", lambda: FieldsOfExpertsProblem(IMAGES, IMAGES, 4), ValueError, "`filters`.*fit"),
+    ("small-filters", lambda: FieldsOfExpertsProblem(IMAGES, IMAGES, 1), ValueError, "`filters`"),
+    ("flat-filters", lambda: FieldsOfExpertsProblem(IMAGES, IMAGES, np.eye(2)), ValueError, "`filters`"),
+    ("learn", lambda: FieldsOfExpertsProblem(IMAGES, IMAGES, learn_filters=2), ValueError, "`learn_filters`"),
+]
 
 
 class FirstOrder:
@@ -113,4 +133,25 @@ CASES += [
     ("bamm-schedule", lambda: bamm(Q, schedule="s4"), ValueError, "`schedule`"),
     ("bamm-adjoint", lambda: bamm(Q, adjoint="newton"), ValueError, "`adjoint`"),
     ("bamm-start", lambda: bamm(Q, [np.inf, 0.0]), ValueError, "`x0`"),
+]
+
+SUM = SumConstraintProblem(np.ones(3))
+
+CASES += [
+    ("sum-nan", lambda: SumConstraintProblem([np.nan]), ValueError, "`target`"),
+    ("sum-empty", lambda: SumConstraintProblem([]), ValueError, "`target`"),
+    ("affine-shapes", lambda: AffineConstraintProblem(A, A[:2], A, t, t), ValueError, "`H`"),
+    ("affine-outer", lambda: AffineConstraintProblem(A, A, np.eye(2), t, t), ValueError, "`B`"),
+    ("svm-one-class", lambda: SVMProblem(A, np.ones(3), A, t), ValueError, "`t`.*both classes"),
+    ("svm-labels", lambda: SVMProblem(A, t, A, [0, 1, 1]), ValueError, "`c`.*-1 and 1"),
+    ("svm-empty", lambda: SVMProblem(np.ones((0, 3)), [], A, t), ValueError, "`A`"),
+    ("svm-features", lambda: SVMProblem(A, t, np.ones((3, 2)), t), ValueError, "`V`"),
+    ("hba-unconstrained", lambda: lv_hba(Q), TypeError, "`constraints`"),
+    ("hba-eta", lambda: lv_hba(SUM, eta=5.0), ValueError, "`eta`.*at most"),
+    ("hba-alpha", lambda: lv_hba(SUM, eta=0.1, alpha=0.2), ValueError, "`alpha`.*at most 0.1"),
+    ("hba-power", lambda: lv_hba(SUM, power=0.5), ValueError, "`power`"),
+    ("hba-gamma", lambda: lv_hba(SUM, gamma=0.0), ValueError, "`gamma`"),
+    ("hba-init", lambda: lv_hba(SUM, init=np.ones(3)), TypeError, "`init`"),
+    ("constraints-gradient", lambda: hypergradient(SUM, np.ones(3)), TypeError, "`constraints`.*lv_hba"),
+    ("constraints-hoag", lambda: hoag(SUM), TypeError, "`problem`.*lv_hba|`cross_vjp`"),
 ]

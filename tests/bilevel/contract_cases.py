@@ -28,7 +28,12 @@ def proven(backend):
     return (MAKERS["least squares"](1, backend.asarray([0.0])),), options
 
 
+def constrained(backend):
+    return (OTHERS["affine constraint"](1, backend.asarray([0.0])),), {}
+
+
 CASES = {
+    "bilevel.lv_hba": constrained,
     "bilevel.bamm": merely_convex,
     "bilevel.bda": unrolled,
     "bilevel.hoag": several,
