@@ -23,6 +23,7 @@ from optlib.bilevel import (
     hypergradient,
     lv_hba,
     maid,
+    penalty,
     quasi_newton,
     scalar,
     tune,
@@ -90,6 +91,15 @@ CASES += [
     ("maid-inner", lambda: maid(Q, inner="simplex"), ValueError, "`inner`"),
     ("maid-curvature", lambda: maid(RidgeProblem(A, t, A, t, intercept=True)), ValueError, "`problem`.*mu.*hoag"),
     ("maid-constants", lambda: maid(CleaningProblem(A, [0, 1, 1], A, [0, 1, 1])), TypeError, "`constants`"),
+]
+CASES += [
+    ("penalty-sigma", lambda: penalty(Q, sigma=0.0), ValueError, "`sigma`"),
+    ("penalty-inner-tol", lambda: penalty(Q, inner_tol=-1.0), ValueError, "`inner_tol`"),
+    ("penalty-richardson", lambda: penalty(Q, richardson=2), ValueError, "`richardson`"),
+    ("penalty-start", lambda: penalty(Q, [1.0]), ValueError, "`x0`"),
+    ("penalty-bounds", lambda: penalty(Q, bounds=(1.0, 0.0)), ValueError, "`bounds`"),
+    ("penalty-foreign", lambda: penalty(Q, init=quasi_newton(Q, maxiter=1)), TypeError, "`init`"),
+    ("penalty-oracles", lambda: penalty(object()), TypeError, "`problem`"),
 ]
 IMAGES = np.ones((1, 3, 3))
 CASES += [

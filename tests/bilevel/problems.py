@@ -3,6 +3,7 @@
 from optlib.bilevel import (
     AffineConstraintProblem,
     CleaningProblem,
+    CoshProblem,
     CounterexampleProblem,
     FieldsOfExpertsProblem,
     LeastSquaresProblem,
@@ -31,6 +32,7 @@ MAKERS = {
     ),
     "multinomial scalar": lambda rng=0, like=None: MultinomialProblem.random(rng=rng, like=like, penalty="scalar"),
     "cleaning": lambda rng=0, like=None: CleaningProblem.random(rng=rng, like=like, ridge=0.05),
+    "cosh": lambda rng=0, like=None: CoshProblem.random(rng=rng, like=like),
     "total variation": lambda rng=0, like=None: TotalVariationProblem.random(rng=rng, like=like, noise=1.0),
     "total variation signals": lambda rng=0, like=None: TotalVariationProblem.random(
         3, (9,), rng=rng, like=like, noise=1.0, smoothing=0.1

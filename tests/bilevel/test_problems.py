@@ -24,7 +24,7 @@ def test_oracles(name, seed):
 def test_a_wrong_oracle_is_found():
     problem = RidgeProblem.random()
     right = problem.at
-    problem.at = lambda x, y: right(x, y)._replace(cross_vjp=lambda v: 1.01 * right(x, y).cross_vjp(v))
+    problem.at = lambda x, y, idx=None: right(x, y)._replace(cross_vjp=lambda v: 1.01 * right(x, y).cross_vjp(v))
     with pytest.raises(AssertionError, match="cross_vjp"):
         check_problem(problem)
 
