@@ -12,6 +12,7 @@ from optlib.bilevel.f2sa import f2sa
 from optlib.bilevel.hoag import hoag
 from optlib.bilevel.hypergradient import HyperResult, hypergradient
 from optlib.bilevel.lv_hba import lv_hba
+from optlib.bilevel.maid import maid
 from optlib.bilevel.penalty import penalty
 from optlib.bilevel.problem import Constants, Constraints, Point, Problem
 from optlib.bilevel.problems.cleaning import CleaningProblem
@@ -22,7 +23,7 @@ from optlib.bilevel.problems.kernel_ridge import KernelRidgeFoldsProblem, Kernel
 from optlib.bilevel.problems.leave_one_out import LeaveOneOutRidgeProblem
 from optlib.bilevel.problems.linear_models import LogisticProblem, MultinomialProblem, RidgeProblem
 from optlib.bilevel.problems.merely_convex import CounterexampleProblem
-from optlib.bilevel.problems.quadratics import QuadraticProblem
+from optlib.bilevel.problems.quadratics import LeastSquaresProblem, QuadraticProblem
 from optlib.bilevel.problems.total_variation import TotalVariationProblem
 from optlib.bilevel.problems.unbounded_smoothness import CoshProblem
 from optlib.bilevel.quasi_newton import quasi_newton
@@ -60,6 +61,7 @@ __all__ = [
     "KernelRidgeFoldsProblem",
     "KernelRidgeProblem",
     "KernelRidgeTuned",
+    "LeastSquaresProblem",
     "LeaveOneOutRidgeProblem",
     "LogisticProblem",
     "LogisticRegressionTuned",
@@ -81,6 +83,7 @@ __all__ = [
     "hoag",
     "hypergradient",
     "lv_hba",
+    "maid",
     "penalty",
     "quasi_newton",
     "saba",

@@ -161,6 +161,7 @@ INSTEAD = {
     "cross_jvp": 'a mode that needs no forward products: "cg", "reverse"',
     "solve_adjoint": 'mode="cg", or "direct" with the oracle `hessian`',
     "hessian": 'mode="cg", which needs products only',
+    "constants": 'certified=False, or methods that need none: "hoag"',
     "hvp_outer": "`finite_differences(problem)` for products by differences of gradients",
     "cross_outer": "`finite_differences(problem)` for products by differences of gradients",
     "constraints": "other methods, which are for inner problems without constraints: `tune` chooses",
