@@ -1,6 +1,7 @@
 """General solvers, used as inner solvers of bilevel problems and on their own."""
 
 from optlib.inner.accelerated_gradient import accelerated_gradient
+from optlib.inner.coordinate_descent import coordinate_descent
 from optlib.inner.newton import newton
 
-__all__ = ["accelerated_gradient", "newton"]
+__all__ = ["accelerated_gradient", "coordinate_descent", "newton"]

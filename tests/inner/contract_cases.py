@@ -28,4 +28,14 @@ def second_order(backend):
     }
 
 
-CASES = {"inner.accelerated_gradient": accelerated, "inner.newton": second_order}
+def coordinates(backend):
+    rng = np.random.default_rng(0)
+    A = backend.asarray(rng.normal(size=(6, 12)))
+    return (A, backend.asarray(rng.normal(size=6)), 0.01), {}
+
+
+CASES = {
+    "inner.accelerated_gradient": accelerated,
+    "inner.coordinate_descent": coordinates,
+    "inner.newton": second_order,
+}

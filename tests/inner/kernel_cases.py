@@ -1,0 +1,50 @@
+"""Arguments of the kernels of `optlib.inner`, for the general equivalence test."""
+
+import numpy as np
+import scipy.sparse as sp
+from hypothesis import strategies as st
+
+
+@st.composite
+def dense(draw):
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    n, k = draw(st.integers(1, 9)), draw(st.integers(0, 6))
+    rows = rng.standard_normal((k, n)) * (rng.random((k, 1)) < 0.8)
+    y, l1 = rng.standard_normal(k) * (rng.random(k) < 0.5), draw(st.sampled_from([0.1, 1.0])) * np.ones(k)
+    l2 = draw(st.sampled_from([0.0, 0.3])) * rng.random(k)
+    return rows, np.sum(rows**2, axis=1), rng.standard_normal(n), y, l1, l2, draw(st.integers(0, 4)), -1.0
+
+
+@st.composite
+def sparse(draw):
+    rows, _, r, y, l1, l2, count, limit = draw(dense())
+    csr = sp.csr_array(rows * (np.abs(rows) > 0.5))
+    roots = np.ones(r.size)
+    means = draw(st.sampled_from([0.0, 1.0])) * np.asarray(csr.mean(axis=1)).ravel()
+    squares = np.sum((csr.toarray() - means[:, None]) ** 2, axis=1)
+    parts = csr.data, csr.indices, csr.indptr
+    return *parts, means, roots, squares, r - means.any() * r.mean(), y, l1, l2, count, limit
+
+
+@st.composite
+def signed(draw):
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    s = draw(st.integers(1, 6))
+    half = rng.standard_normal((s, s + 2))
+    y = (0.1 + rng.random(s)) * rng.choice([-1.0, 1.0], s)
+    return half @ half.T, 0.1 + rng.random(s), rng.standard_normal(s), y, draw(st.integers(0, 4))
+
+
+@st.composite
+def scores(draw):
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    p = draw(st.integers(0, 9))
+    return rng.permutation(p).astype(float), draw(st.integers(0, p))
+
+
+CASES = {
+    "inner.design.sweep_dense": dense(),
+    "inner.design.sweep_sparse": sparse(),
+    "inner.design.top": scores(),
+    "inner.coordinate_descent.signed_minimiser": signed(),
+}
