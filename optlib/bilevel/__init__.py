@@ -7,6 +7,7 @@ from optlib.bilevel.hypergradient import HyperResult, hypergradient
 from optlib.bilevel.problem import Constants, Point, Problem
 from optlib.bilevel.problems.cleaning import CleaningProblem
 from optlib.bilevel.problems.linear_models import LogisticProblem, MultinomialProblem, RidgeProblem
+from optlib.bilevel.problems.merely_convex import CounterexampleProblem
 from optlib.bilevel.problems.quadratics import QuadraticProblem
 from optlib.bilevel.quasi_newton import quasi_newton
 from optlib.bilevel.result import BilevelResult
@@ -16,6 +17,7 @@ __all__ = [
     "BilevelResult",
     "CleaningProblem",
     "Constants",
+    "CounterexampleProblem",
     "HyperResult",
     "LogisticProblem",
     "MultinomialProblem",

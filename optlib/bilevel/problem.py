@@ -73,14 +73,17 @@ class Problem:
         First order; the value is a 0-d array. For finite sums also ``idx``, an array of sample numbers.
     ``hvp(x, y, v)``, ``cross_vjp(x, y, v)``, ``cross_jvp(x, y, u)``
         Products of second order. A problem may instead have ``at(x, y) -> Point``, whose products share work.
+    ``hvp_outer(x, y, v)``, ``cross_outer(x, y, v)``
+        The products of the outer objective, ``grad_yy F v`` and ``grad_xy F v``, for methods that descend on a mixture
+        of both objectives.
     ``start() -> x, y``
         Where to begin.
     ``solve_inner(x, y, tol) -> y, counts``
         Own solver: the norm of ``grad_y f`` at most ``tol``.
     ``hessian(x, y) -> array (d, d)``
         The matrix H for the flattened y, where that is cheap.
-    ``mu(x)``, ``lipschitz(x)`` -> float or None
-        Least and largest curvature of ``f(x, .)``.
+    ``mu(x)``, ``lipschitz(x)``, ``lipschitz_outer(x)`` -> float or None
+        Least and largest curvature of ``f(x, .)``; largest curvature of ``F(x, .)``.
     ``constants(x, y) -> Constants``
         What the error bound of a hypergradient needs besides ``mu``.
     ``bounds() -> low, high``
@@ -114,6 +117,8 @@ INSTEAD = {
     "cross_vjp": 'mode="penalty", or `finite_differences(problem)` for products by differences of gradients',
     "cross_jvp": 'a mode that needs no forward products: "cg", "reverse"',
     "hessian": 'mode="cg", which needs products only',
+    "hvp_outer": "`finite_differences(problem)` for products by differences of gradients",
+    "cross_outer": "`finite_differences(problem)` for products by differences of gradients",
     "mu": 'methods that need no constants: "hoag"',
 }
 

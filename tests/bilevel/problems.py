@@ -1,6 +1,13 @@
 """Small problems of every class, on any backend."""
 
-from optlib.bilevel import CleaningProblem, LogisticProblem, MultinomialProblem, QuadraticProblem, RidgeProblem
+from optlib.bilevel import (
+    CleaningProblem,
+    CounterexampleProblem,
+    LogisticProblem,
+    MultinomialProblem,
+    QuadraticProblem,
+    RidgeProblem,
+)  # fmt: skip
 
 MAKERS = {
     "quadratic": lambda rng=0, like=None: QuadraticProblem.random(5, 3, rng=rng, like=like),
@@ -17,4 +24,9 @@ MAKERS = {
     ),
     "multinomial scalar": lambda rng=0, like=None: MultinomialProblem.random(rng=rng, like=like, penalty="scalar"),
     "cleaning": lambda rng=0, like=None: CleaningProblem.random(rng=rng, like=like, ridge=0.05),
+}
+
+# whose inner problems have many solutions, or constraints: for the tests of oracles only
+OTHERS = {
+    "counterexample": lambda rng=0, like=None: CounterexampleProblem.random(rng=rng, like=like),
 }
