@@ -6,6 +6,7 @@ from optlib.bilevel.hoag import hoag
 from optlib.bilevel.hypergradient import HyperResult, hypergradient
 from optlib.bilevel.problem import Constants, Point, Problem
 from optlib.bilevel.problems.cleaning import CleaningProblem
+from optlib.bilevel.problems.lasso import ElasticNetProblem, LassoProblem
 from optlib.bilevel.problems.linear_models import LogisticProblem, MultinomialProblem, RidgeProblem
 from optlib.bilevel.problems.merely_convex import CounterexampleProblem
 from optlib.bilevel.problems.quadratics import QuadraticProblem
@@ -18,7 +19,9 @@ __all__ = [
     "CleaningProblem",
     "Constants",
     "CounterexampleProblem",
+    "ElasticNetProblem",
     "HyperResult",
+    "LassoProblem",
     "LogisticProblem",
     "MultinomialProblem",
     "Point",

@@ -35,7 +35,7 @@ class Evaluator:
         self.xp, device, _ = check.common(x0=x0, start=start)
         given = start if x0 is None else x0
         x = check.array("x0", given, xp=self.xp, shape=tuple(start.shape), dtype=start.dtype, device=device)
-        check.option("mode", mode, ("auto", "cg", "minres", "direct", "neumann", "fixed_point"))
+        check.option("mode", mode, ("auto", "active_set", "cg", "minres", "direct", "neumann", "fixed_point"))
         self.problem, self.mode = problem, choose(problem, self.y0) if mode == "auto" else mode
         if self.mode == "penalty":
             require(problem, ("hvp",), "tuning by implicit gradients")

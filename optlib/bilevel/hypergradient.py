@@ -25,7 +25,7 @@ from optlib.inner import accelerated_gradient, newton
 from optlib.inner.newton import cholesky
 from optlib.linop import cg, minres
 
-MODES = ("auto", "cg", "minres", "direct", "neumann", "fixed_point", "reverse", "forward", "penalty")
+MODES = ("auto", "active_set", "cg", "minres", "direct", "neumann", "fixed_point", "reverse", "forward", "penalty")
 DIRECT = 1000  # inner variables up to which "auto" forms the Hessian
 EXACT = 100  # up to which each step of the inner solver has a factor of its own
 GROWTH = 1e6  # of the adjoint of an iteration, beyond which its step is too long
@@ -99,6 +99,9 @@ def hypergradient(
     mode : str
         How the inner problem is differentiated:
 
+        - ``"active_set"``: implicit, where penalties have kinks: on the coefficients that are not zero, by the
+          problem's own solver. Needs ``solve_inner`` and ``solve_adjoint``. The gradient is exact where the support
+          does not change; at a kink of Phi it is that of one side.
         - ``"cg"``: implicit, conjugate gradients (H positive definite).
         - ``"minres"``: implicit, for symmetric H that may be indefinite or singular.
         - ``"direct"``: implicit, by a Cholesky factor of H. Needs ``hessian``.
@@ -108,8 +111,9 @@ def hypergradient(
         - ``"forward"``: the same iteration differentiated forwards: d products a step for each hyperparameter.
         - ``"penalty"``: no second-order oracle: ``(grad_x f(x, y_s) - grad_x f(x, y)) / s + grad_x F``, with the
           minimiser ``y_s`` of ``f + s F``, extrapolated from s and s / 2.
-        - ``"auto"``: ``"direct"`` for up to 1000 inner variables where there is a ``hessian``, ``"cg"`` where there are
-          products, ``"fixed_point"`` for H that is not symmetric, else ``"penalty"``.
+        - ``"auto"``: ``"active_set"`` where there is a ``solve_adjoint``, ``"direct"`` for up to 1000 inner variables
+          where there is a ``hessian``, ``"cg"`` where there are products, ``"fixed_point"`` for H that is not
+          symmetric, else ``"penalty"``.
     tol : float
         The inner problem is solved to ``|grad_y f(x, y)| <= tol |grad_y f(x, y0)|`` with the ``y0`` of
         ``problem.start()``.
@@ -188,6 +192,8 @@ def choose(problem: Any, y: Array) -> str:
     """The mode that "auto" stands for."""
     if not getattr(problem, "symmetric", True):
         return "fixed_point"
+    if callable(getattr(problem, "solve_adjoint", None)):
+        return "active_set"
     products = callable(getattr(problem, "at", None)) or callable(getattr(problem, "hvp", None))
     size = math.prod(y.shape)
     if products and callable(getattr(problem, "hessian", None)) and size <= DIRECT:
@@ -287,7 +293,11 @@ class Call:
 
     def implicit(self, y: Array, q: Array | None, mode: str) -> HyperResult:
         """Modes that solve the adjoint system."""
-        oracles = {"direct": ("hessian", "cross_vjp"), "fixed_point": ("cross_vjp",)}.get(mode, ("hvp", "cross_vjp"))
+        oracles = {
+            "active_set": ("solve_inner", "solve_adjoint", "cross_vjp"),
+            "direct": ("hessian", "cross_vjp"),
+            "fixed_point": ("cross_vjp",),
+        }.get(mode, ("hvp", "cross_vjp"))
         require(self.problem, oracles, f'mode="{mode}"')
         if getattr(self.problem, "symmetric", True):
             y, solved = self.solve(y)
@@ -299,6 +309,9 @@ class Call:
         value, grad_x, grad_y = self.outer(y)
         self.check_finite(value, g, grad_y)
         products = self.at(y)
+        if products.active is not None:
+            grad_y = self.xp.where(products.active, grad_y, self.xp.zeros_like(grad_y))
+            q = None if q is None else self.xp.where(products.active, q, self.xp.zeros_like(q))
         q, reached = self.adjoint(products, grad_y, q, y, mode)
         hq = products.hvp(q) if getattr(self.problem, "symmetric", True) else self.problem.hvp_t(self.x, y, q)
         r, size = self.norm(hq - grad_y), self.norm(g)
@@ -313,6 +326,9 @@ class Call:
     def adjoint(self, products: Point, rhs: Array, q: Array | None, y: Array, mode: str) -> tuple[Array, bool]:
         """Solve ``H q = grad_y F``."""
         xp, shape = self.xp, rhs.shape
+        if mode == "active_set":
+            q = self.problem.solve_adjoint(self.x, y, rhs)
+            return q, self.norm(products.hvp(q) - rhs) <= self.adjoint_tol * self.norm(rhs)
         if mode in ("direct", "cg", "minres"):
             flat, options = xp.reshape(rhs, (-1,)), {}
             start = None if q is None else xp.reshape(q, (-1,))

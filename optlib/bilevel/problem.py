@@ -26,11 +26,15 @@ class Point(NamedTuple):
         ``v -> C v``, of the shape of x.
     cross_jvp : callable or None
         ``u -> C' u``, of the shape of y.
+    active : array or None
+        Where the solution moves with x, if not everywhere: the coefficients that a penalty with kinks leaves. The
+        products are zero elsewhere.
     """
 
     hvp: Callable[[Array], Array] | None = None
     cross_vjp: Callable[[Array], Array] | None = None
     cross_jvp: Callable[[Array], Array] | None = None
+    active: Array | None = None
 
 
 class Constants(NamedTuple):
@@ -62,6 +66,8 @@ class Problem:
     ----------
     symmetric : bool
         Whether H is symmetric, as it is for a minimiser; False for equilibria, which also have ``hvp_t``.
+    smooth : bool
+        Whether Phi is differentiable everywhere; not so where penalties have kinks.
     n_inner, n_outer : int or None
         Numbers of terms, if ``inner`` and ``outer`` are means over samples and take the argument ``idx``.
 
@@ -91,6 +97,7 @@ class Problem:
     """
 
     symmetric = True
+    smooth = True
     n_inner: int | None = None
     n_outer: int | None = None
 

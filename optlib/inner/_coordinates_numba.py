@@ -29,9 +29,10 @@ def sweep_sparse(data, indices, indptr, means, roots, squares, r, y, l1, l2, cou
 
 def top(scores, count):
     """Variant of `optlib.inner.design.top`: a partition instead of a sort."""
-    if count >= scores.size:
-        return np.arange(scores.size)
-    return np.sort(np.argpartition(scores, scores.size - count)[scores.size - count :])
+    rest = scores.size - count
+    if count == 0 or rest == 0:
+        return np.arange(count)
+    return np.sort(np.argpartition(scores, rest)[rest:])
 
 
 def signed_minimiser(gram, ridge, rhs, y, drops):

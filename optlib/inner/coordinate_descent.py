@@ -192,13 +192,14 @@ def duality_gap(b: Array, r: Array, y: Array, g: Array, l1: Array, l2: Array, xp
     r"""Gap between ``P(y) = |r|^2 / 2 + sum_j (l1_j |y_j| + l2_j y_j^2 / 2)`` and the dual at a multiple of r.
 
     The elastic net is the lasso with the rows ``sqrt(l2) e_j`` added to A, whose residual is ``(r, -sqrt(l2) y)``; its
-    dual is ``max <b, t> - |t|^2 / 2`` over ``|A_j' t| <= l1_j``, and t is the best feasible multiple of that residual.
+    dual is ``max <b, t> - |t|^2 / 2`` over ``|A_j' t| <= l1_j``, and t is the best feasible multiple of that residual
+    up to the residual itself.
     """
     ridge = xp.sum(l2 * y * y)
     square = xp.sum(r * r) + ridge
     along = xp.sum(b * r)
     tiny = xp.asarray(xp.finfo(r.dtype).smallest_normal, dtype=r.dtype, device=r.device)
-    most = xp.min(l1 / xp.maximum(xp.abs(g), tiny)) if g.shape[0] else 1.0 + 0.0 * along
+    most = xp.min(l1 / xp.maximum(xp.abs(g), l1)) if g.shape[0] else 1.0 + 0.0 * along
     scale = xp.maximum(xp.minimum(most, along / xp.maximum(square, tiny)), 0.0 * along)
     dual = scale * along - 0.5 * scale * scale * square
     return max(float(0.5 * square + xp.sum(l1 * xp.abs(y)) - dual), 0.0)
@@ -231,9 +232,12 @@ def advance(design: Design, fit: Fit, l1: Array, l2: Array, target: float) -> Fi
     columns = design.columns.take(index)
     y, w1, w2 = (xp.take(u, index) for u in (fit.y, l1, l2))
     r, sweeps, goal = fit.r, fit.sweeps, INEXACT * max(target, 0.1 * fit.gap)
+    rounding = float(xp.finfo(r.dtype).eps * linalg.norm(design.b, xp=xp))
     for _ in range(CYCLES):
-        r, y, done = columns.sweep(r, y, w1, w2, SWEEPS, 0.0)
+        r, y, done = columns.sweep(r, y, w1, w2, SWEEPS, rounding)
         sweeps += done
+        if done < SWEEPS:
+            break
         r, y = orthant(columns, r, y, w1, w2, xp)
         g = columns.correlate(r) - w2 * y
         if duality_gap(design.b, r, y, g, w1, w2, xp) <= goal:
