@@ -1,9 +1,12 @@
 """Bilevel optimization: hyperparameters tuned by gradients of the validation loss."""
 
 from optlib.bilevel._front import tune
+from optlib.bilevel.bamm import bamm
+from optlib.bilevel.bda import bda
 from optlib.bilevel.checks import check_problem, finite_differences
 from optlib.bilevel.hoag import hoag
 from optlib.bilevel.hypergradient import HyperResult, hypergradient
+from optlib.bilevel.piecewise import piecewise
 from optlib.bilevel.problem import Constants, Point, Problem
 from optlib.bilevel.problems.cleaning import CleaningProblem
 from optlib.bilevel.problems.lasso import ElasticNetProblem, LassoProblem
@@ -28,10 +31,13 @@ __all__ = [
     "Problem",
     "QuadraticProblem",
     "RidgeProblem",
+    "bamm",
+    "bda",
     "check_problem",
     "finite_differences",
     "hoag",
     "hypergradient",
+    "piecewise",
     "quasi_newton",
     "scalar",
     "tune",

@@ -7,14 +7,19 @@ from typing import Any
 
 from optlib._core import validation as check
 from optlib.backend import array_namespace
-from optlib.bilevel.evaluation import box
+from optlib.bilevel.bamm import bamm
+from optlib.bilevel.bda import bda
 from optlib.bilevel.hoag import hoag
+from optlib.bilevel.oracles import box
+from optlib.bilevel.piecewise import piecewise
 from optlib.bilevel.problem import require
 from optlib.bilevel.quasi_newton import quasi_newton
 from optlib.bilevel.result import BilevelResult
 from optlib.bilevel.scalar import scalar
 
-METHODS = {"scalar": scalar, "quasi_newton": quasi_newton, "hoag": hoag}
+METHODS = {
+    "scalar": scalar, "quasi_newton": quasi_newton, "piecewise": piecewise, "hoag": hoag, "bda": bda, "bamm": bamm,
+}  # fmt: skip
 
 
 def tune(
@@ -36,7 +41,8 @@ def tune(
     bounds : (float or array, float or array), optional
         Box; by default ``problem.bounds()``.
     method : str or callable
-        ``"auto"``: `scalar` for one hyperparameter, else `quasi_newton`; or a name, or a solver itself.
+        ``"auto"``: `scalar` for one hyperparameter, `piecewise` if it is a penalty with kinks, else `quasi_newton`;
+        or a name, or a solver itself.
     **options : optional
         Of the method: ``tol``, ``maxiter``, ``callback``, ...
 
@@ -81,10 +87,11 @@ def tune(
             "measure on samples of their own, or use folds",
             stacklevel=2,
         )
-    if method == "auto":
+    why = "as asked"
+    if method == "auto" and size == 1 and callable(getattr(problem, "piece", None)):
+        method, why = "piecewise", "one penalty with kinks"
+    elif method == "auto":
         method, why = ("scalar", "one hyperparameter") if size == 1 else ("quasi_newton", f"{size} hyperparameters")
-    else:
-        why = "as asked"
     if method == "quasi_newton" and x0 is None and options.get("init") is None and hasattr(problem, "tied"):
         low, high = _common(problem, bounds)
         if low < high:

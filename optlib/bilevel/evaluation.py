@@ -1,12 +1,12 @@
 """Evaluations of the hyper-objective to a tolerance that the method asks for, warm, with the corrected value."""
 
-import math
 from typing import Any, NamedTuple
 
 from optlib._core import Certificate
 from optlib._core import validation as check
-from optlib.backend import Array, linalg
+from optlib.backend import Array
 from optlib.bilevel.hypergradient import Call, HyperResult, choose
+from optlib.bilevel.oracles import Oracles
 from optlib.bilevel.problem import require
 
 FLOOR = 1e-8  # of the relative tolerance of evaluations
@@ -26,33 +26,19 @@ class Evaluation(NamedTuple):
     factor: Array | None
 
 
-class Evaluator:
+class Evaluator(Oracles):
     """Calls the implicit hypergradient of a problem, keeps its counts and the scale of its tolerances."""
 
     def __init__(self, problem: Any, x0: Any, bounds: Any, mode: str) -> None:
-        require(problem, ("inner", "outer", "start", "cross_vjp"), "tuning by implicit gradients")
-        start, self.y0 = problem.start()
-        self.xp, device, _ = check.common(x0=x0, start=start)
-        given = start if x0 is None else x0
-        x = check.array("x0", given, xp=self.xp, shape=tuple(start.shape), dtype=start.dtype, device=device)
+        needs = ("inner", "outer", "start", "cross_vjp")
+        super().__init__(problem, x0, bounds, needs, "tuning by implicit gradients")
         check.option("mode", mode, ("auto", "active_set", "cg", "minres", "direct", "neumann", "fixed_point"))
-        self.problem, self.mode = problem, choose(problem, self.y0) if mode == "auto" else mode
+        self.mode = choose(problem, self.y0) if mode == "auto" else mode
         if self.mode == "penalty":
             require(problem, ("hvp",), "tuning by implicit gradients")
-        self.low, self.high = box(problem, bounds, x, self.xp)
-        self.start = self.project(x)
-        self.size = math.prod(x.shape)
-        self.scale = self.norm(problem.inner(self.start, self.y0)[2])
+        self.scale = self.norm(self.inner(self.start, self.y0)[2])
         self.counts = dict(zip(COUNTS, (0, 1, 0, 0), strict=True))
         self.last: HyperResult | None = None
-
-    def norm(self, u: Array) -> float:
-        """Euclidean norm on the host."""
-        return float(linalg.norm(u, xp=self.xp))
-
-    def project(self, x: Array) -> Array:
-        """Nearest point of the box."""
-        return self.xp.minimum(self.xp.maximum(x, self.low), self.high)
 
     def __call__(
         self, x: Array, eta: float, y: Array | None = None, q: Array | None = None, factor: Array | None = None
@@ -65,18 +51,6 @@ class Evaluator:
             self.counts[name] = self.counts.get(name, 0) + n
         self.last = found
         return Evaluation(x, found.value, found.gradient, found.correction, found.y, found.q, eta, found.factor)
-
-    def outward(self, x: Array, gradient: Array) -> Array:
-        """Where x is at the edge of the box and the descent direction leaves it."""
-        return ((x <= self.low) & (gradient > 0)) | ((x >= self.high) & (gradient < 0))
-
-    def projected(self, x: Array, gradient: Array) -> Array:
-        """The gradient without the parts that are held at an edge of the box."""
-        return self.xp.where(self.outward(x, gradient), self.xp.zeros_like(x), gradient)
-
-    def restore(self, state: Any) -> None:
-        """Set the counts to those of a state."""
-        self.counts |= {name: getattr(state, name) for name in COUNTS}
 
     def seen(self) -> dict[str, int]:
         """The counts, as fields of a state."""
@@ -97,21 +71,5 @@ class Evaluator:
         return {
             "certificate": certificate, "fun": state.value, "y": state.y, "hypergradient": state.gradient,
             "error_bound": None if self.last is None else self.last.error_bound,
-            "at_bounds": int(xp.sum(xp.astype(self.outward(state.x, state.gradient), xp.int32))),
+            "at_bounds": self.at_bounds(state.x, state.gradient),
         }  # fmt: skip
-
-
-def box(problem: Any, bounds: Any, x: Array, xp: Any) -> tuple[Array, Array]:
-    """Bounds as arrays of the shape of x: those given, or those of the problem."""
-    given = bounds
-    if bounds is None:
-        given = problem.bounds() if callable(getattr(problem, "bounds", None)) else (-float("inf"), float("inf"))
-    if not (isinstance(given, (tuple, list)) and len(given) == 2):
-        raise check.error("bounds", bounds, "a pair (low, high) of numbers or arrays", kind=TypeError)
-    low, high = (
-        check.array("bounds", side, xp=xp, dtype=x.dtype, device=x.device, finite=False) + xp.zeros_like(x)
-        for side in given
-    )
-    if bool(xp.any(xp.isnan(low) | xp.isnan(high))) or not bool(xp.all(low < high)):
-        raise check.error("bounds", "bounds that cross, or NaN", "low < high everywhere", "swap them")
-    return low, high

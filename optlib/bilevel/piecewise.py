@@ -9,8 +9,7 @@ from optlib._core import Certificate, Status, Step, prepare_init, run
 from optlib._core import validation as check
 from optlib._core.driver import Steps
 from optlib.backend import Array, supports
-from optlib.bilevel.evaluation import box
-from optlib.bilevel.problem import require
+from optlib.bilevel.oracles import Oracles
 from optlib.bilevel.result import BilevelResult
 
 FACTOR = 0.6  # between penalties of the path
@@ -127,33 +126,29 @@ def piecewise(
     True
     """
     rtol = 1e-4 if tol is None else check.scalar("tol", tol, low=0.0)
-    require(problem, ("piece", "start", "outer"), "piecewise")
-    start, y0 = problem.start()
-    xp, device, _ = check.common(start=start, x0=x0)
+    oracles = Oracles(problem, x0, bounds, ("piece", "start"), "piecewise")
+    xp, start, y0 = oracles.xp, oracles.start, oracles.y0
     if tuple(start.shape) != (1,):
         raise check.error("problem", f"hyperparameters of shape {tuple(start.shape)}", "shape (1,)", "use tune")
-    if x0 is not None:
-        x0 = check.array("x0", x0, xp=xp, shape=(1,), dtype=start.dtype, device=device)
-    low, high = (math.exp(float(side[0])) for side in box(problem, bounds, start, xp))
+    low, high = math.exp(float(oracles.low[0])), math.exp(float(oracles.high[0]))
     if not (low > 0.0 and math.isfinite(high)):
         raise check.error("bounds", (low, high), "finite bounds of the logarithm", "leave them to the default")
     _, state = prepare_init(init, PiecewiseState)
     if state is None:
         zero = xp.zeros_like(y0)
         state = PiecewiseState(start, 0.0, y0, zero, y0, zero, "[]", 0, 0, 0)
-    least, extra = max(low, min(FLOOR * problem.largest, high)), []
-    if x0 is not None:
-        extra = [min(max(math.exp(float(x0[0])), low), high)]
+    least = max(low, min(FLOOR * problem.largest, high))
+    extra = [] if x0 is None else [math.exp(float(start[0]))]
 
     def evaluate(alpha: float, s: PiecewiseState, points: list[Known], sure: bool) -> PiecewiseState:
         """Evaluate a point, accurately or on the path, and keep its solution if it is the best."""
         y, g = (s.y, s.g) if sure else (s.last_y, s.last_g)
-        piece = problem.piece(alpha, y, g, FINE if sure else COARSE)
+        piece = problem.piece(alpha, y, g, FINE if sure else COARSE, sure)
         before = min(points, key=lambda p: p.value, default=None)
         fresh = Known(alpha, piece.value, piece.slope, piece.curvature, piece.gap, sure)
         points[:] = [p for p in points if p.alpha != alpha] + [fresh]
         if before is None or before.alpha == alpha or fresh.value < before.value:
-            x = xp.asarray([math.log(alpha)], dtype=start.dtype, device=device)
+            x = xp.asarray([math.log(alpha)], dtype=start.dtype, device=start.device)
             s = s._replace(x=x, alpha=alpha, y=piece.y, g=piece.g)
         if not sure:
             worse = before is not None and fresh.value > WORSE * before.value
@@ -169,7 +164,7 @@ def piecewise(
         while True:
             lead = min(points, key=lambda p: p.value)
             left = [alpha for alpha in extra if all(p.alpha != alpha for p in points)]
-            gap, edge, other = judge(points, low, high)
+            gap, edge, other = judge(points, lead, low, high)
             stop = gap / lead.value if lead.value else gap
             done = s.rises == RISES and not left and lead.sure and s.alpha == lead.alpha and stop <= rtol
             yield Step(
@@ -191,7 +186,7 @@ def piecewise(
         s = step.state
         points = [Known(*row) for row in json.loads(s.points)]
         lead = next(p for p in points if p.alpha == s.alpha)
-        gap, edge, other = judge(points, low, high)
+        gap, edge, other = judge(points, lead, low, high)
         note = "at the edge of the box, from which the loss falls outwards" if edge else "the minimum is a local one"
         certificate = Certificate(
             "stationarity", gap, scale=lead.value or 1.0, tol=None if tol is None else rtol, residual=lead.gap,
@@ -199,7 +194,8 @@ def piecewise(
         )  # fmt: skip
         return {
             "certificate": certificate, "fun": lead.value, "y": s.y, "at_bounds": int(edge), "error_bound": None,
-            "hypergradient": xp.asarray([lead.slope * lead.alpha], dtype=start.dtype, device=device),
+            "hypergradient": xp.asarray([lead.slope * lead.alpha], dtype=start.dtype, device=start.device)
+            if lead.sure else None,
             "bracket": tuple(math.log(v) for v in sorted((lead.alpha, other))),
         }  # fmt: skip
 
@@ -214,12 +210,14 @@ def piecewise(
 # -- decisions, on the host --
 
 
-def judge(points: list[Known], low: float, high: float) -> tuple[float, bool, float]:
+def judge(points: list[Known], lead: Known, low: float, high: float) -> tuple[float, bool, float]:
     """Estimated suboptimality of the best point, whether it is an edge of the box, and the other end of its bracket.
 
     That is the nearest evaluated point on the side to which the loss falls, where it is no lower, or the edge there.
+    Without accurate derivatives nothing is known: the estimate is the value itself.
     """
-    lead = min(points, key=lambda p: p.value)
+    if not lead.sure:
+        return lead.value, False, lead.alpha
     if (lead.alpha <= low and lead.slope >= 0.0) or (lead.alpha >= high and lead.slope <= 0.0):
         return 0.0, True, lead.alpha
     if lead.slope > 0.0:

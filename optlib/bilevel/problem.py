@@ -161,6 +161,38 @@ def require(problem: Any, oracles: Sequence[str], method: str) -> None:
         )
 
 
+def answer(name: str, found: Array, like: Array) -> Array:
+    """What an oracle returned, if it has the shape of its variable.
+
+    Raises
+    ------
+    ValueError
+        If it has another shape.
+    """
+    if tuple(found.shape) != tuple(like.shape):
+        raise check.error(
+            "problem", f"an array of shape {tuple(found.shape)} from `{name}`", f"shape {tuple(like.shape)}",
+            "see `check_problem`",
+        )  # fmt: skip
+    return found
+
+
+def answers(name: str, found: Any, x: Array, y: Array) -> tuple[Array, Array, Array]:
+    """What ``inner`` or ``outer`` returned, if it is a value and gradients of the shapes of x and y.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is something else.
+    """
+    if not (isinstance(found, tuple) and len(found) == 3):
+        raise check.error("problem", f"{type(found).__name__} from `{name}`", "value, grad_x, grad_y", kind=TypeError)
+    value, grad_x, grad_y = found
+    if getattr(value, "shape", ()) != ():
+        raise check.error("problem", f"a value of shape {tuple(value.shape)} from `{name}`", "a number")
+    return value, answer(f"{name}: grad_x", grad_x, x), answer(f"{name}: grad_y", grad_y, y)
+
+
 def vdot(u: Array, v: Array, *, xp: Any) -> Array:
     """Inner product over all axes."""
     return xp.sum(u * v)

@@ -83,14 +83,6 @@ def _block_excess(y, top, tau, rest):
     return total, count
 
 
-@njit(**_SUMS)
-def _sum(y):
-    total = 0.0
-    for i in range(y.size):
-        total += y[i]
-    return total
-
-
 @njit(**_OPTIONS)
 def _excess(y, top, tau):
     """Sum and number of the positive entries of ``y - top - tau``; ``tau`` in two parts, it may be finer than ``y``."""
@@ -111,14 +103,11 @@ def _threshold(y, mass):
 
     The left side is convex and decreasing: Newton's method rises to the root from ``tau = -mass``. Every step halves
     the excess or the number of active entries (their relative reductions sum to at least 1), so no input needs more
-    than about ``log2(n / eps)`` passes; one to fourteen are usual. When the number stays the same the root is exact.
-    The threshold that would make all entries active is a better start where it is higher.
+    than about ``log2(n / eps)`` passes; two to fourteen are usual. When the number stays the same the root is exact.
     """
     top = _largest(y)
-    tau, before = -mass, -1
-    even = (_sum(y) - mass) / y.size - top
-    if even > tau:
-        tau, before = even, y.size
+    tau = -mass
+    before = -1
     while True:
         total, count = _excess(y, top, tau)
         tau += (total - mass) / max(count, 1)

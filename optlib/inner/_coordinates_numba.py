@@ -35,6 +35,23 @@ def top(scores, count):
     return np.sort(np.argpartition(scores, rest)[rest:])
 
 
+def centred(rows, samples, shares, intercept):
+    """Variant of `optlib.inner.design.centred`: one pass over the features."""
+    p, n = rows.shape[0], samples.size
+    taken, means, squares = np.empty((p, n), rows.dtype), np.zeros(p, rows.dtype), np.empty(p, rows.dtype)
+    roots = np.sqrt(shares * rows.dtype.type(n))
+    _centred(np.ascontiguousarray(rows), samples, shares, roots, intercept, taken, means, squares)
+    return taken, means, squares
+
+
+def definite_solve(matrix, b):
+    """Variant of `optlib.inner.design.definite_solve`: LAPACK."""
+    if b.size == 0:
+        return np.array(b)
+    x, failed = get_lapack_funcs(("posv",), (matrix, b))[0](matrix, b, lower=1)[1:]
+    return np.full_like(b, np.nan) if failed else x
+
+
 def signed_minimiser(gram, ridge, rhs, y, drops):
     """Variant of `optlib.inner.coordinate_descent.signed_minimiser`: LAPACK on the entries that are left."""
     y, rhs = np.array(y), np.array(rhs)
@@ -88,6 +105,19 @@ def _shrink(z, by):
     if z < -by:
         return z + by
     return z - z
+
+
+@njit(**JIT, fastmath=FAST)
+def _centred(rows, samples, shares, roots, intercept, taken, means, squares):
+    for j in range(rows.shape[0]):
+        row, out = rows[j], taken[j]
+        for i in range(samples.size):
+            out[i] = row[samples[i]]
+        mean = _dot(out, shares) if intercept else shares.dtype.type(0.0)
+        means[j] = mean
+        for i in range(samples.size):
+            out[i] = (out[i] - mean) * roots[i]
+        squares[j] = _dot(out, out)
 
 
 @njit(**JIT)

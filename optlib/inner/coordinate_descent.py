@@ -7,7 +7,7 @@ from optlib._core import Certificate, Result, Step, prepare_init, run
 from optlib._core import validation as check
 from optlib._core.driver import Steps
 from optlib.backend import Array, kernel, linalg, scatter, supports
-from optlib.inner.design import Design, make_design, top
+from optlib.inner.design import Design, make_samples, top
 
 LEAST = 100  # features of a working set
 SWEEPS = 20  # between two exact steps
@@ -136,7 +136,7 @@ def coordinate_descent(
     """
     goal = 0.0 if tol is None else check.scalar("tol", tol, low=0.0)
     start, state = prepare_init(init, CoordinateState)
-    design = make_design(A, b, intercept=intercept, sample_weight=sample_weight)
+    design = make_samples(A, b, sample_weight).design(intercept=intercept)
     xp, (n, p) = design.xp, design.shape
     w1 = n * penalty("l1", l1, design, low_open=True)
     w2 = n * penalty("l2", l2, design)
@@ -232,7 +232,7 @@ def advance(design: Design, fit: Fit, l1: Array, l2: Array, target: float) -> Fi
     columns = design.columns.take(index)
     y, w1, w2 = (xp.take(u, index) for u in (fit.y, l1, l2))
     r, sweeps, goal = fit.r, fit.sweeps, INEXACT * max(target, 0.1 * fit.gap)
-    rounding = float(xp.finfo(r.dtype).eps * linalg.norm(design.b, xp=xp))
+    rounding = 10.0 * float(xp.finfo(r.dtype).eps * linalg.norm(design.b, xp=xp))
     for _ in range(CYCLES):
         r, y, done = columns.sweep(r, y, w1, w2, SWEEPS, rounding)
         sweeps += done
@@ -243,7 +243,6 @@ def advance(design: Design, fit: Fit, l1: Array, l2: Array, target: float) -> Fi
         if duality_gap(design.b, r, y, g, w1, w2, xp) <= goal:
             break
     whole = scatter.add_at(xp.zeros_like(fit.y), index, y, xp=xp)
-    r = design.residual(whole)
     g = design.columns.correlate(r) - l2 * whole
     return Fit(whole, r, g, duality_gap(design.b, r, whole, g, l1, l2, xp), sweeps, fit.passes + 1)
 

@@ -6,14 +6,16 @@ intercept. A dense design stores ``A~'``; a sparse one stores ``(s A)'`` and nev
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
 
 from optlib._core import validation as check
-from optlib.backend import Array, array_namespace, kernel, scatter
+from optlib.backend import Array, array_namespace, kernel, linalg, scatter
 from optlib.backend.sparse import as_csr, csr_from_parts, is_sparse
+
+NAMES = ("A", "b", "sample_weight")
 
 
 @kernel(numba="optlib.inner._coordinates_numba:sweep_dense", match="iterate")
@@ -100,6 +102,55 @@ def _sweeps(
         if float(moved) <= limit:
             break
     return r, xp.stack(values) if values else y, done
+
+
+@kernel(numba="optlib.inner._coordinates_numba:centred", match="sum")
+def centred(rows: Array, samples: Array, shares: Array, intercept: bool, *, xp: Any) -> tuple[Array, Array, Array]:
+    """Pick samples of a design, weigh and centre them.
+
+    Parameters
+    ----------
+    rows : array, shape (p, m)
+        Features of all samples.
+    samples : integer array, shape (n,)
+        Which to take.
+    shares : array, shape (n,)
+        Their weights, of sum 1.
+    intercept : bool
+        Whether to subtract the means.
+    xp : module
+        Namespace.
+
+    Returns
+    -------
+    rows : array, shape (p, n)
+        ``sqrt(n shares) (A - 1 m')`` by features.
+    means : array, shape (p,)
+        Weighted means m, or zeros.
+    squares : array, shape (p,)
+        Squared norms of the features.
+    """
+    taken = xp.take(rows, samples, axis=1)
+    means = taken @ shares if intercept else xp.zeros(rows.shape[0], dtype=rows.dtype, device=rows.device)
+    taken = (taken - means[:, None]) * xp.sqrt(shares * samples.shape[0])
+    return taken, means, xp.vecdot(taken, taken)
+
+
+@kernel(numba="optlib.inner._coordinates_numba:definite_solve", match="iterate")
+def definite_solve(matrix: Array, b: Array, *, xp: Any) -> Array:
+    """Solve a symmetric positive definite system; NaN where there is no Cholesky factor.
+
+    Parameters
+    ----------
+    matrix : array, shape (s, s)
+    b : array, shape (s,)
+    xp : module
+
+    Returns
+    -------
+    array, shape (s,)
+    """
+    return linalg.cho_solve(linalg.cholesky(matrix, xp=xp, check=False), b, xp=xp)
 
 
 @kernel(numba="optlib.inner._coordinates_numba:top", match="exact")
@@ -228,26 +279,64 @@ class Design:
         return Design(self.columns._map_arrays(move), move(self.b), move(self.means), self.offset)
 
 
-def make_design(A: Any, b: Any, *, intercept: bool = False, sample_weight: Any = None, names: str = "Ab") -> Design:
-    """Check samples and put them into the form of coordinate descent.
+class Samples(NamedTuple):
+    """Checked samples: features as rows of an array or of a compressed matrix, targets, weights of sum 1 or None."""
+
+    rows: Any
+    b: Array
+    shares: Array | None
+    names: tuple[str, ...]
+
+    def design(self, index: Array | None = None, *, intercept: bool = False) -> Design:
+        """Weigh and centre the samples, or those at some places."""
+        xp, rows, b, shares = array_namespace(self.b), self.rows, self.b, self.shares
+        sparse = sp.issparse(rows)
+        if index is not None:
+            b, shares = xp.take(b, index), None if shares is None else xp.take(shares, index)
+        n, weighted = b.shape[0], shares is not None
+        if shares is not None:
+            total = float(xp.sum(shares))
+            if not total > 0.0:
+                raise check.error(self.names[2], "weights of sum 0", "a positive sum")
+            shares = shares / total
+        else:
+            shares = xp.full(b.shape, 1.0 / n, dtype=b.dtype, device=b.device)
+        roots = xp.sqrt(n * shares)
+        offset = float(xp.sum(shares * b)) if intercept else 0.0
+        b = roots * (b - offset)
+        if sparse:
+            rows = rows if index is None else rows[:, index]
+            means = rows @ shares if intercept else np.zeros(rows.shape[0], rows.dtype)
+            rows = rows.multiply(roots).tocsr() if weighted else rows
+            columns = SparseColumns(rows, means, roots)
+        elif index is None and not (intercept or weighted):
+            means = xp.zeros(rows.shape[0], dtype=b.dtype, device=b.device)
+            columns = DenseColumns(rows)
+        else:
+            index = xp.arange(n, device=b.device) if index is None else index
+            rows, means, squares = centred(rows, index, shares, intercept, xp=xp)
+            columns = DenseColumns(rows, squares)
+        check.array(self.names[0], columns.squares, xp=xp)  # finite squares of finite entries
+        return Design(columns, b, means, offset)
+
+
+def make_samples(A: Any, b: Any, sample_weight: Any = None, names: tuple[str, str, str] = NAMES) -> Samples:
+    """Check samples.
 
     Parameters
     ----------
     A : array or SciPy sparse matrix, shape (n, p)
-        Samples.
+        Samples. A dense NumPy array in Fortran order is not copied.
     b : array, shape (n,)
         Targets.
-    intercept : bool
-        Whether to centre.
     sample_weight : array, shape (n,), optional
         Weights >= 0 of the samples; their scale does not matter.
-    names : (str, str)
-        What the messages call A and b.
+    names : (str, str, str)
+        What the messages call them.
 
     Returns
     -------
-    Design
-        A dense NumPy array in Fortran order is used as it is where nothing is to be centred.
+    Samples
 
     Raises
     ------
@@ -261,41 +350,23 @@ def make_design(A: Any, b: Any, *, intercept: bool = False, sample_weight: Any =
         A = as_csr(A, dtype=A.dtype if A.dtype in (np.float32, np.float64) else np.float64) if sparse else A
     except TypeError as failure:
         raise check.error(names[0], f"entries of dtype {A.dtype}", "real numbers", kind=TypeError) from failure
-    given = A.data if sparse else A
-    xp, device, dtype = check.common(**{names[0]: given, names[1]: b, "sample_weight": sample_weight})
+    xp, device, dtype = check.common(**{names[0]: A.data if sparse else A, names[1]: b, names[2]: sample_weight})
     if sparse:
         check.array(names[0], A.data, xp=xp)
-        A = A.astype(dtype)
+        rows = A.astype(dtype).T.tocsr()
     else:
         A = check.array(names[0], A, xp=xp, ndim=2, dtype=dtype, device=device, finite=False)
-    n, p = A.shape
+        rows = xp.matrix_transpose(A)
+        rows = np.ascontiguousarray(rows) if isinstance(rows, np.ndarray) else rows
+    n = A.shape[0]
     if n == 0:
         raise check.error(names[0], f"shape {tuple(A.shape)}", "at least one sample")
     b = check.array(names[1], b, xp=xp, shape=(n,), dtype=dtype, device=device)
-    roots, weights = xp.ones(n, dtype=dtype, device=device), None
+    shares = None
     if sample_weight is not None:
-        weights = check.array("sample_weight", sample_weight, xp=xp, shape=(n,), dtype=dtype, device=device,
-                              nonnegative=True)  # fmt: skip
+        weights = check.array(names[2], sample_weight, xp=xp, shape=(n,), dtype=dtype, device=device, nonnegative=True)
         total = float(xp.sum(weights))
         if not total > 0.0:
-            raise check.error("sample_weight", "weights of sum 0", "a positive sum")
-        weights = weights * (n / total)
-        roots = xp.sqrt(weights)
-    means, offset = xp.zeros(p, dtype=dtype, device=device), 0.0
-    if intercept:
-        shares = roots * roots / n
-        means, offset = (A.T @ shares if sparse else xp.matrix_transpose(A) @ shares), float(xp.sum(shares * b))
-        b = b - offset
-    if weights is not None:
-        b = roots * b
-    if sparse:
-        rows = A.T.tocsr() if weights is None else A.multiply(roots[:, None]).T.tocsr()
-        return Design(SparseColumns(rows, means, roots), b, means, offset)
-    rows = xp.matrix_transpose(A)
-    if intercept:
-        rows = rows - means[:, None]
-    if weights is not None:
-        rows = rows * roots
-    columns = DenseColumns(np.ascontiguousarray(rows) if isinstance(rows, np.ndarray) else rows)
-    check.array(names[0], columns.squares, xp=xp)  # finite squares of finite entries
-    return Design(columns, b, means, offset)
+            raise check.error(names[2], "weights of sum 0", "a positive sum")
+        shares = weights / total
+    return Samples(rows, b, shares, names)

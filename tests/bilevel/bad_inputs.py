@@ -4,13 +4,18 @@ import numpy as np
 
 from optlib.bilevel import (
     CleaningProblem,
+    CounterexampleProblem,
+    LassoProblem,
     LogisticProblem,
     MultinomialProblem,
     QuadraticProblem,
     RidgeProblem,
+    bamm,
+    bda,
     check_problem,
     finite_differences,
     hypergradient,
+    piecewise,
     quasi_newton,
     scalar,
     tune,
@@ -70,4 +75,53 @@ CASES += [
     ("scalar-start", lambda: scalar(ONE, [np.nan]), ValueError, "`x0`"),
     ("foreign-result", lambda: scalar(ONE, init=quasi_newton(Q, maxiter=1)), TypeError, "`init`"),
     ("adjoint-mode", lambda: quasi_newton(Q, mode="reverse"), ValueError, "`mode`"),
+]
+
+
+class FirstOrder:
+    """Gradients only."""
+
+    start, inner, outer = Q.start, Q.inner, Q.outer
+
+
+class Unbounded(FirstOrder):
+    """Products, but no curvatures."""
+
+    at, hvp_outer, cross_outer = Q.at, Q.hvp_outer, Q.cross_outer
+
+
+CASES += [
+    ("target-nan", lambda: CounterexampleProblem([np.nan]), ValueError, "`target`"),
+    ("target-matrix", lambda: CounterexampleProblem(A), ValueError, "`target`"),
+    ("bda-products", lambda: bda(FirstOrder()), TypeError, "`hvp`.*bda.*finite_differences"),
+    ("bda-curvature", lambda: bda(Unbounded()), TypeError, "`lipschitz`.*`step`"),
+    ("bda-alpha", lambda: bda(Q, alpha=1.0), ValueError, "`alpha`"),
+    ("bda-steps", lambda: bda(Q, steps=0), ValueError, "`steps`"),
+    ("bda-step", lambda: bda(Q, step=-1.0), ValueError, "`step`"),
+    ("bda-init", lambda: bda(Q, init=np.ones(2)), TypeError, "`init`.*`x0`"),
+    ("bamm-products", lambda: bamm(FirstOrder()), TypeError, "`hvp`.*bamm"),
+    ("bamm-curvature", lambda: bamm(Unbounded()), TypeError, "`lipschitz`.*`step`"),
+    ("bamm-average", lambda: bamm(Q, average=1.0), ValueError, "`average`"),
+    ("bamm-schedule", lambda: bamm(Q, schedule="s4"), ValueError, "`schedule`"),
+    ("bamm-adjoint", lambda: bamm(Q, adjoint="newton"), ValueError, "`adjoint`"),
+    ("bamm-start", lambda: bamm(Q, [np.inf, 0.0]), ValueError, "`x0`"),
+]
+LASSO = LassoProblem(A, t, A, t)
+CASES += [
+    ("lasso-features", lambda: LassoProblem(A, t, np.eye(4), np.ones(4)), ValueError, "`V`.*3"),
+    ("lasso-penalty", lambda: LassoProblem(A, t, A, t, penalty="entry"), ValueError, "`penalty`"),
+    ("lasso-weights", lambda: LassoProblem(A, t, A, t, valid_weights=np.zeros(3)), ValueError, "`valid_weights`"),
+    ("lasso-folds", lambda: LassoProblem.cross(A, t, folds=4), ValueError, "`folds`"),
+    ("lasso-empty-fold", lambda: LassoProblem.cross(A, t, folds=[([0, 1], [])]), ValueError, "`folds`"),
+    ("lasso-operator", lambda: LassoProblem(lambda v: v, t, A, t), TypeError, "`A`"),
+    ("piecewise-smooth", lambda: piecewise(ONE), TypeError, "`problem`.*`piece`"),
+    (
+        "piecewise-many",
+        lambda: piecewise(LassoProblem(A, t, A, t, penalty="feature")),
+        ValueError,
+        "`problem`.*shape",
+    ),
+    ("piecewise-box", lambda: piecewise(LASSO, bounds=(-np.inf, 0.0)), ValueError, "`bounds`.*finite"),
+    ("piecewise-start", lambda: piecewise(LASSO, [np.nan]), ValueError, "`x0`"),
+    ("active-set-smooth", lambda: hypergradient(ONE, [0.0], mode="active_set"), TypeError, "`solve_inner`"),
 ]

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from tests.bilevel.problems import MAKERS
+from optlib.bilevel import LassoProblem
+from tests.bilevel.problems import MAKERS, OTHERS
 
 
 def one(backend):
@@ -13,4 +14,26 @@ def several(backend):
     return (MAKERS["logistic"](1, backend.asarray([0.0])), backend.asarray(np.full(5, 1.0))), {}
 
 
-CASES = {"bilevel.hoag": several, "bilevel.quasi_newton": several, "bilevel.scalar": one}
+def merely_convex(backend):
+    problem = OTHERS["counterexample"](1, backend.asarray([0.0]))
+    return (problem,), {}
+
+
+def unrolled(backend):
+    args, _ = several(backend)
+    return args, {"steps": 5}
+
+
+def kinks(backend):
+    problem = LassoProblem.random(10, 6, rng=1, like=backend.asarray([0.0]), folds=2)
+    return (problem,), {}
+
+
+CASES = {
+    "bilevel.bamm": merely_convex,
+    "bilevel.bda": unrolled,
+    "bilevel.hoag": several,
+    "bilevel.piecewise": kinks,
+    "bilevel.quasi_newton": several,
+    "bilevel.scalar": one,
+}

@@ -30,8 +30,8 @@ def second_order(backend):
 
 def coordinates(backend):
     rng = np.random.default_rng(0)
-    A = backend.asarray(rng.normal(size=(6, 12)))
-    return (A, backend.asarray(rng.normal(size=6)), 0.01), {}
+    A = backend.asarray(rng.normal(size=(3, 4)))
+    return (A, backend.asarray(rng.normal(size=3)), 0.01), {}
 
 
 CASES = {

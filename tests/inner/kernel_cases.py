@@ -42,7 +42,25 @@ def scores(draw):
     return rng.permutation(p).astype(float), draw(st.integers(0, p))
 
 
+@st.composite
+def samples(draw):
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    p, m = draw(st.integers(0, 4)), draw(st.integers(1, 7))
+    taken = np.flatnonzero(rng.random(m) < 0.7)
+    taken = taken if taken.size else np.arange(m)
+    shares = rng.random(taken.size)
+    return rng.standard_normal((p, m)), taken, shares / shares.sum(), draw(st.booleans())
+
+
+@st.composite
+def systems(draw):
+    gram, ridge, rhs, _, _ = draw(signed())
+    return gram + np.diag(ridge), rhs
+
+
 CASES = {
+    "inner.design.centred": samples(),
+    "inner.design.definite_solve": systems(),
     "inner.design.sweep_dense": dense(),
     "inner.design.sweep_sparse": sparse(),
     "inner.design.top": scores(),

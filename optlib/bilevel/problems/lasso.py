@@ -7,13 +7,12 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 
 from optlib._core import validation as check
-from optlib.backend import Array, asarray_like, linalg, random, scatter, to_numpy
-from optlib.backend.sparse import is_sparse
+from optlib.backend import Array, array_namespace, asarray_like, linalg, random, scatter, to_numpy
 from optlib.bilevel.problem import Point, Problem
 from optlib.bilevel.problems.linear_models import norm_squared
 from optlib.inner.coordinate_descent import RIDGE, Fit, advance, begin
-from optlib.inner.design import Design, make_design
-from optlib.linop import LinearOperator, as_linear_operator
+from optlib.inner.design import DenseColumns, Design, SparseColumns, definite_solve, make_samples
+from optlib.linop import as_linear_operator
 
 WIDTH = 12.0  # of the box, in logarithms, below the penalty from which on all coefficients are zero
 ROUNDS = 200  # of an inner solve
@@ -23,7 +22,7 @@ class Fold(NamedTuple):
     """Training samples, and validation samples with the shares of their squared errors in the loss."""
 
     design: Design
-    V: LinearOperator
+    V: DenseColumns | SparseColumns
     c: Array
     shares: Array
 
@@ -119,7 +118,8 @@ class SparseModelProblem(Problem):
         rng = random.as_generator(rng)
         A, V = rng.normal(size=(2, n, p))
         truth = np.zeros(p)
-        truth[: max(1, p // 3)] = rng.choice([-1.0, 1.0], max(1, p // 3))
+        size = min(max(1, p // 3), 5)
+        truth[:size] = rng.choice([-1.0, 1.0], size)
         t, c = (u @ truth + 0.5 * rng.normal(size=n) for u in (A, V))
         A, t, V, c = (u if like is None else asarray_like(u, like) for u in (A, t, V, c))
         return cls(A, t, V, c, **options) if folds is None else cls.cross(A, t, folds=folds, **options)
@@ -170,19 +170,19 @@ class SparseModelProblem(Problem):
             grads.append(subgradient(fold.design.columns.correlate(r) / n - l2 * w, w, l1, xp))
         return value + xp.sum(absolute) + xp.sum(square), self._gather(absolute, square), self._join(grads)
 
-    def errors(self, fold: Fold, w: Array) -> Array:
-        """Errors of the predictions of a fold."""
-        m = fold.design.means
-        return fold.V._matvec(w) - self.xp.sum(m * w) - (fold.c - fold.design.offset)
+    def errors(self, fold: Fold, support: Array, w: Array) -> Array:
+        """Errors of the predictions of a fold, with the coefficients w on the support."""
+        return predict(fold, support, w, self.xp) - (fold.c - fold.design.offset)
 
     def outer(self, x: Array, y: Array) -> tuple[Array, Array, Array]:
         """Value and gradients of the mean squared error on the validation samples."""
         xp, value, grads = self.xp, 0.0, []
         for fold, w in zip(self.folds, self._each(y), strict=True):
-            e = self.errors(fold, w)
+            support = xp.nonzero(w)[0]
+            e = self.errors(fold, support, xp.take(w, support))
             weighted = fold.shares * e
             value = value + xp.sum(weighted * e)
-            grads.append(2.0 * (fold.V._rmatvec(weighted) - xp.sum(weighted) * fold.design.means))
+            grads.append(2.0 * (fold.V.correlate(weighted) - xp.sum(weighted) * fold.design.means))
         return value, xp.zeros_like(x), self._join(grads)
 
     def at(self, x: Array, y: Array) -> Point:
@@ -244,7 +244,7 @@ class SparseModelProblem(Problem):
             support, columns, ridge, n = self._active(fold, w, l2)
             own = xp.take(u, support)
             H = columns.gram() / n + ridge * xp.eye(own.shape[0], dtype=own.dtype, device=own.device)
-            q = linalg.cho_solve(linalg.cholesky(H, xp=xp, check=False), own, xp=xp)
+            q = definite_solve(H, own, xp=xp)
             size = float(linalg.norm(own, xp=xp))
             if not float(linalg.norm(H @ q - own, xp=xp)) <= 1e-8 * size:
                 q = linalg.lstsq(H, own, xp=xp)
@@ -269,6 +269,11 @@ class SparseModelProblem(Problem):
         return self._from(folds, self.penalty, self.single)
 
 
+def predict(fold: Fold, support: Array, w: Array, xp: Any) -> Array:
+    """Predictions for the validation samples, without the offset."""
+    return fold.V.take(support).combine(w) - xp.sum(xp.take(fold.design.means, support) * w)
+
+
 def subgradient(g: Array, w: Array, l1: Array, xp: Any) -> Array:
     """The smallest subgradient, from the negative gradient of the smooth part."""
     off = -xp.sign(g) * xp.maximum(xp.abs(g) - l1, xp.zeros_like(g))
@@ -277,56 +282,34 @@ def subgradient(g: Array, w: Array, l1: Array, xp: Any) -> Array:
 
 def one_fold(A: Any, t: Any, V: Any, c: Any, *, intercept: bool, train_weights: Any, valid_weights: Any) -> Fold:
     """Training samples with others for validation, checked."""
-    design = make_design(A, t, intercept=intercept, sample_weight=train_weights, names=("A", "t", "train_weights"))
-    xp, like = design.xp, design.b
-    op = as_linear_operator(V)
-    if op.shape[1] != design.shape[1]:
-        raise check.error("V", f"{op.shape[1]} features", f"{design.shape[1]}, as A has")
-    if op.shape[0] == 0:
-        raise check.error("V", f"shape {op.shape}", "at least one sample")
-    c = check.array("c", c, xp=xp, shape=(op.shape[0],), dtype=like.dtype, device=like.device)
-    return Fold(design, op, c, _shares("valid_weights", valid_weights, c, xp))
-
-
-def _shares(name: str, weights: Any, like: Array, xp: Any) -> Array:
-    if weights is None:
-        return xp.ones_like(like) / like.shape[0]
-    weights = check.array(
-        name, weights, xp=xp, shape=tuple(like.shape), dtype=like.dtype, device=like.device, nonnegative=True
-    )
-    total = float(xp.sum(weights))
-    if not total > 0.0:
-        raise check.error(name, "weights of sum 0", "a positive sum")
-    return weights / total
+    design = make_samples(A, t, train_weights, ("A", "t", "train_weights")).design(intercept=intercept)
+    held = make_samples(V, c, valid_weights, ("V", "c", "valid_weights"))
+    check.common(A=design.b, V=held.b)
+    if held.rows.shape[0] != design.shape[1]:
+        raise check.error("V", f"{held.rows.shape[0]} features", f"{design.shape[1]}, as A has")
+    even = design.xp.full(held.b.shape, 1.0 / held.b.shape[0], dtype=held.b.dtype, device=held.b.device)
+    V = held._replace(shares=None).design()
+    return Fold(design, V.columns, held.b, even if held.shares is None else held.shares)
 
 
 def cross_folds(A: Any, t: Any, splits: Any, *, intercept: bool, sample_weight: Any, rng: Any) -> list[Fold]:
-    """Folds of the same samples: a number of them, drawn at random, or pairs of indices (training, validation)."""
-    if is_sparse(A):
-        A = A.tocsr()
-        xp, device, dtype = check.common(A=A.data, t=t)
-    else:
-        xp, device, dtype = check.common(A=A, t=t)
-        A = check.array("A", A, xp=xp, ndim=2, dtype=dtype, device=device, finite=False)
-    n = A.shape[0]
-    t = check.array("t", t, xp=xp, shape=(n,), dtype=dtype, device=device)
-    if isinstance(splits, int) and not isinstance(splits, bool):
+    """Folds of the same samples: a number of them, or pairs of indices (training, validation)."""
+    samples = make_samples(A, t, sample_weight, ("A", "t", "sample_weight"))
+    xp, n = array_namespace(samples.b), samples.b.shape[0]
+    if isinstance(splits, (int, np.integer)) and not isinstance(splits, bool):
         count = check.scalar("folds", splits, low=2, high=n, integer=True)
         order = np.arange(n) if rng is None else random.as_generator(rng).permutation(n)
         parts = np.array_split(order, count)
         splits = [(np.sort(np.setdiff1d(order, part)), np.sort(part)) for part in parts]
-    splits = [tuple(np.asarray(to_numpy(side), dtype=np.int64) for side in pair) for pair in splits]
-    shares = _shares("sample_weight", sample_weight, t, xp)
-    folds = []
-    for train, valid in splits:
-        if not (train.size and valid.size):
-            raise check.error("folds", f"{train.size} training and {valid.size} validation samples", "some of each")
-        rows = xp.asarray(train, device=device), xp.asarray(valid, device=device)
-        own, held = ((A[s], t[s]) if is_sparse(A) else (xp.take(A, i, axis=0), xp.take(t, i))
-                     for s, i in zip((train, valid), rows, strict=True))  # fmt: skip
-        weights = None if sample_weight is None else xp.take(shares, rows[0])
-        design = make_design(*own, intercept=intercept, sample_weight=weights, names=("A", "t", "sample_weight"))
-        folds.append(Fold(design, as_linear_operator(held[0]), held[1], xp.take(shares, rows[1])))
+    shares = xp.full(samples.b.shape, 1.0 / n, dtype=samples.b.dtype, device=samples.b.device)
+    shares, folds = shares if samples.shares is None else samples.shares, []
+    for pair in splits:
+        sides = [np.asarray(to_numpy(side), dtype=np.int64) for side in pair]
+        if len(sides) != 2 or not all(side.size for side in sides):
+            raise check.error("folds", f"sides of {[side.size for side in sides]} samples", "some for both")
+        train, valid = (xp.asarray(side, device=samples.b.device) for side in sides)
+        held = samples._replace(shares=None).design(valid)
+        folds.append(Fold(samples.design(train, intercept=intercept), held.columns, held.b, xp.take(shares, valid)))
     total = sum(float(xp.sum(f.shares)) for f in folds)
     if not total > 0.0:
         raise check.error("sample_weight", "weights of sum 0 on the validation samples", "a positive sum")
@@ -342,7 +325,7 @@ class LassoProblem(SparseModelProblem):
         Training samples.
     t : array, shape (n,)
         Their targets.
-    V : array, sparse matrix or operator, shape (m, p)
+    V : array or SciPy sparse matrix, shape (m, p)
         Validation samples.
     c : array, shape (m,)
         Their targets.
@@ -387,7 +370,7 @@ class LassoProblem(SparseModelProblem):
         size = 1 if self.penalty == "scalar" else self.features
         return self.xp.full((size,), math.log(0.1 * self.largest), dtype=self._like.dtype, device=self._like.device)
 
-    def piece(self, alpha: float, y: Array, g: Array, tol: float) -> Piece:
+    def piece(self, alpha: float, y: Array, g: Array, tol: float, derivatives: bool = True) -> Piece:
         """The loss and its derivatives at one penalty alpha, exact on a linear piece.
 
         On the support ``dy / d alpha = -n (A_S' A_S)^-1 sign(y_S)``; the errors change by ``t = V_S dy / d alpha``, so
@@ -401,6 +384,8 @@ class LassoProblem(SparseModelProblem):
             Solutions and correlations at another penalty; g may be zeros for ``y = 0`` and is then made.
         tol : float
             Relative duality gap of the fits.
+        derivatives : bool
+            Whether they are wanted; zeros otherwise.
 
         Returns
         -------
@@ -412,17 +397,15 @@ class LassoProblem(SparseModelProblem):
             design, n = fold.design, fold.design.shape[0]
             l1 = zero + n * alpha
             fit = solve_path(design, w, h, l1, zero, tol)
-            e = self.errors(fold, fit.y)
-            value += float(xp.sum(fold.shares * e * e))
             support = xp.nonzero(fit.y)[0]
-            if support.shape[0]:
+            own = xp.take(fit.y, support)
+            e = self.errors(fold, support, own)
+            value += float(xp.sum(fold.shares * e * e))
+            if derivatives and support.shape[0]:
                 columns = design.columns.take(support)
                 G = columns.gram()
                 G = G + RIDGE * xp.mean(columns.squares) * xp.eye(G.shape[0], dtype=G.dtype, device=G.device)
-                signs = xp.sign(xp.take(fit.y, support))
-                u = -n * linalg.cho_solve(linalg.cholesky(G, xp=xp, check=False), signs, xp=xp)
-                whole = scatter.add_at(zero, support, u, xp=xp)
-                t = fold.V._matvec(whole) - xp.sum(design.means * whole)
+                t = predict(fold, support, -n * definite_solve(G, xp.sign(own), xp=xp), xp)
                 slope += 2.0 * float(xp.sum(fold.shares * e * t))
                 curvature += 2.0 * float(xp.sum(fold.shares * t * t))
             scale = 0.5 * float(xp.sum(design.b * design.b))
