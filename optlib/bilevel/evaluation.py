@@ -14,7 +14,10 @@ COUNTS = ("evaluations", "gradients", "products", "outer")
 
 
 class Evaluation(NamedTuple):
-    """What is known at one x: value, gradient, correction of the value, inner solution, adjoint, tolerance."""
+    """What is known at one x: value, gradient, correction of the value, inner solution, adjoint, accuracy.
+
+    ``eta`` is the relative tolerance that was asked for, ``residual`` the relative size of ``grad_y f`` found.
+    """
 
     x: Array
     value: float
@@ -24,6 +27,7 @@ class Evaluation(NamedTuple):
     q: Array
     eta: float
     factor: Array | None
+    residual: float
 
 
 class Evaluator(Oracles):
@@ -39,18 +43,26 @@ class Evaluator(Oracles):
         self.scale = self.norm(self.inner(self.start, self.y0)[2])
         self.counts = dict(zip(COUNTS, (0, 1, 0, 0), strict=True))
         self.last: HyperResult | None = None
+        self._call: Call | None = None
 
     def __call__(
         self, x: Array, eta: float, y: Array | None = None, q: Array | None = None, factor: Array | None = None
     ) -> Evaluation:
         """Inner and adjoint system at x to the relative tolerance ``eta``, from ``y``, ``q`` and an old factor of H."""
-        call = Call(self.problem, x, self.xp, eta, eta, scale=self.scale, factor=factor)
+        call = self._call
+        if call is None or call.x is not x:  # else the same point again, more accurately
+            call = self._call = Call(self.problem, x, self.xp, eta, eta, scale=self.scale)
+        call.tol, call.adjoint_tol, call.factor = eta, eta, factor
+        call.counts = dict.fromkeys(call.counts, 0)
         found = call.implicit(self.y0 if y is None else y, q, self.mode)
         self.counts["evaluations"] += 1
         for name, n in found.counts.items():
             self.counts[name] = self.counts.get(name, 0) + n
         self.last = found
-        return Evaluation(x, found.value, found.gradient, found.correction, found.y, found.q, eta, found.factor)
+        return Evaluation(
+            x, found.value, found.gradient, found.correction, found.y, found.q, eta, found.factor,
+            found.residual[0] / (self.scale or 1.0),
+        )  # fmt: skip
 
     def seen(self) -> dict[str, int]:
         """The counts, as fields of a state."""

@@ -29,12 +29,21 @@ class Point(NamedTuple):
     active : array or None
         Where the solution moves with x, if not everywhere: the coefficients that a penalty with kinks leaves. The
         products are zero elsewhere.
+    inner : callable or None
+        ``() -> value, grad_x, grad_y`` of f, where it shares work with the products.
+    diagonal : callable or None
+        ``() -> diagonal of H``, of the shape of y, where it is cheap: a preconditioner.
     """
 
     hvp: Callable[[Array], Array] | None = None
     cross_vjp: Callable[[Array], Array] | None = None
     cross_jvp: Callable[[Array], Array] | None = None
     active: Array | None = None
+    inner: Callable[[], tuple[Array, Array, Array]] | None = None
+    diagonal: Callable[[], Array] | None = None
+
+
+PRODUCTS = ("hvp", "cross_vjp", "cross_jvp")
 
 
 class Constants(NamedTuple):
@@ -78,7 +87,8 @@ class Problem:
     ``inner(x, y) -> value, grad_x, grad_y`` and ``outer(x, y) -> value, grad_x, grad_y``
         First order; the value is a 0-d array. For finite sums also ``idx``, an array of sample numbers.
     ``hvp(x, y, v)``, ``cross_vjp(x, y, v)``, ``cross_jvp(x, y, u)``
-        Products of second order. A problem may instead have ``at(x, y) -> Point``, whose products share work.
+        Products of second order. A problem may instead have ``at(x, y) -> Point``, whose products share work, with each
+        other and with ``inner``.
     ``hvp_outer(x, y, v)``, ``cross_outer(x, y, v)``
         The products of the outer objective, ``grad_yy F v`` and ``grad_xy F v``, for methods that descend on a mixture
         of both objectives.
@@ -135,7 +145,7 @@ def point(problem: Any, x: Array, y: Array) -> Point:
     if (at := getattr(problem, "at", None)) is not None:
         return at(x, y)
     found = {}
-    for name in Point._fields:
+    for name in PRODUCTS:
         if (oracle := getattr(problem, name, None)) is not None:
             found[name] = lambda v, oracle=oracle: oracle(x, y, v)
     return Point(**found)
@@ -150,7 +160,7 @@ def require(problem: Any, oracles: Sequence[str], method: str) -> None:
         Naming the first oracle that is missing, and what does without it.
     """
     for name in oracles:
-        if callable(getattr(problem, name, None)) or (name in Point._fields and hasattr(problem, "at")):
+        if callable(getattr(problem, name, None)) or (name in PRODUCTS and hasattr(problem, "at")):
             continue
         raise check.error(
             "problem",

@@ -208,7 +208,7 @@ class SparseModelProblem(Problem):
             u1, u2 = self._spread(u)
             return self._join([s[0] * u1 + s[1] * u2 for s in slopes])
 
-        return Point(hvp, cross_vjp, cross_jvp, y != 0.0)
+        return Point(hvp, cross_vjp, cross_jvp, active=y != 0.0)
 
     def _spread(self, u: Array) -> tuple[Array, Array]:
         """Directions in x as directions in the logarithms of ``l1`` and ``l2`` of the features."""
