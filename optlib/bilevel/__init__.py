@@ -6,6 +6,7 @@ from optlib.bilevel.bda import bda
 from optlib.bilevel.checks import check_problem, finite_differences
 from optlib.bilevel.hoag import hoag
 from optlib.bilevel.hypergradient import HyperResult, hypergradient
+from optlib.bilevel.nonsmooth import nonsmooth
 from optlib.bilevel.piecewise import piecewise
 from optlib.bilevel.problem import Constants, Point, Problem
 from optlib.bilevel.problems.cleaning import CleaningProblem
@@ -37,6 +38,7 @@ __all__ = [
     "finite_differences",
     "hoag",
     "hypergradient",
+    "nonsmooth",
     "piecewise",
     "quasi_newton",
     "scalar",

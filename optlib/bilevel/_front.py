@@ -10,6 +10,7 @@ from optlib.backend import array_namespace
 from optlib.bilevel.bamm import bamm
 from optlib.bilevel.bda import bda
 from optlib.bilevel.hoag import hoag
+from optlib.bilevel.nonsmooth import nonsmooth
 from optlib.bilevel.oracles import box
 from optlib.bilevel.piecewise import piecewise
 from optlib.bilevel.problem import require
@@ -18,7 +19,8 @@ from optlib.bilevel.result import BilevelResult
 from optlib.bilevel.scalar import scalar
 
 METHODS = {
-    "scalar": scalar, "quasi_newton": quasi_newton, "piecewise": piecewise, "hoag": hoag, "bda": bda, "bamm": bamm,
+    "scalar": scalar, "quasi_newton": quasi_newton, "piecewise": piecewise, "nonsmooth": nonsmooth, "hoag": hoag,
+    "bda": bda, "bamm": bamm,
 }  # fmt: skip
 
 
@@ -41,7 +43,8 @@ def tune(
     bounds : (float or array, float or array), optional
         Box; by default ``problem.bounds()``.
     method : str or callable
-        ``"auto"``: `scalar` for one hyperparameter, `piecewise` if it is a penalty with kinks, else `quasi_newton`;
+        ``"auto"``: `scalar` for one hyperparameter, `piecewise` if it is a penalty with kinks; `nonsmooth` for
+        several of these, else `quasi_newton`;
         or a name, or a solver itself.
     **options : optional
         Of the method: ``tol``, ``maxiter``, ``callback``, ...
@@ -90,6 +93,12 @@ def tune(
     why = "as asked"
     if method == "auto" and size == 1 and callable(getattr(problem, "piece", None)):
         method, why = "piecewise", "one penalty with kinks"
+    elif method == "auto" and not getattr(problem, "smooth", True):
+        method, why = "nonsmooth", f"{size} hyperparameters, a loss with kinks"
+        if x0 is None and options.get("init") is None and (tied := _tied(problem, bounds)) is not None:
+            common = tune(tied, tol=1e-2, record=False)
+            x0 = problem.untied(common.x)
+            why += ", from the best common ones"
     elif method == "auto":
         method, why = ("scalar", "one hyperparameter") if size == 1 else ("quasi_newton", f"{size} hyperparameters")
     if method == "quasi_newton" and x0 is None and options.get("init") is None and hasattr(problem, "tied"):
@@ -101,6 +110,14 @@ def tune(
     result = METHODS[method](problem, x0, bounds=bounds, **options)
     result["message"] = f"{method} ({why}): {result.message}"
     return result
+
+
+def _tied(problem: Any, bounds: Any) -> Any:
+    """The problem with common penalties, if there is one with fewer, and no box that may exclude them."""
+    if bounds is not None or not callable(getattr(problem, "untied", None)):
+        return None
+    tied = problem.tied()
+    return tied if math.prod(tied.start()[0].shape) < math.prod(problem.start()[0].shape) else None
 
 
 def _common(problem: Any, bounds: Any) -> tuple[float, float]:

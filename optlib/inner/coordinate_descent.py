@@ -15,6 +15,7 @@ CYCLES = 20  # of sweeps and exact steps on one working set
 DROPS = 3  # parts of an exact step, each of which brings a coefficient to zero
 INEXACT = 0.3  # part of the gap to which a working set is solved
 PATIENCE = 20  # rounds without progress
+ROUNDING = 1e-12  # relative gap below which progress is not waited for
 RIDGE = 1e-12  # of the mean diagonal, added to the matrix of an exact step
 
 
@@ -233,6 +234,7 @@ def advance(design: Design, fit: Fit, l1: Array, l2: Array, target: float) -> Fi
     y, w1, w2 = (xp.take(u, index) for u in (fit.y, l1, l2))
     r, sweeps, goal = fit.r, fit.sweeps, INEXACT * max(target, 0.1 * fit.gap)
     rounding = 10.0 * float(xp.finfo(r.dtype).eps * linalg.norm(design.b, xp=xp))
+    small, unit = float("inf"), ROUNDING * float(xp.sum(design.b * design.b))
     for _ in range(CYCLES):
         r, y, done = columns.sweep(r, y, w1, w2, SWEEPS, rounding)
         sweeps += done
@@ -240,7 +242,8 @@ def advance(design: Design, fit: Fit, l1: Array, l2: Array, target: float) -> Fi
             break
         r, y = orthant(columns, r, y, w1, w2, xp)
         g = columns.correlate(r) - w2 * y
-        if duality_gap(design.b, r, y, g, w1, w2, xp) <= goal:
+        before, small = small, duality_gap(design.b, r, y, g, w1, w2, xp)
+        if small <= goal or (small <= unit and small > 0.5 * before):
             break
     whole = scatter.add_at(xp.zeros_like(fit.y), index, y, xp=xp)
     g = design.columns.correlate(r) - l2 * whole

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from optlib.bilevel import LassoProblem
+from optlib.bilevel import ElasticNetProblem, LassoProblem
 from tests.bilevel.problems import MAKERS, OTHERS
 
 
@@ -25,14 +25,18 @@ def unrolled(backend):
 
 
 def kinks(backend):
-    problem = LassoProblem.random(10, 6, rng=1, like=backend.asarray([0.0]), folds=2)
-    return (problem,), {}
+    return (LassoProblem.random(6, 3, rng=1, like=backend.asarray([0.0])),), {}
+
+
+def several_kinks(backend):
+    return (ElasticNetProblem.random(6, 3, rng=1, like=backend.asarray([0.0])),), {}
 
 
 CASES = {
     "bilevel.bamm": merely_convex,
     "bilevel.bda": unrolled,
     "bilevel.hoag": several,
+    "bilevel.nonsmooth": several_kinks,
     "bilevel.piecewise": kinks,
     "bilevel.quasi_newton": several,
     "bilevel.scalar": one,

@@ -6,7 +6,18 @@ import scipy.sparse as sp
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from optlib.bilevel import ElasticNetProblem, LassoProblem, check_problem, hypergradient, piecewise, tune
+from optlib.bilevel import (
+    ElasticNetProblem,
+    LassoProblem,
+    Point,
+    Problem,
+    check_problem,
+    hypergradient,
+    nonsmooth,
+    piecewise,
+    tune,
+)  # fmt: skip
+from optlib.bilevel.nonsmooth import hull
 from optlib.bilevel.problems.lasso import subgradient
 from optlib.inner import coordinate_descent
 from optlib.testing import assert_close
@@ -192,3 +203,67 @@ def test_subgradient():
     """Zero exactly at the optimum, and never larger than other subgradients."""
     g, w = np.array([0.5, -2.0, 1.0, -1.0]), np.array([0.0, 0.0, 3.0, 1.0])
     assert np.array_equal(subgradient(g, w, np.ones(4), np), [0.0, 1.0, 0.0, 2.0])
+
+
+@pytest.mark.parametrize("seed", [0, 4])
+def test_nonsmooth_beats_a_grid(seed):
+    """Two penalties: lower than the best of 10 x 10 values, with half of the evaluations."""
+    problem = ElasticNetProblem.random(60, 40, folds=5, rng=seed)
+    low, high = problem.bounds()
+    grid = [
+        hypergradient(problem, np.array([a, b]), tol=1e-3).value
+        for a in np.linspace(high[0] - 4.0, high[0], 10) for b in np.linspace(low[1] + 4.0, high[1], 10)
+    ]  # fmt: skip
+    found = tune(problem)
+    assert found.method == "nonsmooth" and found.success and "kinks" in found.message
+    assert found.fun < min(grid) and found.counts["evaluations"] <= 50
+    assert np.all((found.x >= low) & (found.x <= high))
+    assert abs(hypergradient(problem, found.x, tol=1e-9).value - found.fun) <= 1e-4 * found.fun
+
+
+@given(st.integers(0, 1000))
+def test_nonsmooth_descends(seed):
+    """A penalty for every feature: from the best common one, and lower; honest about what it found."""
+    problem = LassoProblem.random(40, 8, rng=seed, penalty="feature")
+    common = piecewise(problem.tied(), tol=1e-2)
+    with pytest.warns(UserWarning, match="validation samples"):
+        found = tune(problem)
+    assert found.fun <= common.fun * (1.0 + 1e-6) and "common" in found.message
+    assert found.success == (found.certificate.value <= 3e-3 * found.fun and found.certificate.residual <= 3e-3)
+
+
+def test_nonsmooth_at_a_kink():
+    """At a minimum at a kink the gradient is not small, a combination of nearby ones is."""
+
+    class Kink(Problem):
+        """``f = (y - x)^2 / 2`` and ``F = |y_0| + (y_1 - 1)^2 + 1``."""
+
+        def start(self):
+            return np.array([1.3, -0.7]), np.zeros(2)
+
+        def inner(self, x, y):
+            return 0.5 * np.sum((y - x) ** 2), x - y, y - x
+
+        def outer(self, x, y):
+            value = abs(y[0]) + (y[1] - 1.0) ** 2 + 1.0
+            return np.asarray(value), np.zeros(2), np.array([np.sign(y[0]) or 1.0, 2.0 * (y[1] - 1.0)])
+
+        def at(self, x, y):
+            return Point(hvp=lambda v: v, cross_vjp=lambda v: -v, cross_jvp=lambda u: -u)
+
+    found = nonsmooth(Kink())
+    assert found.success and np.max(np.abs(found.x - [0.0, 1.0])) < 0.01
+    assert abs(found.hypergradient[0]) == 1.0 and found.radius <= 1e-3
+
+
+def test_hull():
+    """The shortest vector: between opposite ones, at a vertex, and orthogonal to the face."""
+    for rows, want in (
+        ([[1.0, 0.0], [-3.0, 0.0]], [0.0, 0.0]),
+        ([[1.0, 1.0], [3.0, 1.5]], [1.0, 1.0]),
+        ([[1.0, 2.0], [1.0, -1.0], [4.0, 0.0]], [1.0, 0.0]),
+        ([[0.0, 0.0], [1.0, 0.0]], [0.0, 0.0]),
+    ):
+        rows = np.array(rows)
+        weights = hull(rows @ rows.T)
+        assert np.all(weights >= 0.0) and np.allclose(weights @ rows, want, atol=1e-5)

@@ -10,7 +10,7 @@ from optlib._core import validation as check
 from optlib.backend import Array, array_namespace, asarray_like, linalg, random, scatter, to_numpy
 from optlib.bilevel.problem import Point, Problem
 from optlib.bilevel.problems.linear_models import norm_squared
-from optlib.inner.coordinate_descent import RIDGE, Fit, advance, begin
+from optlib.inner.coordinate_descent import RIDGE, ROUNDING, Fit, advance, begin
 from optlib.inner.design import DenseColumns, Design, SparseColumns, definite_solve, make_samples
 from optlib.linop import as_linear_operator
 
@@ -141,6 +141,13 @@ class SparseModelProblem(Problem):
         """The same problem with common penalties."""
         return self._from(self.folds, "scalar", self.single)
 
+    def untied(self, x: Array) -> Array:
+        """Penalties of `tied` as those of this problem: a start for them."""
+        start = self._start()
+        if self.penalty == "feature" and x.shape[0] == 2:
+            x = x[:, None]
+        return x + self.xp.zeros_like(start)
+
     def start(self) -> tuple[Array, Array]:
         """A tenth of the penalty from which on all coefficients are zero, and ``y = 0``."""
         shape = (self.features,) if self.single else (len(self.folds), self.features)
@@ -224,15 +231,13 @@ class SparseModelProblem(Problem):
         goal, found, products = tol / math.sqrt(len(self.folds)), [], 0
         for fold, w in zip(self.folds, self._each(y), strict=True):
             n = fold.design.shape[0]
-            fit = begin(fold.design, w, n * l1, n * l2)
+            fit, before = begin(fold.design, w, n * l1, n * l2), math.inf
+            unit = float(xp.sum(fold.design.b * fold.design.b))
             for _ in range(ROUNDS):
                 left = float(linalg.norm(subgradient(fit.g / n, fit.y, l1, xp), xp=xp))
-                if left <= goal:
+                if left <= goal or (left > 0.5 * before and fit.gap <= ROUNDING * unit):
                     break
-                better = advance(fold.design, fit, n * l1, n * l2, 0.0)
-                if better.gap >= fit.gap and better.passes > 3 and fit.gap <= 1e-14 * float(xp.sum(fold.design.b**2)):
-                    break  # rounding
-                fit = better
+                fit, before = advance(fold.design, fit, n * l1, n * l2, 0.0), left
             found.append(fit.y)
             products += fit.passes
         return self._join(found), {"gradients": products}
