@@ -9,19 +9,37 @@ from optlib._core import validation as check
 from optlib.backend import array_namespace
 from optlib.bilevel.bamm import bamm
 from optlib.bilevel.bda import bda
+from optlib.bilevel.bo_rep import bo_rep
+from optlib.bilevel.f2sa import f2sa
 from optlib.bilevel.hoag import hoag
+from optlib.bilevel.hypergradient import choose
+from optlib.bilevel.lv_hba import lv_hba
 from optlib.bilevel.nonsmooth import nonsmooth
 from optlib.bilevel.oracles import box
+from optlib.bilevel.penalty import penalty
 from optlib.bilevel.piecewise import piecewise
 from optlib.bilevel.problem import require
 from optlib.bilevel.quasi_newton import quasi_newton
 from optlib.bilevel.result import BilevelResult
+from optlib.bilevel.saba import saba
 from optlib.bilevel.scalar import scalar
+from optlib.bilevel.soba import soba
 
 METHODS = {
-    "scalar": scalar, "quasi_newton": quasi_newton, "piecewise": piecewise, "nonsmooth": nonsmooth, "hoag": hoag,
-    "bda": bda, "bamm": bamm,
-}  # fmt: skip
+    "scalar": scalar,
+    "quasi_newton": quasi_newton,
+    "piecewise": piecewise,
+    "nonsmooth": nonsmooth,
+    "hoag": hoag,
+    "penalty": penalty,
+    "saba": saba,
+    "soba": soba,
+    "f2sa": f2sa,
+    "bo_rep": bo_rep,
+    "bda": bda,
+    "bamm": bamm,
+    "lv_hba": lv_hba,
+}
 
 
 def tune(
@@ -43,9 +61,9 @@ def tune(
     bounds : (float or array, float or array), optional
         Box; by default ``problem.bounds()``.
     method : str or callable
-        ``"auto"``: `scalar` for one hyperparameter, `piecewise` if it is a penalty with kinks; `nonsmooth` for
-        several of these, else `quasi_newton`;
-        or a name, or a solver itself.
+        ``"auto"``: `lv_hba` for inner problems with constraints, `penalty` for problems without products of second
+        order, `piecewise` for one penalty with kinks and `nonsmooth` for several, else `scalar` for one hyperparameter
+        and `quasi_newton` for several; or a name, or a solver itself.
     **options : optional
         Of the method: ``tol``, ``maxiter``, ``callback``, ...
 
@@ -68,7 +86,8 @@ def tune(
     Notes
     -----
     Problems with penalties (that have ``tied()``) are first tuned with one common penalty by `scalar`: untied starts
-    at the corners of the box end up to ten times higher. Multi-penalty losses have many local minima, some percent
+    at the corners of the box end up to ten times higher. What a common one means for hyperparameters that are not all
+    penalties says ``untie(x)``. Multi-penalty losses have many local minima, some percent
     apart; the method finds one.
 
     Examples
@@ -90,22 +109,27 @@ def tune(
             "measure on samples of their own, or use folds",
             stacklevel=2,
         )
-    why = "as asked"
-    if method == "auto" and size == 1 and callable(getattr(problem, "piece", None)):
+    if method != "auto":
+        why = "as asked"
+    elif callable(getattr(problem, "constraints", None)):
+        method, why = "lv_hba", "inner constraints"
+    elif choose(problem, problem.start()[1]) == "penalty":
+        method, why = "penalty", "no products of second order"
+    elif size == 1 and callable(getattr(problem, "piece", None)):
         method, why = "piecewise", "one penalty with kinks"
-    elif method == "auto" and not getattr(problem, "smooth", True):
+    elif not getattr(problem, "smooth", True):
         method, why = "nonsmooth", f"{size} hyperparameters, a loss with kinks"
         if x0 is None and options.get("init") is None and (tied := _tied(problem, bounds)) is not None:
-            common = tune(tied, tol=1e-2, record=False)
-            x0 = problem.untied(common.x)
+            x0 = problem.untie(tune(tied, tol=1e-2, record=False).x)
             why += ", from the best common ones"
-    elif method == "auto":
+    else:
         method, why = ("scalar", "one hyperparameter") if size == 1 else ("quasi_newton", f"{size} hyperparameters")
     if method == "quasi_newton" and x0 is None and options.get("init") is None and hasattr(problem, "tied"):
-        low, high = _common(problem, bounds)
+        untie = getattr(problem, "untie", None)
+        low, high = _common(problem, bounds) if untie is None else problem.tied().bounds()
         if low < high:
             common = scalar(problem.tied(), bounds=(low, high), tol=1e-3, record=False)
-            x0 = problem.start()[0] + common.x[0]
+            x0 = problem.start()[0] + common.x[0] if untie is None else untie(common.x)
             why += f", from the common penalty {float(common.x[0]):.3g}"
     result = METHODS[method](problem, x0, bounds=bounds, **options)
     result["message"] = f"{method} ({why}): {result.message}"
@@ -114,7 +138,7 @@ def tune(
 
 def _tied(problem: Any, bounds: Any) -> Any:
     """The problem with common penalties, if there is one with fewer, and no box that may exclude them."""
-    if bounds is not None or not callable(getattr(problem, "untied", None)):
+    if bounds is not None or not callable(getattr(problem, "untie", None)):
         return None
     tied = problem.tied()
     return tied if math.prod(tied.start()[0].shape) < math.prod(problem.start()[0].shape) else None

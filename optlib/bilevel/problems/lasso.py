@@ -141,7 +141,7 @@ class SparseModelProblem(Problem):
         """The same problem with common penalties."""
         return self._from(self.folds, "scalar", self.single)
 
-    def untied(self, x: Array) -> Array:
+    def untie(self, x: Array) -> Array:
         """Penalties of `tied` as those of this problem: a start for them."""
         start = self._start()
         if self.penalty == "feature" and x.shape[0] == 2:
