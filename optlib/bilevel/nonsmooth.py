@@ -152,9 +152,10 @@ def nonsmooth(
         """Remember a gradient, and forget the oldest."""
         if s.points is None:
             return s._replace(points=x[None, ...], gradients=gradient[None, ...])
-        points = xp.concat([x[None, ...], s.points[: MEMORY - 1, ...]], axis=0)
+        count = min(s.points.shape[0], MEMORY - 1)
         return s._replace(
-            points=points, gradients=xp.concat([gradient[None, ...], s.gradients[: MEMORY - 1, ...]], axis=0)
+            points=xp.concat([x[None, ...], s.points[:count, ...]], axis=0),
+            gradients=xp.concat([gradient[None, ...], s.gradients[:count, ...]], axis=0),
         )
 
     def shortest(s: NonsmoothState, radius: float) -> Array:

@@ -35,6 +35,17 @@ def top(scores, count):
     return np.sort(np.argpartition(scores, rest)[rest:])
 
 
+def sweep_groups(gram, curvature, starts, g, y, l1, count, limit):
+    """Variant of `optlib.inner.block_coordinate_descent.sweep_groups`."""
+    g, y = np.array(g), np.array(y)
+    longest = int(np.max(np.diff(starts), initial=0))
+    done = _groups(
+        np.ascontiguousarray(gram), curvature, starts, g, y, l1, count, y.dtype.type(limit),
+        y.dtype.type(4.0 * np.finfo(y.dtype).eps), np.empty(longest, y.dtype),
+    )  # fmt: skip
+    return g, y, done
+
+
 def centred(rows, samples, shares, intercept):
     """Variant of `optlib.inner.design.centred`: one pass over the features."""
     p, n = rows.shape[0], samples.size
@@ -165,3 +176,49 @@ def _sparse(data, indices, indptr, means, roots, squares, r, y, l1, l2, count, l
     if shift != 0.0:
         _subtract(r, -shift, roots)
     return done
+
+
+@njit(**JIT)
+def _groups(gram, curvature, starts, g, y, l1, count, limit, rounding, c):
+    for done in range(count):
+        moved = y.dtype.type(0.0)
+        for k in range(starts.size - 1):
+            lo, hi = starts[k], starts[k + 1]
+            size = c.dtype.type(0.0)
+            top = c.dtype.type(0.0)
+            for i in range(lo, hi):
+                c[i - lo] = g[i] + curvature[i] * y[i]
+                size += c[i - lo] * c[i - lo]
+                top = max(top, curvature[i])
+            norm = c.dtype.type(0.0)
+            if np.sqrt(size) > l1[k] and top > 0.0:
+                norm = _block_norm(c[: hi - lo], curvature[lo:hi], l1[k], rounding)
+            change = c.dtype.type(0.0)
+            for i in range(lo, hi):
+                new = c[i - lo] * norm / (curvature[i] * norm + l1[k])
+                step = new - y[i]
+                if step != 0.0:
+                    _subtract(g, step, gram[i])
+                    change += curvature[i] * step * step
+                    y[i] = new
+            moved = max(moved, np.sqrt(change))
+        if moved <= limit:
+            return done + 1
+    return count
+
+
+@njit(**INNER)
+def _block_norm(c, h, l1, rounding):
+    t = l1 - l1
+    for _ in range(60):
+        square = slope = l1 - l1
+        for i in range(c.size):
+            d = h[i] * t + l1
+            q = c[i] / d
+            square += q * q
+            slope += q * q * h[i] / d
+        step = square * (np.sqrt(square) - l1 / l1) / slope
+        t += step
+        if step <= rounding * t:
+            break
+    return t

@@ -196,14 +196,17 @@ def duality_gap(b: Array, r: Array, y: Array, g: Array, l1: Array, l2: Array, xp
     dual is ``max <b, t> - |t|^2 / 2`` over ``|A_j' t| <= l1_j``, and t is the best feasible multiple of that residual
     up to the residual itself.
     """
-    ridge = xp.sum(l2 * y * y)
-    square = xp.sum(r * r) + ridge
-    along = xp.sum(b * r)
+    return multiple(b, r, xp.sum(l2 * y * y), xp.abs(g), l1, xp.sum(l1 * xp.abs(y)), xp)
+
+
+def multiple(b: Array, r: Array, ridge: Array, sizes: Array, l1: Array, penalty: Array, xp: Any) -> float:
+    """The gap for given sizes of ``A' r - l2 y``, by features or by groups, with penalties and their value at y."""
+    square, along = xp.sum(r * r) + ridge, xp.sum(b * r)
     tiny = xp.asarray(xp.finfo(r.dtype).smallest_normal, dtype=r.dtype, device=r.device)
-    most = xp.min(l1 / xp.maximum(xp.abs(g), l1)) if g.shape[0] else 1.0 + 0.0 * along
+    most = xp.min(l1 / xp.maximum(sizes, l1)) if sizes.shape[0] else 1.0 + 0.0 * along
     scale = xp.maximum(xp.minimum(most, along / xp.maximum(square, tiny)), 0.0 * along)
     dual = scale * along - 0.5 * scale * scale * square
-    return max(float(0.5 * square + xp.sum(l1 * xp.abs(y)) - dual), 0.0)
+    return max(float(0.5 * square + penalty - dual), 0.0)
 
 
 def advance(design: Design, fit: Fit, l1: Array, l2: Array, target: float) -> Fit:

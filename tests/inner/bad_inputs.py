@@ -3,7 +3,7 @@
 import numpy as np
 import scipy.sparse as sp
 
-from optlib.inner import accelerated_gradient, coordinate_descent, newton
+from optlib.inner import accelerated_gradient, block_coordinate_descent, coordinate_descent, newton
 
 
 def bowl(x):
@@ -39,4 +39,10 @@ CASES += [
     ("weights", lambda: coordinate_descent(A, b, 1.0, sample_weight=[-1, 1, 1]), ValueError, "`sample_weight`"),
     ("no-weights", lambda: coordinate_descent(A, b, 1.0, sample_weight=np.zeros(3)), ValueError, "`sample_weight`"),
     ("start-shape", lambda: coordinate_descent(A, b, 1.0, init=np.ones(2)), ValueError, "`init`"),
+    ("groups", lambda: block_coordinate_descent(A, b, 0, 1.0), ValueError, "`groups`"),
+    ("groups-shape", lambda: block_coordinate_descent(A, b, [0, 1], 1.0), ValueError, "`groups`"),
+    ("groups-gap", lambda: block_coordinate_descent(A, b, [0, 2, 2], 1.0), ValueError, "`groups`.*gaps"),
+    ("groups-l1", lambda: block_coordinate_descent(A, b, 2, [1.0, 0.0]), ValueError, "`l1`.*> 0"),
+    ("groups-l1-shape", lambda: block_coordinate_descent(A, b, 2, np.ones(3)), ValueError, "`l1`"),
+    ("groups-rule", lambda: block_coordinate_descent(A, b, 2, 1.0, rule="random"), ValueError, "`rule`"),
 ]

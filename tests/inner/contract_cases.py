@@ -34,8 +34,14 @@ def coordinates(backend):
     return (A, backend.asarray(rng.normal(size=3)), 0.01), {}
 
 
+def groups(backend):
+    (A, b, _), _ = coordinates(backend)
+    return (A, b, 2, 0.01), {}
+
+
 CASES = {
     "inner.accelerated_gradient": accelerated,
+    "inner.block_coordinate_descent": groups,
     "inner.coordinate_descent": coordinates,
     "inner.newton": second_order,
 }

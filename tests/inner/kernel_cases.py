@@ -1,5 +1,7 @@
 """Arguments of the kernels of `optlib.inner`, for the general equivalence test."""
 
+from itertools import pairwise
+
 import numpy as np
 import scipy.sparse as sp
 from hypothesis import strategies as st
@@ -53,12 +55,29 @@ def samples(draw):
 
 
 @st.composite
+def groups(draw):
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    sizes = draw(st.lists(st.integers(1, 3), min_size=1, max_size=4))
+    starts = np.concatenate([[0], np.cumsum(sizes)])
+    k = starts[-1]
+    half = rng.standard_normal((k, k + 2))
+    gram = half @ half.T
+    for a, b in pairwise(starts):
+        gram[a:b, a:b] = np.diag(np.diag(gram)[a:b])
+    gram += k * np.eye(k)
+    l1 = draw(st.sampled_from([0.1, 1.0, 5.0])) * np.ones(len(sizes))
+    g, y = 3.0 * rng.standard_normal(k), np.zeros(k)
+    return gram, np.diag(gram).copy(), starts, g, y, l1, draw(st.integers(0, 4)), -1.0
+
+
+@st.composite
 def systems(draw):
     gram, ridge, rhs, _, _ = draw(signed())
     return gram + np.diag(ridge), rhs
 
 
 CASES = {
+    "inner.block_coordinate_descent.sweep_groups": groups(),
     "inner.design.centred": samples(),
     "inner.design.definite_solve": systems(),
     "inner.design.sweep_dense": dense(),
