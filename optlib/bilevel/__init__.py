@@ -9,6 +9,7 @@ from optlib.bilevel.f2sa import f2sa
 from optlib.bilevel.hoag import hoag
 from optlib.bilevel.hypergradient import HyperResult, hypergradient
 from optlib.bilevel.lv_hba import lv_hba
+from optlib.bilevel.maid import maid
 from optlib.bilevel.nonsmooth import nonsmooth
 from optlib.bilevel.penalty import penalty
 from optlib.bilevel.piecewise import piecewise
@@ -19,7 +20,7 @@ from optlib.bilevel.problems.fields_of_experts import FieldsOfExpertsProblem
 from optlib.bilevel.problems.lasso import ElasticNetProblem, LassoProblem
 from optlib.bilevel.problems.linear_models import LogisticProblem, MultinomialProblem, RidgeProblem
 from optlib.bilevel.problems.merely_convex import CounterexampleProblem
-from optlib.bilevel.problems.quadratics import QuadraticProblem
+from optlib.bilevel.problems.quadratics import LeastSquaresProblem, QuadraticProblem
 from optlib.bilevel.problems.total_variation import TotalVariationProblem
 from optlib.bilevel.problems.unbounded_smoothness import CoshProblem
 from optlib.bilevel.quasi_newton import quasi_newton
@@ -40,6 +41,7 @@ __all__ = [
     "FieldsOfExpertsProblem",
     "HyperResult",
     "LassoProblem",
+    "LeastSquaresProblem",
     "LogisticProblem",
     "MultinomialProblem",
     "Point",
@@ -58,6 +60,7 @@ __all__ = [
     "hoag",
     "hypergradient",
     "lv_hba",
+    "maid",
     "nonsmooth",
     "penalty",
     "piecewise",

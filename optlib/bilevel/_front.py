@@ -14,6 +14,7 @@ from optlib.bilevel.f2sa import f2sa
 from optlib.bilevel.hoag import hoag
 from optlib.bilevel.hypergradient import choose
 from optlib.bilevel.lv_hba import lv_hba
+from optlib.bilevel.maid import maid
 from optlib.bilevel.nonsmooth import nonsmooth
 from optlib.bilevel.oracles import box
 from optlib.bilevel.penalty import penalty
@@ -31,6 +32,7 @@ METHODS = {
     "piecewise": piecewise,
     "nonsmooth": nonsmooth,
     "hoag": hoag,
+    "maid": maid,
     "penalty": penalty,
     "saba": saba,
     "soba": soba,

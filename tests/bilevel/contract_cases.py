@@ -41,6 +41,11 @@ def several_kinks(backend):
     return (ElasticNetProblem.random(6, 3, rng=1, like=backend.asarray([0.0])),), {}
 
 
+def proven(backend):
+    options = {"eps": 1e-3, "delta": 1e-3, "inner": "newton", "mode": "direct"}
+    return (MAKERS["least squares"](1, backend.asarray([0.0])),), options
+
+
 def constrained(backend):
     return (OTHERS["affine constraint"](1, backend.asarray([0.0])),), {}
 
@@ -54,6 +59,7 @@ CASES = {
     "bilevel.hoag": several,
     "bilevel.nonsmooth": several_kinks,
     "bilevel.piecewise": kinks,
+    "bilevel.maid": proven,
     "bilevel.penalty": loosely,
     "bilevel.quasi_newton": several,
     "bilevel.saba": batches,
