@@ -12,8 +12,9 @@ from optlib._core.driver import Steps
 from optlib.backend import Array, supports, to_numpy
 from optlib.bilevel.evaluation import Evaluation, Evaluator
 from optlib.bilevel.problem import vdot
-from optlib.bilevel.quasi_newton import direction, remember
+from optlib.bilevel.quasi_newton import direction
 from optlib.bilevel.result import BilevelResult
+from optlib.inner.lbfgs import remember
 
 ACCURATE = 1e-6  # relative tolerance of evaluations: supports must be right
 MEMORY = 12  # gradients kept
@@ -204,7 +205,7 @@ def nonsmooth(
             x = evaluator.project(s.x + t * d)
             found = evaluator(x, ACCURATE, s.y, s.q)
             if found.value <= s.value + ARMIJO * t * slope:
-                steps, changes = remember(s, x - s.x, found.gradient - s.gradient, xp)
+                steps, changes = remember(s.steps, s.changes, x - s.x, found.gradient - s.gradient, MEMORY, xp=xp)
                 length = min(2.0 * t * longest, LONGEST)
                 s = kept(loaded(s, found, length=length, steps=steps, changes=changes), x, found.gradient)
                 return s._replace(size=float(xp.max(xp.abs(evaluator.projected(s.x, s.gradient)))))

@@ -36,13 +36,13 @@ def second_order(backend):
 
 def coordinates(backend):
     rng = np.random.default_rng(0)
-    A = backend.asarray(rng.normal(size=(3, 4)))
+    A = backend.asarray(rng.normal(size=(3, 2)))
     return (A, backend.asarray(rng.normal(size=3)), 0.01), {}
 
 
 def groups(backend):
     (A, b, _), _ = coordinates(backend)
-    return (A, b, 2, 0.01), {}
+    return (A, b, 1, 0.01), {}
 
 
 CASES = {
