@@ -25,6 +25,7 @@ from optlib.bilevel.result import BilevelResult
 from optlib.bilevel.saba import saba
 from optlib.bilevel.scalar import scalar
 from optlib.bilevel.soba import soba
+from optlib.bilevel.truncated import truncated
 
 __all__ = [
     "AffineConstraintProblem",
@@ -61,5 +62,6 @@ __all__ = [
     "saba",
     "scalar",
     "soba",
+    "truncated",
     "tune",
 ]

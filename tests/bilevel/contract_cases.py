@@ -55,4 +55,5 @@ CASES = {
     "bilevel.saba": batches,
     "bilevel.scalar": one,
     "bilevel.soba": batches,
+    "bilevel.truncated": unrolled,
 }
