@@ -1,5 +1,6 @@
 """Evaluations of the hyper-objective to a tolerance that the method asks for, warm, with the corrected value."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from optlib._core import Certificate
@@ -9,7 +10,7 @@ from optlib.bilevel.hypergradient import Call, HyperResult, choose
 from optlib.bilevel.oracles import Oracles
 from optlib.bilevel.problem import require
 
-FLOOR = 1e-8  # of the relative tolerance of evaluations
+FLOOR = 1e-12  # of the relative tolerance of evaluations
 COUNTS = ("evaluations", "gradients", "products", "outer")
 
 
@@ -40,6 +41,7 @@ class Evaluator(Oracles):
         self.mode = choose(problem, self.y0) if mode == "auto" else mode
         if self.mode == "penalty":
             require(problem, ("hvp",), "tuning by implicit gradients")
+        self.floor = max(FLOOR, 10.0 * float(self.xp.finfo(self.y0.dtype).eps))
         self.scale = self.norm(self.inner(self.start, self.y0)[2])
         self.counts = dict(zip(COUNTS, (0, 1, 0, 0), strict=True))
         self.last: HyperResult | None = None
@@ -63,6 +65,19 @@ class Evaluator(Oracles):
             x, found.value, found.gradient, found.correction, found.y, found.q, eta, found.factor,
             found.residual[0] / (self.scale or 1.0),
         )  # fmt: skip
+
+    def measure(
+        self, x: Array, eta: float, allowed: Callable[[Evaluation], float], least: float, *warm: Array | None
+    ) -> Evaluation:
+        """Evaluate with rising accuracy until the correction of the value is at most what is ``allowed``."""
+        found = self(x, eta, *warm)
+        while found.eta > least and found.correction > (most := allowed(found)):
+            reached = min(found.eta, found.residual) * 0.5 * most / found.correction
+            before = found
+            found = self(x, min(max(reached, least), 0.1 * found.eta), found.y, found.q, found.factor)
+            if found.residual >= before.residual > 0.0 and found.eta < found.residual:
+                break  # the inner solver has reached the rounding level
+        return found
 
     def seen(self) -> dict[str, int]:
         """The counts, as fields of a state."""
