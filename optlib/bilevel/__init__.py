@@ -8,9 +8,11 @@ from optlib.bilevel.hoag import hoag
 from optlib.bilevel.hypergradient import HyperResult, hypergradient
 from optlib.bilevel.problem import Constants, Point, Problem
 from optlib.bilevel.problems.cleaning import CleaningProblem
+from optlib.bilevel.problems.fields_of_experts import FieldsOfExpertsProblem
 from optlib.bilevel.problems.linear_models import LogisticProblem, MultinomialProblem, RidgeProblem
 from optlib.bilevel.problems.merely_convex import CounterexampleProblem
 from optlib.bilevel.problems.quadratics import QuadraticProblem
+from optlib.bilevel.problems.total_variation import TotalVariationProblem
 from optlib.bilevel.quasi_newton import quasi_newton
 from optlib.bilevel.result import BilevelResult
 from optlib.bilevel.scalar import scalar
@@ -20,6 +22,7 @@ __all__ = [
     "CleaningProblem",
     "Constants",
     "CounterexampleProblem",
+    "FieldsOfExpertsProblem",
     "HyperResult",
     "LogisticProblem",
     "MultinomialProblem",
@@ -27,6 +30,7 @@ __all__ = [
     "Problem",
     "QuadraticProblem",
     "RidgeProblem",
+    "TotalVariationProblem",
     "bamm",
     "bda",
     "check_problem",
