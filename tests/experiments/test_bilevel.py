@@ -2,9 +2,9 @@
 
 import pytest
 
-from optlib.experiments import _records, bilevel_merely_convex
+from optlib.experiments import _records, bilevel_merely_convex, bilevel_tune
 
-MODULES = [bilevel_merely_convex]
+MODULES = [bilevel_merely_convex, bilevel_tune]
 
 
 @pytest.fixture(scope="module", params=MODULES, ids=lambda module: module.__name__)
