@@ -6,6 +6,7 @@ from optlib.bilevel.hoag import hoag
 from optlib.bilevel.hypergradient import HyperResult, hypergradient
 from optlib.bilevel.problem import Constants, Point, Problem
 from optlib.bilevel.problems.cleaning import CleaningProblem
+from optlib.bilevel.problems.equilibria import EquilibriumProblem, StackelbergProblem
 from optlib.bilevel.problems.linear_models import LogisticProblem, MultinomialProblem, RidgeProblem
 from optlib.bilevel.problems.quadratics import QuadraticProblem
 from optlib.bilevel.quasi_newton import quasi_newton
@@ -16,6 +17,7 @@ __all__ = [
     "BilevelResult",
     "CleaningProblem",
     "Constants",
+    "EquilibriumProblem",
     "HyperResult",
     "LogisticProblem",
     "MultinomialProblem",
@@ -23,6 +25,7 @@ __all__ = [
     "Problem",
     "QuadraticProblem",
     "RidgeProblem",
+    "StackelbergProblem",
     "check_problem",
     "finite_differences",
     "hoag",

@@ -38,7 +38,7 @@ def tune(
     method : str or callable
         ``"auto"``: `scalar` for one hyperparameter, else `quasi_newton`; or a name, or a solver itself.
     **options : optional
-        Of the method: ``tol``, ``maxiter``, ``callback``, ...
+        Of the method: ``tol``, ``maxiter``, ``callback``, ``start`` ("warm" or "cold"), ``refit``, ...
 
     Returns
     -------
@@ -88,7 +88,9 @@ def tune(
     if method == "quasi_newton" and x0 is None and options.get("init") is None and hasattr(problem, "tied"):
         low, high = _common(problem, bounds)
         if low < high:
-            common = scalar(problem.tied(), bounds=(low, high), tol=1e-3, record=False)
+            common = scalar(
+                problem.tied(), bounds=(low, high), tol=1e-3, record=False, start=options.get("start", "warm")
+            )
             x0 = problem.start()[0] + common.x[0]
             why += f", from the common penalty {float(common.x[0]):.3g}"
     result = METHODS[method](problem, x0, bounds=bounds, **options)

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from optlib._core import validation as check
 from optlib.backend import Array, array_namespace, linalg, random
 from optlib.bilevel.problem import Point, point, require, vdot
 
@@ -55,7 +56,8 @@ def check_problem(
         errors[name] = 2.0 * float(linalg.norm(found - wanted, xp=xp)) / scale if scale > 0 else 0.0
         assert errors[name] <= rtol, f"{name}: relative error {errors[name]:.1e} against finite differences"
 
-    for name in ("inner", "outer"):
+    symmetric = getattr(problem, "symmetric", True)
+    for name in ("inner", "outer") if symmetric else ("outer",):  # an equilibrium has no objective
         oracle = getattr(problem, name)
         _, grad_x, grad_y = oracle(x, y)
         compare(
@@ -65,14 +67,14 @@ def check_problem(
             f"{name}: grad_y", vdot(grad_y, v, xp=xp), (oracle(x, y + hy * v)[0] - oracle(x, y - hy * v)[0]) / (2 * hy)
         )
     products = point(problem, x, y)
-    differences = finite_differences(problem)
+    differences = _Differences(problem)
     if products.hvp is not None:
         compare("hvp", products.hvp(v), differences.hvp(x, y, v))
-        if getattr(problem, "symmetric", True):
+        if symmetric:
             compare("hvp: symmetry", vdot(w, products.hvp(v), xp=xp), vdot(v, products.hvp(w), xp=xp))
         else:
             compare("hvp_t", vdot(w, products.hvp(v), xp=xp), vdot(v, problem.hvp_t(x, y, w), xp=xp))
-    if products.cross_vjp is not None and getattr(problem, "symmetric", True):
+    if products.cross_vjp is not None and symmetric:
         compare("cross_vjp", products.cross_vjp(v), differences.cross_vjp(x, y, v))
     if products.cross_jvp is not None:
         compare("cross_jvp", products.cross_jvp(u), differences.cross_jvp(x, y, u))
@@ -103,6 +105,8 @@ def finite_differences(problem: Any) -> Any:
     ------
     TypeError
         If the problem has no ``inner`` or ``outer``.
+    ValueError
+        If its H is not symmetric: the gradients then do not tell the transposed products.
 
     Notes
     -----
@@ -120,6 +124,8 @@ def finite_differences(problem: Any) -> Any:
     True
     """
     require(problem, ("inner", "outer"), "finite_differences")
+    if not getattr(problem, "symmetric", True):
+        raise check.error("problem", "H without symmetry", "an inner problem that is a minimisation", "add the oracles")
     return _Differences(problem)
 
 

@@ -23,11 +23,13 @@ from optlib.backend import Array, linalg, to_numpy
 from optlib.bilevel.problem import Point, point, require, vdot
 from optlib.inner import accelerated_gradient, newton
 from optlib.inner.newton import cholesky
-from optlib.linop import cg, minres
+from optlib.linop import cg, gmres, minres
 
-MODES = ("auto", "cg", "minres", "direct", "neumann", "fixed_point", "reverse", "forward", "penalty")
+MODES = ("auto", "cg", "minres", "gmres", "direct", "neumann", "fixed_point", "reverse", "forward", "penalty")
+SYMMETRIC = ("cg", "minres", "direct", "penalty")  # modes that need it
 DIRECT = 1000  # inner variables up to which "auto" forms the Hessian
 EXACT = 100  # up to which each step of the inner solver has a factor of its own
+KRYLOV = {"direct": cg, "cg": cg, "minres": minres, "gmres": gmres}
 GROWTH = 1e6  # of the adjoint of an iteration, beyond which its step is too long
 
 
@@ -38,7 +40,7 @@ class HyperResult:
     Attributes
     ----------
     value : float
-        ``Phi(x)``, corrected to second order in the implicit modes.
+        ``Phi(x)``, corrected to second order in the implicit modes (unless the adjoint system has no solution).
     gradient : array
         ``grad Phi(x)``, of the shape of x.
     y, q : array
@@ -101,6 +103,7 @@ def hypergradient(
 
         - ``"cg"``: implicit, conjugate gradients (H positive definite).
         - ``"minres"``: implicit, for symmetric H that may be indefinite or singular.
+        - ``"gmres"``: implicit, for H that is not symmetric (with ``hvp_t``), by `optlib.linop.gmres`.
         - ``"direct"``: implicit, by a Cholesky factor of H. Needs ``hessian``.
         - ``"neumann"``: implicit, with `steps` terms of the Neumann series.
         - ``"fixed_point"``: implicit, ``q <- q - step (H q - grad_y F)``; also for H that is not symmetric.
@@ -109,7 +112,7 @@ def hypergradient(
         - ``"penalty"``: no second-order oracle: ``(grad_x f(x, y_s) - grad_x f(x, y)) / s + grad_x F``, with the
           minimiser ``y_s`` of ``f + s F``, extrapolated from s and s / 2.
         - ``"auto"``: ``"direct"`` for up to 1000 inner variables where there is a ``hessian``, ``"cg"`` where there are
-          products, ``"fixed_point"`` for H that is not symmetric, else ``"penalty"``.
+          products, ``"gmres"`` for H that is not symmetric, else ``"penalty"``.
     tol : float
         The inner problem is solved to ``|grad_y f(x, y)| <= tol |grad_y f(x, y0)|`` with the ``y0`` of
         ``problem.start()``.
@@ -176,6 +179,7 @@ def hypergradient(
         q = check.array("q", q, xp=xp, shape=tuple(y0.shape), dtype=y0.dtype, device=device)
     if mode == "auto":
         mode = choose(problem, y0)
+    fitting(problem, mode)
     call = Call(problem, x, xp, tol, adjoint_tol, steps, truncate, step, maxiter)
     if mode in ("reverse", "forward"):
         return call.unrolled(y0, mode)
@@ -187,12 +191,19 @@ def hypergradient(
 def choose(problem: Any, y: Array) -> str:
     """The mode that "auto" stands for."""
     if not getattr(problem, "symmetric", True):
-        return "fixed_point"
+        return "gmres"
     products = callable(getattr(problem, "at", None)) or callable(getattr(problem, "hvp", None))
     size = math.prod(y.shape)
     if products and callable(getattr(problem, "hessian", None)) and size <= DIRECT:
         return "direct"
     return "cg" if products else "penalty"
+
+
+def fitting(problem: Any, mode: str) -> None:
+    """Refuse modes that need symmetry for a problem without."""
+    if not getattr(problem, "symmetric", True) and mode in SYMMETRIC:
+        known = tuple(m for m in MODES if m not in SYMMETRIC)
+        raise check.error("mode", mode, f"one of {known}, as H is not symmetric", 'use mode="gmres"')
 
 
 class Call:
@@ -231,6 +242,18 @@ class Call:
 
         return products._replace(hvp=hvp)
 
+    def transposed(self, y: Array, products: Point) -> Any:
+        """Product with the transpose of H, counted: that with H where it is symmetric."""
+        if getattr(self.problem, "symmetric", True):
+            return products.hvp
+        require(self.problem, ("hvp_t",), "an inner problem that is not symmetric")
+
+        def hvp_t(v: Array) -> Array:
+            self.counts["products"] += 1
+            return self.problem.hvp_t(self.x, y, v)
+
+        return hvp_t
+
     def norm(self, u: Array) -> float:
         """Euclidean norm on the host."""
         return float(linalg.norm(u, xp=self.xp))
@@ -253,6 +276,8 @@ class Call:
     def solve(self, y: Array, extra: float = 0.0) -> tuple[Array, bool]:
         """Minimise ``f(x, .) + extra F(x, .)`` from y; also whether the tolerance was reached."""
         target = self.tol * self.reference()
+        if not getattr(self.problem, "symmetric", True):
+            require(self.problem, ("solve_inner",), "an inner problem that is not symmetric")
 
         def fun(y: Array) -> tuple[Array, Array]:
             value, _, grad = self.inner(y)
@@ -289,51 +314,44 @@ class Call:
         """Modes that solve the adjoint system."""
         oracles = {"direct": ("hessian", "cross_vjp"), "fixed_point": ("cross_vjp",)}.get(mode, ("hvp", "cross_vjp"))
         require(self.problem, oracles, f'mode="{mode}"')
-        if getattr(self.problem, "symmetric", True):
-            y, solved = self.solve(y)
-        else:
-            require(self.problem, ("solve_inner", "hvp_t"), "an inner problem that is not symmetric")
-            y, _ = self.problem.solve_inner(self.x, y, self.tol * self.reference())
-            solved = True
+        y, solved = self.solve(y)
         _, _, g = self.inner(y)
         value, grad_x, grad_y = self.outer(y)
         self.check_finite(value, g, grad_y)
         products = self.at(y)
-        q, reached = self.adjoint(products, grad_y, q, y, mode)
-        hq = products.hvp(q) if getattr(self.problem, "symmetric", True) else self.problem.hvp_t(self.x, y, q)
-        r, size = self.norm(hq - grad_y), self.norm(g)
+        product = self.transposed(y, products)
+        q, reached = self.adjoint(product, grad_y, q, y, mode)
+        r, size = self.norm(product(q) - grad_y), self.norm(g)
         gradient = grad_x - products.cross_vjp(q)
         correction = float(vdot(q, g, xp=self.xp))
         return HyperResult(
-            value=float(value) - correction, gradient=gradient, y=y, q=q, error_bound=self.bound(y, q, size, r),
+            value=float(value) - (correction if reached else 0.0), gradient=gradient, y=y, q=q,
+            error_bound=self.bound(y, q, size, r),
             correction=abs(correction), residual=(size, r), counts=self.counts, mode=mode, converged=solved and reached,
             factor=self.factor,
         )  # fmt: skip
 
-    def adjoint(self, products: Point, rhs: Array, q: Array | None, y: Array, mode: str) -> tuple[Array, bool]:
-        """Solve ``H q = grad_y F``."""
+    def adjoint(self, product: Any, rhs: Array, q: Array | None, y: Array, mode: str) -> tuple[Array, bool]:
+        """Solve ``H' q = grad_y F``."""
         xp, shape = self.xp, rhs.shape
-        if mode in ("direct", "cg", "minres"):
+        if mode in KRYLOV:
             flat, options = xp.reshape(rhs, (-1,)), {}
             start = None if q is None else xp.reshape(q, (-1,))
             if mode == "direct":  # the residual of a factor that had to be shifted is for conjugate gradients
                 L = self.factor if self.factor is not None else cholesky(self.problem.hessian(self.x, y), xp=xp)
                 self.factor = L
                 start = linalg.cho_solve(L, flat, xp=xp)
-                r = products.hvp(xp.reshape(start, shape)) - rhs
+                r = product(xp.reshape(start, shape)) - rhs
                 if self.norm(r) <= self.adjoint_tol * self.norm(rhs):
                     return xp.reshape(start, shape), True
                 options = {"preconditioner": lambda v: linalg.cho_solve(L, v, xp=xp), "check_every": 1}
-            found = (minres if mode == "minres" else cg)(
-                lambda v: xp.reshape(products.hvp(xp.reshape(v, shape)), (-1,)), flat, init=start,
+            found = KRYLOV[mode](
+                lambda v: xp.reshape(product(xp.reshape(v, shape)), (-1,)), flat, init=start,
                 tol=self.adjoint_tol, maxiter=self.maxiter, record=False, **options,
             )  # fmt: skip
             return xp.reshape(found.x, shape), found.success
         gamma, target = self.length(), self.adjoint_tol * self.norm(rhs)
-        product = products.hvp
-        if not getattr(self.problem, "symmetric", True):
-            product = lambda v: self.problem.hvp_t(self.x, y, v)  # noqa: E731
-        if mode == "neumann":  # gamma sum_k (I - gamma H)^k grad_y F
+        if mode == "neumann":  # gamma sum_k (I - gamma H')^k grad_y F
             term = gamma * rhs
             q = term
             for _ in range(self.steps - 1):
@@ -368,27 +386,31 @@ class Call:
             value, grad_x, grad_y = self.outer(y)
             gradient = grad_x + xp.reshape(xp.stack([vdot(z, grad_y, xp=xp) for z in columns]), x.shape)
         else:
-            kept: list[Array] = []
-            for t in range(self.steps):
-                if t >= self.steps - self.truncate:
-                    kept.append(y)
-                y = y - gamma * self.inner(y)[2]
-            value, gradient, grad_y = self.outer(y)
-            alpha = grad_y
-            limit = GROWTH * max(self.norm(grad_y), 1e-300)
-            for t, before in enumerate(reversed(kept)):
-                products = self.at(before)
-                gradient = gradient - gamma * products.cross_vjp(alpha)
-                alpha = alpha - gamma * products.hvp(alpha)
-                if t % 10 == 9 and not self.norm(alpha) <= limit:
-                    got = f"{gamma:.3g}, with which the adjoint grows"
-                    raise check.error("step", got, "a step below 2 / lipschitz(x)", "leave it to the default")
+            value, gradient, _, y = self.reverse(y)
         _, _, g = self.inner(y)
         self.check_finite(value, g, gradient)
         return HyperResult(
             value=float(value), gradient=gradient, y=y, q=None, error_bound=None, correction=0.0,
             residual=(self.norm(g), 0.0), counts=self.counts, mode=mode,
         )  # fmt: skip
+
+    def reverse(self, y: Array) -> tuple[Array, Array, Array, Array]:
+        """Gradient steps from y: value of F after them, its gradients in x and in the first y, and the last y."""
+        gamma, kept = self.length(), []
+        for t in range(self.steps):
+            if t >= self.steps - self.truncate:
+                kept.append(y)
+            y = y - gamma * self.inner(y)[2]
+        value, gradient, alpha = self.outer(y)
+        limit = GROWTH * max(self.norm(alpha), 1e-300)
+        for t, before in enumerate(reversed(kept)):
+            products = self.at(before)
+            gradient = gradient - gamma * products.cross_vjp(alpha)
+            alpha = alpha - gamma * self.transposed(before, products)(alpha)
+            if t % 10 == 9 and not self.norm(alpha) <= limit:
+                got = f"{gamma:.3g}, with which the adjoint grows"
+                raise check.error("step", got, "a step below 2 / lipschitz(x)", "leave it to the default")
+        return value, gradient, alpha, y
 
     def penalty(self, y: Array) -> HyperResult:
         """The mode without second-order oracles."""

@@ -61,7 +61,8 @@ class Problem:
     Attributes
     ----------
     symmetric : bool
-        Whether H is symmetric, as it is for a minimiser; False for equilibria, which also have ``hvp_t``.
+        Whether H is symmetric, as it is for a minimiser; False for equilibria, where ``inner`` gives a map that
+        vanishes at the answer in the place of ``grad_y f``, H is its derivative, and there is also ``hvp_t``.
     n_inner, n_outer : int or None
         Numbers of terms, if ``inner`` and ``outer`` are means over samples and take the argument ``idx``.
 
@@ -73,6 +74,8 @@ class Problem:
         First order; the value is a 0-d array. For finite sums also ``idx``, an array of sample numbers.
     ``hvp(x, y, v)``, ``cross_vjp(x, y, v)``, ``cross_jvp(x, y, u)``
         Products of second order. A problem may instead have ``at(x, y) -> Point``, whose products share work.
+    ``hvp_t(x, y, v)``
+        Product with the transpose of H, where it is not symmetric.
     ``start() -> x, y``
         Where to begin.
     ``solve_inner(x, y, tol) -> y, counts``
@@ -80,7 +83,8 @@ class Problem:
     ``hessian(x, y) -> array (d, d)``
         The matrix H for the flattened y, where that is cheap.
     ``mu(x)``, ``lipschitz(x)`` -> float or None
-        Least and largest curvature of ``f(x, .)``.
+        Least and largest curvature of ``f(x, .)``; for an equilibrium, ``1 / lipschitz(x)`` is a step with which
+        ``y - step grad_y`` contracts.
     ``constants(x, y) -> Constants``
         What the error bound of a hypergradient needs besides ``mu``.
     ``bounds() -> low, high``
@@ -113,6 +117,7 @@ INSTEAD = {
     "hvp": 'mode="penalty", or `finite_differences(problem)` for products by differences of gradients',
     "cross_vjp": 'mode="penalty", or `finite_differences(problem)` for products by differences of gradients',
     "cross_jvp": 'a mode that needs no forward products: "cg", "reverse"',
+    "hvp_t": 'mode="forward", which needs products with H only',
     "hessian": 'mode="cg", which needs products only',
     "mu": 'methods that need no constants: "hoag"',
 }

@@ -1,6 +1,14 @@
 """Small problems of every class, on any backend."""
 
-from optlib.bilevel import CleaningProblem, LogisticProblem, MultinomialProblem, QuadraticProblem, RidgeProblem
+from optlib.bilevel import (
+    CleaningProblem,
+    EquilibriumProblem,
+    LogisticProblem,
+    MultinomialProblem,
+    QuadraticProblem,
+    RidgeProblem,
+    StackelbergProblem,
+)  # fmt: skip
 
 MAKERS = {
     "quadratic": lambda rng=0, like=None: QuadraticProblem.random(5, 3, rng=rng, like=like),
@@ -17,4 +25,9 @@ MAKERS = {
     ),
     "multinomial scalar": lambda rng=0, like=None: MultinomialProblem.random(rng=rng, like=like, penalty="scalar"),
     "cleaning": lambda rng=0, like=None: CleaningProblem.random(rng=rng, like=like, ridge=0.05),
+}
+EQUILIBRIA = {
+    "equilibrium": lambda rng=0, like=None: EquilibriumProblem.random(4, 2, rng=rng, like=like),
+    "equilibrium box": lambda rng=0, like=None: EquilibriumProblem.random(4, 2, rng=rng, like=like, low=-0.3, high=0.3),
+    "stackelberg": lambda rng=0, like=None: StackelbergProblem.random(rng=rng, like=like),
 }
