@@ -8,7 +8,8 @@ import numpy as np
 
 from benchmarks import online_saddle
 from benchmarks.harness import Contest, per_unit
-from optlib.geometry import Ball, Box, Euclidean
+from optlib.backend import array_namespace
+from optlib.geometry import Ball, Box, Euclidean, project_simplex
 from optlib.online import EXP3, OGD, AdaGrad, Feedback, Hedge, ImplicitFTRL, Learner, OnlineRidge, TsallisINF, play
 
 TARGETS = {10: 50.0, 100: 25.0, 1000: 4.0}
@@ -21,6 +22,11 @@ def contests(quick: bool) -> Iterator[Contest]:
             yield stream(name, d)
     for name in LEARNERS:
         yield protocol(name)
+    for spread in (10.0, 1e-4):
+        yield projection(1, 1000, spread, None, trusted=True)
+        yield projection(1, 1000, spread, None)
+        yield projection(1000, 1000, spread, 10.0)
+        yield projection(1, 1_000_000, spread, 5.0)
     yield from online_saddle.contests(quick)
     yield examples()
     yield arms()
@@ -148,6 +154,34 @@ def protocol(name: str) -> Contest:
         f"decide+update {name}", {"optlib": per_unit(ours, 1, 5000), "five additions": per_unit(additions, 1, 5000)},
         unit=1e6, label="us",
     )  # fmt: skip
+
+
+def sorted_projection(v: np.ndarray) -> np.ndarray:
+    """Projection of rows onto the simplex by sorting."""
+    u = np.sort(v, axis=-1)[..., ::-1]
+    levels = (np.cumsum(u, axis=-1) - 1.0) / np.arange(1, v.shape[-1] + 1)
+    return np.maximum(v - np.max(levels, axis=-1, keepdims=True), 0.0)
+
+
+def projection(rows: int, n: int, spread: float, target: float | None, trusted: bool = False) -> Contest:
+    """Time to project a vector, or many rows at once, onto the simplex; trusted: as inner loops do, without checks."""
+    v = np.random.default_rng(0).normal(1.0 / n, spread, (rows, n) if rows > 1 else n)
+    xp = array_namespace() if trusted else None
+
+    def repeated(project: Callable[[], Any]) -> Callable[[int], None]:
+        def run(k: int) -> None:
+            for _ in range(k):
+                project()
+
+        return run
+
+    def verify() -> dict[str, float]:
+        return {"difference": float(np.max(np.abs(project_simplex(v) - sorted_projection(v))))}
+
+    calls = {"optlib": lambda: project_simplex(v, xp=xp), "NumPy sort": lambda: sorted_projection(v)}
+    entrants = {name: per_unit(repeated(call), 1, max(5, 3_000_000 // v.size)) for name, call in calls.items()}
+    what = (f"{rows} x {n}" if rows > 1 else f"n={n}") + ", trusted" * trusted
+    return Contest(f"simplex {what}, spread {spread:g}", entrants, target, verify, unit=1e6, label="us")
 
 
 def examples() -> Contest:

@@ -2,13 +2,23 @@
 
 import math
 import numbers
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import array_api_compat as compat
 import numpy as np
 
-from optlib.backend.namespace import Array, array_namespace, as_floating, default_float, device_of, to_numpy
+from optlib.backend.namespace import (
+    HOST_FLOATS,
+    Array,
+    array_namespace,
+    as_floating,
+    default_float,
+    device_of,
+    to_numpy,
+)
+
+_NUMPY = array_namespace()
 
 
 def error(name: str, got: Any, expected: str, fix: str = "", kind: type[Exception] = ValueError) -> Exception:
@@ -51,6 +61,8 @@ def scalar(
     ValueError
         If it is out of range.
     """
+    if type(value) is float and low < value < high and not integer:
+        return value
     what = _range_text(low, high, low_open, high_open, integer, finite)
     if compat.is_array_api_obj(value) and value.shape == () and not isinstance(value, np.generic):
         value = to_numpy(value).item()
@@ -115,6 +127,8 @@ def common(**named: Any) -> tuple[Any, Any, Any]:
     TypeError
         If arrays of several libraries or devices are mixed, or entries are not real numbers.
     """
+    if (dtype := _numpy_floats(named.values())) is not None:
+        return _NUMPY, "cpu", dtype
     arrays = {}
     for name, value in named.items():
         if isinstance(value, np.ndarray) and value.dtype.kind not in "fiub":
@@ -144,6 +158,17 @@ def common(**named: Any) -> tuple[Any, Any, Any]:
         own = x.dtype if real else default_float(xp, first)
         dtype = own if dtype is None else xp.result_type(dtype, own)
     return xp, first, dtype
+
+
+def _numpy_floats(values: Iterable[Any]) -> Any:
+    """The common dtype of floating NumPy arrays among plain numbers; None if there is anything else."""
+    found = None
+    for value in values:
+        if type(value) is np.ndarray and value.dtype in HOST_FLOATS:
+            found = value.dtype if found is None or found.itemsize == 4 else found
+        elif not (value is None or type(value) in (float, int)):
+            return None
+    return found
 
 
 def array(

@@ -17,7 +17,7 @@ KERNELS: dict[str, "Kernel"] = {}
 class Kernel:
     """A function of arrays with a reference and optional Numba and CUDA variants.
 
-    Call it with the arguments of the reference and ``xp=``. The variant is chosen by the namespace and by
+    Call it with the arguments of the reference, by position, and ``xp=``. The variant is chosen by the namespace and by
     `optlib.config`; ``generic`` (the reference), ``numba`` and ``cuda`` are callable one by one.
     """
 
@@ -49,19 +49,20 @@ class Kernel:
         """The CUDA variant, a function of CuPy arrays without ``xp``, or None."""
         return self._variant("cuda")
 
-    def __call__(self, *args: Any, xp: Any, **kwargs: Any) -> Any:
+    def __call__(self, *args: Any, xp: Any) -> Any:
         """Run the variant that fits the namespace and the engine."""
         choice = get_engine(), xp
-        if choice not in self._chosen:
+        try:
+            variant = self._chosen[choice]
+        except KeyError:
             kind = "numba" if is_numpy(xp) else "cuda" if is_cupy(xp) else None
-            self._chosen[choice] = self._variant(kind) if kind and choice[0] == "auto" else None
-        variant = self._chosen[choice]
+            variant = self._chosen[choice] = self._variant(kind) if kind and choice[0] == "auto" else None
         if variant is not None:
-            return variant(*args, **kwargs)
+            return variant(*args)
         if is_numpy(xp):
             with np.errstate(all="ignore"):  # as in the compiled variants: NaN and inf travel without warnings
-                return self.generic(*args, xp=xp, **kwargs)
-        return self.generic(*args, xp=xp, **kwargs)
+                return self.generic(*args, xp=xp)
+        return self.generic(*args, xp=xp)
 
 
 def kernel(*, numba: str | None = None, cuda: str | None = None, match: str) -> Callable[[Callable[..., Any]], Kernel]:
@@ -70,8 +71,8 @@ def kernel(*, numba: str | None = None, cuda: str | None = None, match: str) -> 
     Parameters
     ----------
     numba, cuda : str, optional
-        Where the variants live, ``"package.module:function"``; imported at their first use. They take the positional
-        and keyword arguments of the reference without ``xp``.
+        Where the variants live, ``"package.module:function"``; imported at their first use. They take the
+        arguments of the reference, by position, without ``xp``.
     match : {"exact", "ulp", "sum", "iterate"}
         How closely the variants agree with the reference: bitwise; to a few units in the last place (exp, log); up to
         reordered sums, rtol about n eps; after k fixed steps, rtol 1e-9 in float64 and 1e-4 in float32.

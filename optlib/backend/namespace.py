@@ -8,6 +8,8 @@ import numpy as np
 
 Array = Any  # an array of any supported library (the standard has no common type yet)
 
+HOST_FLOATS = (np.dtype(np.float64), np.dtype(np.float32))  # of NumPy arrays that need no conversion
+
 _HOST_SCALARS = (int, float, bool, np.number, np.bool_, str)
 
 
@@ -100,6 +102,8 @@ def as_floating(x: Any, *, xp: Any, dtype: Any = None, device: Any = None) -> Ar
     ValueError
         For ragged sequences.
     """
+    if type(x) is np.ndarray and x.dtype in HOST_FLOATS and is_numpy(xp) and (dtype is None or x.dtype == dtype):
+        return x
     if not compat.is_array_api_obj(x) or (is_numpy(xp) and isinstance(x, np.generic)):
         x = _host_floating(np.asarray(x))
         if dtype is None:

@@ -7,14 +7,24 @@ from typing import Any
 
 from optlib._core import validation as check
 from optlib.backend import array_namespace
-from optlib.bilevel.evaluation import box
+from optlib.bilevel.bamm import bamm
+from optlib.bilevel.bda import bda
+from optlib.bilevel.hierarchy_free import hierarchy_free
 from optlib.bilevel.hoag import hoag
+from optlib.bilevel.oracles import box
 from optlib.bilevel.problem import require
 from optlib.bilevel.quasi_newton import quasi_newton
 from optlib.bilevel.result import BilevelResult
 from optlib.bilevel.scalar import scalar
 
-METHODS = {"scalar": scalar, "quasi_newton": quasi_newton, "hoag": hoag}
+METHODS = {
+    "scalar": scalar,
+    "quasi_newton": quasi_newton,
+    "hoag": hoag,
+    "bda": bda,
+    "bamm": bamm,
+    "hierarchy_free": hierarchy_free,
+}
 
 
 def tune(

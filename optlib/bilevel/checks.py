@@ -1,5 +1,6 @@
 """Checks of a user's problem, and the adapter that makes second-order products from gradients."""
 
+from collections.abc import Callable
 from typing import Any
 
 from optlib._core import validation as check
@@ -80,6 +81,9 @@ def check_problem(
         compare("cross_jvp", products.cross_jvp(u), differences.cross_jvp(x, y, u))
         if products.cross_vjp is not None:
             compare("cross_jvp: adjoint", vdot(products.cross_jvp(u), v, xp=xp), vdot(products.cross_vjp(v), u, xp=xp))
+    for name in ("hvp_outer", "cross_outer"):
+        if callable(getattr(problem, name, None)):
+            compare(name, getattr(problem, name)(x, y, v), getattr(differences, name)(x, y, v))
     if callable(getattr(problem, "hessian", None)):
         compare("hessian", xp.reshape(problem.hessian(x, y) @ xp.reshape(v, (-1,)), v.shape), products.hvp(v))
     return errors
@@ -99,7 +103,8 @@ def finite_differences(problem: Any) -> Any:
     Returns
     -------
     object
-        The problem with ``hvp``, ``cross_vjp`` and ``cross_jvp``, and without ``hessian``.
+        The problem with ``hvp``, ``cross_vjp``, ``cross_jvp``, ``hvp_outer`` and ``cross_outer``, and without
+        ``hessian``.
 
     Raises
     ------
@@ -142,19 +147,10 @@ class _Differences:
 
     def at(self, x: Array, y: Array) -> Point:
         """Products at a point."""
-        xp = array_namespace(x, y)
-
-        def difference(base: Array, v: Array, gradient: Any) -> Array:
-            size = float(linalg.norm(v, xp=xp))
-            if size == 0.0:
-                return 0.0 * gradient(base)
-            h = float(xp.finfo(base.dtype).eps) ** (1 / 3) * max(1.0, float(linalg.norm(base, xp=xp))) / size
-            return (gradient(base + h * v) - gradient(base - h * v)) / (2.0 * h)
-
         return Point(
-            hvp=lambda v: difference(y, v, lambda s: self._problem.inner(x, s)[2]),
-            cross_vjp=lambda v: difference(y, v, lambda s: self._problem.inner(x, s)[1]),
-            cross_jvp=lambda u: difference(x, u, lambda s: self._problem.inner(s, y)[2]),
+            hvp=lambda v: _difference(y, v, lambda s: self._problem.inner(x, s)[2]),
+            cross_vjp=lambda v: _difference(y, v, lambda s: self._problem.inner(x, s)[1]),
+            cross_jvp=lambda u: _difference(x, u, lambda s: self._problem.inner(s, y)[2]),
         )
 
     def hvp(self, x: Array, y: Array, v: Array) -> Array:
@@ -168,3 +164,21 @@ class _Differences:
     def cross_jvp(self, x: Array, y: Array, u: Array) -> Array:
         """Product with the transposed cross derivative."""
         return self.at(x, y).cross_jvp(u)
+
+    def hvp_outer(self, x: Array, y: Array, v: Array) -> Array:
+        """Product with the outer Hessian."""
+        return _difference(y, v, lambda s: self._problem.outer(x, s)[2])
+
+    def cross_outer(self, x: Array, y: Array, v: Array) -> Array:
+        """Product with the outer cross derivative."""
+        return _difference(y, v, lambda s: self._problem.outer(x, s)[1])
+
+
+def _difference(base: Array, v: Array, gradient: Callable[[Array], Array]) -> Array:
+    """Derivative of a gradient along v."""
+    xp = array_namespace(base)
+    size = float(linalg.norm(v, xp=xp))
+    if size == 0.0:
+        return 0.0 * gradient(base)
+    h = float(xp.finfo(base.dtype).eps) ** (1 / 3) * max(1.0, float(linalg.norm(base, xp=xp))) / size
+    return (gradient(base + h * v) - gradient(base - h * v)) / (2.0 * h)

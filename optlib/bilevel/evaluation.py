@@ -8,6 +8,7 @@ from optlib._core import Certificate, Status
 from optlib._core import validation as check
 from optlib.backend import Array, linalg
 from optlib.bilevel.hypergradient import Call, HyperResult, choose, fitting
+from optlib.bilevel.oracles import Oracles
 from optlib.bilevel.problem import point, require, vdot
 from optlib.linop import cg
 
@@ -30,35 +31,21 @@ class Evaluation(NamedTuple):
     factor: Array | None
 
 
-class Evaluator:
+class Evaluator(Oracles):
     """Calls the implicit hypergradient of a problem, keeps its counts and the scale of its tolerances."""
 
     def __init__(self, problem: Any, x0: Any, bounds: Any, mode: str, start: str = "warm", refit: bool = False) -> None:
-        require(problem, ("inner", "outer", "start", "cross_vjp"), "tuning by implicit gradients")
+        needs = ("inner", "outer", "start", "cross_vjp")
+        super().__init__(problem, x0, bounds, needs, "tuning by implicit gradients")
         self.cold, self.refit = check.option("start", start, STARTS) == "cold", refit
-        origin, self.y0 = problem.start()
-        self.xp, device, _ = check.common(x0=x0, start=origin)
-        given = origin if x0 is None else x0
-        x = check.array("x0", given, xp=self.xp, shape=tuple(origin.shape), dtype=origin.dtype, device=device)
         check.option("mode", mode, ("auto", "cg", "minres", "gmres", "direct", "neumann", "fixed_point"))
-        self.problem, self.mode = problem, choose(problem, self.y0) if mode == "auto" else mode
+        self.mode = choose(problem, self.y0) if mode == "auto" else mode
         if self.mode == "penalty":
             require(problem, ("hvp",), "tuning by implicit gradients")
         fitting(problem, self.mode)
-        self.low, self.high = box(problem, bounds, x, self.xp)
-        self.start = self.project(x)
-        self.size = math.prod(x.shape)
-        self.scale = self.norm(problem.inner(self.start, self.y0)[2])
+        self.scale = self.norm(self.inner(self.start, self.y0)[2])
         self.counts = dict(zip(COUNTS, (0, 1, 0, 0), strict=True))
         self.last: HyperResult | None = None
-
-    def norm(self, u: Array) -> float:
-        """Euclidean norm on the host."""
-        return float(linalg.norm(u, xp=self.xp))
-
-    def project(self, x: Array) -> Array:
-        """Nearest point of the box."""
-        return self.xp.minimum(self.xp.maximum(x, self.low), self.high)
 
     def __call__(
         self, x: Array, eta: float, y: Array | None = None, q: Array | None = None, factor: Array | None = None
@@ -76,18 +63,6 @@ class Evaluator:
             self.counts[name] = self.counts.get(name, 0) + n
         self.last = found
         return Evaluation(x, found.value, found.gradient, found.correction, found.y, found.q, eta, found.factor)
-
-    def outward(self, x: Array, gradient: Array) -> Array:
-        """Where x is at the edge of the box and the descent direction leaves it."""
-        return ((x <= self.low) & (gradient > 0)) | ((x >= self.high) & (gradient < 0))
-
-    def projected(self, x: Array, gradient: Array) -> Array:
-        """The gradient without the parts that are held at an edge of the box."""
-        return self.xp.where(self.outward(x, gradient), self.xp.zeros_like(x), gradient)
-
-    def restore(self, state: Any) -> None:
-        """Set the counts to those of a state."""
-        self.counts |= {name: getattr(state, name) for name in COUNTS}
 
     def seen(self) -> dict[str, int]:
         """The counts, as fields of a state."""
@@ -108,7 +83,7 @@ class Evaluator:
         return {
             "certificate": certificate, "fun": state.value, "y": state.y, "hypergradient": state.gradient,
             "error_bound": None if self.last is None else self.last.error_bound,
-            "at_bounds": int(xp.sum(xp.astype(self.outward(state.x, state.gradient), xp.int32))),
+            "at_bounds": self.at_bounds(state.x, state.gradient),
             **self.ending(state),
         }  # fmt: skip
 
@@ -153,19 +128,3 @@ class Evaluator:
             return True
         along, across = (float(vdot(u, hvp(u), xp=xp)) / float(vdot(u, u, xp=xp)) for u in (z, probe))
         return along <= float(xp.finfo(z.dtype).eps) ** (2 / 3) * across
-
-
-def box(problem: Any, bounds: Any, x: Array, xp: Any) -> tuple[Array, Array]:
-    """Bounds as arrays of the shape of x: those given, or those of the problem."""
-    given = bounds
-    if bounds is None:
-        given = problem.bounds() if callable(getattr(problem, "bounds", None)) else (-float("inf"), float("inf"))
-    if not (isinstance(given, (tuple, list)) and len(given) == 2):
-        raise check.error("bounds", bounds, "a pair (low, high) of numbers or arrays", kind=TypeError)
-    low, high = (
-        check.array("bounds", side, xp=xp, dtype=x.dtype, device=x.device, finite=False) + xp.zeros_like(x)
-        for side in given
-    )
-    if bool(xp.any(xp.isnan(low) | xp.isnan(high))) or not bool(xp.all(low < high)):
-        raise check.error("bounds", "bounds that cross, or NaN", "low < high everywhere", "swap them")
-    return low, high

@@ -20,7 +20,7 @@ from typing import Any
 
 from optlib._core import validation as check
 from optlib.backend import Array, linalg, to_numpy
-from optlib.bilevel.problem import Point, point, require, vdot
+from optlib.bilevel.problem import Point, answer, answers, point, require, vdot
 from optlib.inner import accelerated_gradient, newton
 from optlib.inner.newton import cholesky
 from optlib.linop import cg, gmres, minres
@@ -225,12 +225,12 @@ class Call:
     def inner(self, y: Array) -> tuple[Array, Array, Array]:
         """Value and gradients of f."""
         self.counts["gradients"] += 1
-        return self.problem.inner(self.x, y)
+        return answers("inner", self.problem.inner(self.x, y), self.x, y)
 
     def outer(self, y: Array) -> tuple[Array, Array, Array]:
         """Value and gradients of F."""
         self.counts["outer"] += 1
-        return self.problem.outer(self.x, y)
+        return answers("outer", self.problem.outer(self.x, y), self.x, y)
 
     def at(self, y: Array) -> Point:
         """Products at y, counted."""
@@ -238,9 +238,9 @@ class Call:
 
         def hvp(v: Array) -> Array:
             self.counts["products"] += 1
-            return products.hvp(v)
+            return answer("hvp", products.hvp(v), y)
 
-        return products._replace(hvp=hvp)
+        return products._replace(hvp=hvp, cross_vjp=lambda v: answer("cross_vjp", products.cross_vjp(v), self.x))
 
     def transposed(self, y: Array, products: Point) -> Any:
         """Product with the transpose of H, counted: that with H where it is symmetric."""

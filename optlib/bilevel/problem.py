@@ -76,15 +76,18 @@ class Problem:
         Products of second order. A problem may instead have ``at(x, y) -> Point``, whose products share work.
     ``hvp_t(x, y, v)``
         Product with the transpose of H, where it is not symmetric.
+    ``hvp_outer(x, y, v)``, ``cross_outer(x, y, v)``
+        The products of the outer objective, ``grad_yy F v`` and ``grad_xy F v``, for methods that descend on a mixture
+        of both objectives.
     ``start() -> x, y``
         Where to begin.
     ``solve_inner(x, y, tol) -> y, counts``
         Own solver: the norm of ``grad_y f`` at most ``tol``.
     ``hessian(x, y) -> array (d, d)``
         The matrix H for the flattened y, where that is cheap.
-    ``mu(x)``, ``lipschitz(x)`` -> float or None
-        Least and largest curvature of ``f(x, .)``; for an equilibrium, ``1 / lipschitz(x)`` is a step with which
-        ``y - step grad_y`` contracts.
+    ``mu(x)``, ``lipschitz(x)``, ``lipschitz_outer(x)`` -> float or None
+        Least and largest curvature of ``f(x, .)``; largest curvature of ``F(x, .)``. For an equilibrium,
+        ``1 / lipschitz(x)`` is a step with which ``y - step grad_y`` contracts.
     ``constants(x, y) -> Constants``
         What the error bound of a hypergradient needs besides ``mu``.
     ``bounds() -> low, high``
@@ -119,6 +122,8 @@ INSTEAD = {
     "cross_jvp": 'a mode that needs no forward products: "cg", "reverse"',
     "hvp_t": 'mode="forward", which needs products with H only',
     "hessian": 'mode="cg", which needs products only',
+    "hvp_outer": "`finite_differences(problem)` for products by differences of gradients",
+    "cross_outer": "`finite_differences(problem)` for products by differences of gradients",
     "mu": 'methods that need no constants: "hoag"',
 }
 
@@ -152,6 +157,38 @@ def require(problem: Any, oracles: Sequence[str], method: str) -> None:
             f"add it, or use {INSTEAD[name]}" if name in INSTEAD else "add it",
             TypeError,
         )
+
+
+def answer(name: str, found: Array, like: Array) -> Array:
+    """What an oracle returned, if it has the shape of its variable.
+
+    Raises
+    ------
+    ValueError
+        If it has another shape.
+    """
+    if tuple(found.shape) != tuple(like.shape):
+        raise check.error(
+            "problem", f"an array of shape {tuple(found.shape)} from `{name}`", f"shape {tuple(like.shape)}",
+            "see `check_problem`",
+        )  # fmt: skip
+    return found
+
+
+def answers(name: str, found: Any, x: Array, y: Array) -> tuple[Array, Array, Array]:
+    """What ``inner`` or ``outer`` returned, if it is a value and gradients of the shapes of x and y.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is something else.
+    """
+    if not (isinstance(found, tuple) and len(found) == 3):
+        raise check.error("problem", f"{type(found).__name__} from `{name}`", "value, grad_x, grad_y", kind=TypeError)
+    value, grad_x, grad_y = found
+    if getattr(value, "shape", ()) != ():
+        raise check.error("problem", f"a value of shape {tuple(value.shape)} from `{name}`", "a number")
+    return value, answer(f"{name}: grad_x", grad_x, x), answer(f"{name}: grad_y", grad_y, y)
 
 
 def vdot(u: Array, v: Array, *, xp: Any) -> Array:

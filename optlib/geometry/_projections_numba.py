@@ -31,11 +31,12 @@ def clipped_sum(p, q, low, high, total):
 
 
 def _apply(function, function_of_rows, y, amount):
-    out = np.empty(y.shape, y.dtype)
     y = np.ascontiguousarray(y)
     if y.ndim == 1:
+        out = np.empty(y.size, y.dtype)
         function(y, float(amount), out)
     else:
+        out = np.empty(y.shape, y.dtype)
         n = y.shape[-1]
         function_of_rows(y.reshape(-1, n), _amounts(amount), out.reshape(-1, n))
     return out

@@ -6,7 +6,7 @@ import numpy as np
 from numba import njit
 
 from optlib.backend import array_namespace
-from optlib.backend._math_numba import _from_bits, _to_bits
+from optlib.backend._math_numba import _from_bits, _to_bits, exp_
 from optlib.backend._philox_numba import philox4x32_, split_key
 from optlib.geometry import Ball, Box, Simplex
 from optlib.geometry._mirror_numba import softmax_row, tsallis_row
@@ -71,34 +71,47 @@ def hedge_rounds(block, x, losses, spent, rounds, rate, anytime):
     return _hedge(np.ascontiguousarray(block), x, losses, spent, rounds, rate, anytime)
 
 
-@njit(**_OPTIONS)
-def _spread(y):
-    """Largest minus smallest entry, found among integers that order like the floats, which vectorises."""
-    shift = 8 * y.itemsize - 1
-    flip = (1 << shift) - 1
-    high, low = -1 << shift, flip
-    for i in range(y.size):
-        bits = _to_bits(y[i])
-        key = bits ^ ((bits >> shift) & flip)
-        high = max(high, key)
-        low = min(low, key)
-    high ^= (high >> shift) & flip
-    low ^= (low >> shift) & flip
-    if y.itemsize == 4:
-        return np.float64(_from_bits(np.int32(high))) - np.float64(_from_bits(np.int32(low)))
-    return _from_bits(high) - _from_bits(low)
+@njit(**_OPTIONS, forceinline=True)
+def _key(value, shift):
+    """Integer that orders like the number: minima and maxima of integers vectorise. It is its own inverse on bits."""
+    bits = _to_bits(value)
+    return bits ^ ((bits >> shift) & ((1 << shift) - 1))
 
 
-@njit(**_SUMS)
-def _hedge_row(row, x, losses, factor):
-    """Add the losses, leave the exponents in ``x``, return the loss incurred."""
+@njit(**_OPTIONS, forceinline=True)
+def _value(key, shift, like):
+    bits = key ^ ((key >> shift) & ((1 << shift) - 1))
+    return _from_bits(np.int32(bits)) if like.itemsize == 4 else _from_bits(bits)
+
+
+@njit(**_SUMS, forceinline=True)
+def _hedge_row(row, x, losses):
+    """Add the losses; return the loss incurred, the least total, and the largest minus the smallest loss."""
+    shift = 8 * row.itemsize - 1
     incurred = row.dtype.type(0.0)
+    high, low = -1 << shift, (1 << shift) - 1
+    least = low
     for j in range(row.size):
         incurred += x[j] * row[j]
         total = losses[j] + row[j]
         losses[j] = total
-        x[j] = -factor * total
-    return incurred
+        key = _key(row[j], shift)
+        least, low, high = min(least, _key(total, shift)), min(low, key), max(high, key)
+    return incurred, _value(least, shift, row), _value(high, shift, row) - _value(low, shift, row)
+
+
+@njit(**_SUMS, forceinline=True)
+def _hedge_weights(losses, least, factor, x):
+    """``exp(-factor losses)`` relative to the largest, of sum 1."""
+    one = x.dtype.type(1.0)
+    total = x.dtype.type(0.0)
+    for j in range(x.size):
+        e = exp_(factor * (least - losses[j]))
+        x[j] = e
+        total += e
+    scale = one / total
+    for j in range(x.size):
+        x[j] *= scale
 
 
 @njit(**_OPTIONS)
@@ -110,11 +123,9 @@ def _hedge(block, x, losses, spent, rounds, rate, anytime):
     for t in range(block.shape[0]):
         following = rate / math.sqrt(rounds + t + 2) if anytime else rate
         for b in range(block.shape[1]):
-            row = block[t, b]
-            incurred[t, b] = _hedge_row(row, x[b], losses[b], kind(following))
-            spread = kind(_spread(row))
+            incurred[t, b], least, spread = _hedge_row(block[t, b], x[b], losses[b])
             spent[b] += kind(eta / 8.0) * spread * spread
-            softmax_row(x[b], kind(1.0))
+            _hedge_weights(losses[b], least, kind(following), x[b])
         eta = following
     return x, losses, spent, incurred
 

@@ -4,12 +4,18 @@ import numpy as np
 
 from optlib.bilevel import (
     CleaningProblem,
+    CounterexampleProblem,
+    EquilibriumProblem,
     LogisticProblem,
     MultinomialProblem,
     QuadraticProblem,
     RidgeProblem,
+    StackelbergProblem,
+    bamm,
+    bda,
     check_problem,
     finite_differences,
+    hierarchy_free,
     hypergradient,
     quasi_newton,
     scalar,
@@ -70,4 +76,63 @@ CASES += [
     ("scalar-start", lambda: scalar(ONE, [np.nan]), ValueError, "`x0`"),
     ("foreign-result", lambda: scalar(ONE, init=quasi_newton(Q, maxiter=1)), TypeError, "`init`"),
     ("adjoint-mode", lambda: quasi_newton(Q, mode="reverse"), ValueError, "`mode`"),
+]
+
+
+class FirstOrder:
+    """Gradients only."""
+
+    start, inner, outer = Q.start, Q.inner, Q.outer
+
+
+class Unbounded(FirstOrder):
+    """Products, but no curvatures."""
+
+    at, hvp_outer, cross_outer = Q.at, Q.hvp_outer, Q.cross_outer
+
+
+CASES += [
+    ("target-nan", lambda: CounterexampleProblem([np.nan]), ValueError, "`target`"),
+    ("target-matrix", lambda: CounterexampleProblem(A), ValueError, "`target`"),
+    ("bda-products", lambda: bda(FirstOrder()), TypeError, "`hvp`.*bda.*finite_differences"),
+    ("bda-curvature", lambda: bda(Unbounded()), TypeError, "`lipschitz`.*`step`"),
+    ("bda-alpha", lambda: bda(Q, alpha=1.0), ValueError, "`alpha`"),
+    ("bda-steps", lambda: bda(Q, steps=0), ValueError, "`steps`"),
+    ("bda-step", lambda: bda(Q, step=-1.0), ValueError, "`step`"),
+    ("bda-init", lambda: bda(Q, init=np.ones(2)), TypeError, "`init`.*`x0`"),
+    ("bamm-products", lambda: bamm(FirstOrder()), TypeError, "`hvp`.*bamm"),
+    ("bamm-curvature", lambda: bamm(Unbounded()), TypeError, "`lipschitz`.*`step`"),
+    ("bamm-average", lambda: bamm(Q, average=1.0), ValueError, "`average`"),
+    ("bamm-schedule", lambda: bamm(Q, schedule="s4"), ValueError, "`schedule`"),
+    ("bamm-adjoint", lambda: bamm(Q, adjoint="newton"), ValueError, "`adjoint`"),
+    ("bamm-start", lambda: bamm(Q, [np.inf, 0.0]), ValueError, "`x0`"),
+]
+
+E = EquilibriumProblem.random(3, 2, rng=0)
+CASES += [
+    ("start-word", lambda: quasi_newton(Q, start="hot"), ValueError, "`start`"),
+    (
+        "not-monotone",
+        lambda: EquilibriumProblem(-np.eye(2), np.ones((2, 1)), np.zeros(2), np.zeros(2)),
+        ValueError,
+        "`Q`.*definite symmetric part",
+    ),
+    (
+        "equilibrium-step",
+        lambda: EquilibriumProblem(np.eye(2), np.ones((2, 1)), np.zeros(2), np.zeros(2), step=3.0),
+        ValueError,
+        "`step`",
+    ),
+    (
+        "equilibrium-box",
+        lambda: EquilibriumProblem(np.eye(2), np.ones((2, 1)), np.zeros(2), np.zeros(2), low=1.0, high=0.0),
+        ValueError,
+        "`low`",
+    ),
+    ("slope-of-price", lambda: StackelbergProblem(b=0.0), ValueError, "`b`"),
+    ("mode-needs-symmetry", lambda: hypergradient(E, np.ones(2), mode="cg"), ValueError, "`mode`.*gmres"),
+    ("tuning-needs-symmetry", lambda: quasi_newton(E, mode="minres"), ValueError, "`mode`.*gmres"),
+    ("foreseen-steps", lambda: hierarchy_free(E, steps=-1), ValueError, "`steps`"),
+    ("foreseen-start", lambda: hierarchy_free(E, init=np.ones(2)), TypeError, "`init`"),
+    ("differences-need-symmetry", lambda: finite_differences(E), ValueError, "`problem`.*symmetry"),
 ]

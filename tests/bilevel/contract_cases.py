@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tests.bilevel.problems import MAKERS
+from tests.bilevel.problems import MAKERS, OTHERS
 
 
 def one(backend):
@@ -13,4 +13,25 @@ def several(backend):
     return (MAKERS["logistic"](1, backend.asarray([0.0])), backend.asarray(np.full(5, 1.0))), {}
 
 
-CASES = {"bilevel.hoag": several, "bilevel.quasi_newton": several, "bilevel.scalar": one}
+def merely_convex(backend):
+    problem = OTHERS["counterexample"](1, backend.asarray([0.0]))
+    return (problem,), {}
+
+
+def unrolled(backend):
+    args, _ = several(backend)
+    return args, {"steps": 5}
+
+
+def leader(backend):
+    return (OTHERS["equilibrium box"](1, backend.asarray([0.0])),), {"steps": 2}
+
+
+CASES = {
+    "bilevel.bamm": merely_convex,
+    "bilevel.bda": unrolled,
+    "bilevel.hierarchy_free": leader,
+    "bilevel.hoag": several,
+    "bilevel.quasi_newton": several,
+    "bilevel.scalar": one,
+}

@@ -2,6 +2,7 @@
 
 from optlib.bilevel import (
     CleaningProblem,
+    CounterexampleProblem,
     EquilibriumProblem,
     LogisticProblem,
     MultinomialProblem,
@@ -26,7 +27,10 @@ MAKERS = {
     "multinomial scalar": lambda rng=0, like=None: MultinomialProblem.random(rng=rng, like=like, penalty="scalar"),
     "cleaning": lambda rng=0, like=None: CleaningProblem.random(rng=rng, like=like, ridge=0.05),
 }
-EQUILIBRIA = {
+
+# whose inner problems have many solutions, constraints or no objective: for the tests of oracles only
+OTHERS = {
+    "counterexample": lambda rng=0, like=None: CounterexampleProblem.random(rng=rng, like=like),
     "equilibrium": lambda rng=0, like=None: EquilibriumProblem.random(4, 2, rng=rng, like=like),
     "equilibrium box": lambda rng=0, like=None: EquilibriumProblem.random(4, 2, rng=rng, like=like, low=-0.3, high=0.3),
     "stackelberg": lambda rng=0, like=None: StackelbergProblem.random(rng=rng, like=like),

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from optlib.bilevel import EquilibriumProblem, StackelbergProblem, finite_differences, hypergradient, tune
+from optlib.bilevel import EquilibriumProblem, StackelbergProblem, hypergradient, tune
 from optlib.testing import assert_close
 
 MODES = ("gmres", "fixed_point", "neumann", "reverse", "forward")
@@ -73,8 +73,3 @@ def test_numbers_of_the_duopoly():
     assert_close(found.x, np.array([5.0]), rtol=1e-5)
     assert_close(found.y, np.array([1.5]), rtol=1e-5)
     assert found.fun == pytest.approx(-12.5) and found.success
-
-
-def test_differences_need_symmetry():
-    with pytest.raises(ValueError, match="`problem`.*symmetry"):
-        finite_differences(EquilibriumProblem.random(3, 2))

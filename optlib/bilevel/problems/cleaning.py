@@ -98,6 +98,16 @@ class CleaningProblem(Problem):
             cross_jvp=lambda u: part.A._rmatvec((slope * u)[:, None] * first),
         )
 
+    def hvp_outer(self, x: Array, y: Array, v: Array) -> Array:
+        """Product with ``grad_yy F``."""
+        part = self.valid
+        second = SOFTMAX.second(part.A._matvec(y), part.t, self.xp)
+        return part.A._rmatvec(part.weights[:, None] * second(part.A._matvec(v)))
+
+    def cross_outer(self, x: Array, y: Array, v: Array) -> Array:
+        """Zero: F does not depend on x."""
+        return self.xp.zeros_like(x)
+
     def mu(self, x: Array) -> float:
         """Curvature of the penalty."""
         return 2.0 * self.ridge
@@ -107,6 +117,10 @@ class CleaningProblem(Problem):
         if self._norm is None:
             self._norm = norm_squared(self.train.A, self.train.weights)
         return 0.5 * float(expit(self.xp.max(x), xp=self.xp)) * self._norm + 2.0 * self.ridge
+
+    def lipschitz_outer(self, x: Array) -> float:
+        """Bound by half of ``|V|^2 / m``."""
+        return 0.5 * norm_squared(self.valid.A, self.valid.weights)
 
     def _map_arrays(self, move: Callable[[Array], Array]) -> "CleaningProblem":
         made = object.__new__(CleaningProblem)

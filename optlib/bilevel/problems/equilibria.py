@@ -227,10 +227,8 @@ class StackelbergProblem(EquilibriumProblem):
         self, a: float = 10.0, b: float = 1.0, c1: float = 1.0, c2: float = 2.0, *, step: float | None = None,
         like: Array | None = None,
     ) -> None:  # fmt: skip
-        for name, value in (("a", a), ("b", b)):
-            check.scalar(name, value, low=0.0, low_open=True)
-        for name, value in (("c1", c1), ("c2", c2)):
-            check.scalar(name, value, low=0.0)
+        a, b = (check.scalar(name, value, low=0.0, low_open=True) for name, value in (("a", a), ("b", b)))
+        c1, c2 = (check.scalar(name, value, low=0.0) for name, value in (("c1", c1), ("c2", c2)))
         self.market = a, b, c1, c2
         host = [[2.0 * b]], [[b]], [c2 - a], [0.0]
         data = (asarray_like(u, np.zeros(1) if like is None else like) for u in host)

@@ -163,6 +163,16 @@ class LinearModelProblem(Problem):
             cross_jvp=lambda u: py * self._spread(u),
         )
 
+    def hvp_outer(self, x: Array, y: Array, v: Array) -> Array:
+        """Product with ``grad_yy F``: two products with V."""
+        part = self.valid
+        curvature = self.loss.second(part.A._matvec(y), part.t, self.xp)
+        return part.A._rmatvec(self._by_sample(part, curvature(part.A._matvec(v))))
+
+    def cross_outer(self, x: Array, y: Array, v: Array) -> Array:
+        """Zero: F does not depend on x."""
+        return self.xp.zeros_like(x)
+
     def hessian(self, x: Array, y: Array) -> Array:
         """The inner Hessian of the flattened y: one product ``A' D A`` per pair of classes."""
         xp, part = self.xp, self.train
@@ -190,6 +200,10 @@ class LinearModelProblem(Problem):
             self.xp.exp(self.xp.max(x))
         )
 
+    def lipschitz_outer(self, x: Array) -> float:
+        """Bound of the curvature of F."""
+        return self.curvature * self._norms("valid", self.valid.A, self.valid.weights)
+
     def constants(self, x: Array, y: Array) -> Constants:
         """Constants of the error bound."""
         xp, top = self.xp, float(self.xp.exp(self.xp.max(x)))
@@ -200,7 +214,7 @@ class LinearModelProblem(Problem):
         ones = self.xp.ones_like(self.train.weights)
         longest = self._norms("rows", self.train.A, ones) ** 0.5  # no row is longer than the matrix
         change = self.third * self._norms("train", self.train.A, self.train.weights) * longest
-        return Constants(cross, change, top, self.curvature * self._norms("valid", self.valid.A, self.valid.weights))
+        return Constants(cross, change, top, self.lipschitz_outer(x))
 
     def _norms(self, name: str, A: LinearOperator, weights: Array) -> float:
         if name not in self._known:

@@ -101,6 +101,14 @@ class QuadraticProblem(Problem):
         """Products, the same at all points."""
         return Point(hvp=lambda v: self.H @ v, cross_vjp=lambda v: self.B @ v, cross_jvp=lambda u: self.B.T @ u)
 
+    def hvp_outer(self, x: Array, y: Array, v: Array) -> Array:
+        """Product with the outer Hessian."""
+        return self.parts["outer_yy"] @ v
+
+    def cross_outer(self, x: Array, y: Array, v: Array) -> Array:
+        """Product with the outer coupling."""
+        return self.parts["outer_xy"] @ v
+
     def hessian(self, x: Array, y: Array) -> Array:
         """The matrix H."""
         return self.H
@@ -112,6 +120,10 @@ class QuadraticProblem(Problem):
     def lipschitz(self, x: Array) -> float:
         """Largest eigenvalue of H."""
         return self._curvature[1]
+
+    def lipschitz_outer(self, x: Array) -> float:
+        """Norm of the outer Hessian."""
+        return float(linalg.svd(self.parts["outer_yy"], xp=self.xp)[1][0])
 
     def constants(self, x: Array, y: Array) -> Constants:
         """Norms of the matrices."""

@@ -1,0 +1,33 @@
+"""Claims about bilevel optimization, at the quick scale."""
+
+import pytest
+
+from optlib.experiments import _records, bilevel_equilibria, bilevel_merely_convex
+
+MODULES = [bilevel_equilibria, bilevel_merely_convex]
+
+
+@pytest.fixture(scope="module", params=MODULES, ids=lambda module: module.__name__)
+def measured(request, tmp_path_factory):
+    module = request.param
+    return module, _records.run_experiment(module, tmp_path_factory.mktemp("rows")).rows
+
+
+def test_claims_hold(measured):
+    module, rows = measured
+    assert [(v.claim.id, v.measured) for v in module.check(rows) if v.status != "pass"] == []
+
+
+def test_figures(measured):
+    module, rows = measured
+    assert module.plot(rows)
+    assert set(module.plot(rows)) <= {claim.id for claim in module.CLAIMS}
+
+
+def test_a_wrong_measurement_is_caught(measured):
+    module, rows = measured
+    broken = [
+        row | {k: [1e5] * len(v) if isinstance(v, list) else 1e5 for k, v in row.items() if k.startswith("error")}
+        for row in rows
+    ]
+    assert any(v.status != "pass" for v in module.check(broken))
