@@ -1,6 +1,5 @@
 """Entropic transport beside POT (and OTT, RegOT where they are installed)."""
 
-import math
 import os
 import subprocess
 import sys
@@ -200,15 +199,10 @@ def unbalanced(kind: str, n: int, reg: float, rho: float) -> Contest:
 
 def _threshold(run: Callable[..., np.ndarray], a: np.ndarray, b: np.ndarray) -> tuple[float, float] | None:
     """The loosest of POT's thresholds (on the 2-norm, checked every 10 iterations) that gives our l1 error."""
-    last = math.inf
-    for threshold in (1e-6, 3e-7, 1e-7, 3e-8, 1e-8, 3e-9, 1e-9):
-        error = _l1(run(LIMIT, threshold), a, b)
-        if error <= TOL:
-            return threshold, error
-        if not math.isfinite(error) or error == last:  # all its iterations were used: a tighter threshold is no help
-            break
-        last = error
-    return None
+    if not _l1(run(LIMIT, 1e-9), a, b) <= TOL:
+        return None
+    errors = ((threshold, _l1(run(LIMIT, threshold), a, b)) for threshold in (1e-6, 3e-7, 1e-7, 3e-8, 1e-8, 3e-9, 1e-9))
+    return next((threshold, error) for threshold, error in errors if error <= TOL)
 
 
 def _l1(plan: np.ndarray, a: np.ndarray, b: np.ndarray) -> float:

@@ -2,7 +2,7 @@
 
 from optlib._core.callbacks import progress
 from optlib._core.checkpoint import CheckpointError
-from optlib._core.driver import Step, Steps, prepare_init, run
+from optlib._core.driver import Step, Steps, prepare_init, run, settle
 from optlib._core.result import Certificate, ConvergenceError, History, Result, Status
 
 __all__ = [
@@ -17,4 +17,5 @@ __all__ = [
     "prepare_init",
     "progress",
     "run",
+    "settle",
 ]

@@ -15,7 +15,7 @@ import numpy as np
 
 from optlib._core import checkpoint as checkpoints
 from optlib._core import validation
-from optlib._core.result import MESSAGES, Certificate, History, Result, Status
+from optlib._core.result import MESSAGES, History, Result, Status
 from optlib.backend.namespace import Array, array_namespace, asarray_on, device_of, synchronize, to_numpy
 
 Thunk = Callable[[], Any]
@@ -156,7 +156,9 @@ def run(
     method : str
         Name of the method.
     finish : callable
-        ``finish(step)`` is called once after the loop; returns ``certificate`` and the fields of the result.
+        ``finish(step)`` is called once after the loop; returns ``certificate`` and the fields of the result. Instead of
+        the certificate it may return ``later``, a function that computes it and other fields, if it is proven to hold;
+        the result class then has ``defer(later)``.
     tol : float or None
         Stop when the stopping quantity is at most ``tol``; None runs exactly ``maxiter`` iterations.
     maxiter : int
@@ -278,23 +280,51 @@ def run(
     clock.resume()
     fields = finish(finite)
     elapsed = clock.pause()
-    certificate: Certificate = fields["certificate"]
+    later = fields.pop("later", None)
+    holds = later is not None or fields["certificate"].holds
     words = MESSAGES[status]
-    if status is Status.CONVERGED and not certificate.holds:
-        status, words = Status.STALLED, f"the stopping rule was met but the certificate fails ({certificate})"
+    if status is Status.CONVERGED and not holds:
+        words = f"the stopping rule was met but the certificate fails ({fields['certificate']})"
+        status = Status.STALLED
     text = f"{message}; {words}" if message else words
     result = result_class(
         {
-            "x": finite.x, "fun": None, "success": certificate.holds, "status": status, "message": text,
-            "method": method, "nit": finite.nit, "counts": dict(finite.counts), "certificate": certificate,
-            "history": history, "time": elapsed, "state": finite.state, **fields,
+            "x": finite.x, "success": holds, "status": status, "message": text, "method": method, "nit": finite.nit,
+            "counts": dict(finite.counts), "history": history, "time": elapsed, "state": finite.state, **fields,
         }
     )  # fmt: skip
+    if later is None:
+        result.setdefault("fun", None)
+    else:
+        result.defer(later)
     if record == "iterates":
         result["iterates"] = iterates
     table.end(result)
     logger.debug("%s", result)
     return result
+
+
+def settle(steps: Steps, *, tol: float, maxiter: int) -> Step:
+    """Run a method inside another one, without clock, history, checks and result.
+
+    Parameters
+    ----------
+    steps : generator
+    tol : float
+        Ends when the stopping quantity is at most this, or not a number.
+    maxiter : int
+
+    Returns
+    -------
+    Step
+        The last one.
+    """
+    step = next(steps)
+    start = step.nit
+    while step.status is None and step.nit - start < maxiter and float(step.stop()) > tol:
+        step = steps.send(1)
+    steps.close()
+    return step
 
 
 def _measure(step: Step, xp: Any) -> dict[str, float]:

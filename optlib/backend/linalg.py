@@ -5,6 +5,7 @@ With ``check=True`` (set-up) a singular matrix or a failed factorisation raises 
 All functions work on stacks of matrices in the last two axes.
 """
 
+from functools import cache
 from importlib import import_module
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 from optlib.backend.namespace import Array, is_cupy, is_numpy, is_torch
 
 LinAlgError = np.linalg.LinAlgError
+NOT_DEFINITE = "cholesky: the matrix is not positive definite. Fix: add a multiple of the identity."
 
 
 def _nan_like(x: Array, bad: Array, xp: Any) -> Array:
@@ -64,7 +66,15 @@ def cholesky(a: Array, *, xp: Any, check: bool = True) -> Array:
     n = a.shape[-1]
     if n == 0:
         return a
-    factor = xp.tril(_guarded(xp.linalg.cholesky, a, xp=xp))
+    factor = _guarded(xp.linalg.cholesky, a, xp=xp)
+    if is_numpy(xp):  # LAPACK reports failure
+        bad = ~_finite(factor, xp)
+        if not bad.any():
+            return factor
+        if check:
+            raise LinAlgError(NOT_DEFINITE)
+        return _nan_like(factor, bad, xp)
+    factor = xp.tril(factor)
     # A library that reports failure nowhere leaves a wrong factor behind: test it against the matrix on one vector.
     probe = xp.where(xp.arange(n, device=a.device) % 2 == 0, xp.ones(n, dtype=a.dtype, device=a.device), -0.75)
     image = factor @ (xp.matrix_transpose(factor) @ probe[:, None])
@@ -75,7 +85,7 @@ def cholesky(a: Array, *, xp: Any, check: bool = True) -> Array:
     wrong = xp.max(xp.abs(image - symmetric @ probe[:, None]), axis=(-2, -1)) > 1e-3 * scale
     bad = ~_finite(factor, xp) | wrong | xp.any(xp.linalg.diagonal(factor) <= 0, axis=-1)
     if check:
-        _raise_if(bad, "cholesky: the matrix is not positive definite. Fix: add a multiple of the identity.", xp)
+        _raise_if(bad, NOT_DEFINITE, xp)
         return factor
     return _nan_like(factor, bad, xp)
 
@@ -100,14 +110,22 @@ def solve_triangular(a: Array, b: Array, *, lower: bool = True, trans: bool = Fa
         return torch.linalg.solve_triangular(a, b, upper=not lower)
     if (is_numpy(xp) or is_cupy(xp)) and a.ndim == 2 and b.ndim == 2 and a.shape[-1]:
         if is_numpy(xp):
-            from scipy.linalg.lapack import get_lapack_funcs  # SciPy's wrapper raises on a zero pivot
-
-            (trtrs,) = get_lapack_funcs(("trtrs",), (a, b))
+            trtrs = _trtrs(np.result_type(a, b).char)
+            if a.flags.c_contiguous:  # the transpose is in LAPACK's order and needs no copy
+                a, lower, trans = a.T, not lower, not trans
             x, info = trtrs(a, b, lower=lower, trans=int(trans))
             return x if info == 0 else np.full_like(x, np.nan)
         return import_module("cupyx.scipy.linalg").solve_triangular(a, b, lower=lower, trans=int(trans))
     triangle = xp.tril(a) if lower else xp.triu(a)
     return solve(xp.matrix_transpose(triangle) if trans else triangle, b, xp=xp, check=False)
+
+
+@cache
+def _trtrs(dtype: str) -> Any:
+    """LAPACK's routine; SciPy's wrapper raises on a zero pivot."""
+    from scipy.linalg.lapack import get_lapack_funcs
+
+    return get_lapack_funcs("trtrs", dtype=dtype)
 
 
 def cho_solve(factor: Array, b: Array, *, xp: Any) -> Array:
@@ -267,6 +285,10 @@ def norm(x: Array, *, axis: int | tuple[int, ...] | None = None, keepdims: bool 
     """Euclidean norm without overflow or underflow of the squares."""
     if 0 in x.shape:
         return xp.sum(x, axis=axis, keepdims=keepdims)
+    if axis is None and not keepdims and is_numpy(xp):
+        square, limits = np.vdot(x, x), np.finfo(x.dtype)
+        if limits.tiny / limits.eps < square < limits.max:
+            return np.sqrt(square)
     scale = xp.max(xp.abs(x), axis=axis, keepdims=True)
     safe = xp.where((scale > 0) & xp.isfinite(scale), scale, xp.ones_like(scale))
     out = xp.sqrt(xp.sum(xp.square(x / safe), axis=axis, keepdims=True)) * safe

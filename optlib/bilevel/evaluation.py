@@ -19,7 +19,10 @@ COUNTS = ("evaluations", "gradients", "products", "outer")
 
 
 class Evaluation(NamedTuple):
-    """What is known at one x: value, gradient, correction of the value, inner solution, adjoint, tolerance."""
+    """What is known at one x: value, gradient, correction of the value, inner solution, adjoint, accuracy.
+
+    ``eta`` is the relative tolerance that was asked for, ``residual`` the relative size of ``grad_y f`` found.
+    """
 
     x: Array
     value: float
@@ -29,6 +32,7 @@ class Evaluation(NamedTuple):
     q: Array
     eta: float
     factor: Array | None
+    residual: float
 
 
 class Evaluator(Oracles):
@@ -46,6 +50,7 @@ class Evaluator(Oracles):
         self.scale = self.norm(self.inner(self.start, self.y0)[2])
         self.counts = dict(zip(COUNTS, (0, 1, 0, 0), strict=True))
         self.last: HyperResult | None = None
+        self._call: Call | None = None
 
     def __call__(
         self, x: Array, eta: float, y: Array | None = None, q: Array | None = None, factor: Array | None = None
@@ -56,13 +61,20 @@ class Evaluator(Oracles):
         """
         if self.cold:
             y = q = factor = None
-        call = Call(self.problem, x, self.xp, eta, eta, scale=self.scale, factor=factor)
+        call = self._call
+        if call is None or call.x is not x:  # else the same point again, more accurately
+            call = self._call = Call(self.problem, x, self.xp, eta, eta, scale=self.scale)
+        call.tol, call.adjoint_tol, call.factor = eta, eta, factor
+        call.counts = dict.fromkeys(call.counts, 0)
         found = call.implicit(self.y0 if y is None else y, q, self.mode)
         self.counts["evaluations"] += 1
         for name, n in found.counts.items():
             self.counts[name] = self.counts.get(name, 0) + n
         self.last = found
-        return Evaluation(x, found.value, found.gradient, found.correction, found.y, found.q, eta, found.factor)
+        return Evaluation(
+            x, found.value, found.gradient, found.correction, found.y, found.q, eta, found.factor,
+            found.residual[0] / (self.scale or 1.0),
+        )  # fmt: skip
 
     def seen(self) -> dict[str, int]:
         """The counts, as fields of a state."""
@@ -122,9 +134,9 @@ class Evaluator(Oracles):
 
         found = cg(hvp, probe, tol=1e-3, maxiter=PROBES, check_every=1, record=False, **options)
         z, slope = found.x, xp.reshape(self.problem.outer(state.x, state.y)[2], (-1,))
-        if abs(float(vdot(z, slope, xp=xp))) <= 1e-6 * self.norm(z) * self.norm(slope):
+        if abs(float(vdot(z, slope, xp=xp))) <= 1e-3 * self.norm(z) * self.norm(slope):
             return False
         if found.status is Status.BREAKDOWN:
             return True
         along, across = (float(vdot(u, hvp(u), xp=xp)) / float(vdot(u, u, xp=xp)) for u in (z, probe))
-        return along <= float(xp.finfo(z.dtype).eps) ** (2 / 3) * across
+        return along <= 100.0 * float(xp.finfo(z.dtype).eps) * across

@@ -18,18 +18,19 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
+from optlib._core import settle
 from optlib._core import validation as check
 from optlib.backend import Array, linalg, to_numpy
 from optlib.bilevel.problem import Point, answer, answers, point, require, vdot
-from optlib.inner import accelerated_gradient, newton
-from optlib.inner.newton import cholesky
-from optlib.linop import cg, gmres, minres
+from optlib.inner import accelerated_gradient
+from optlib.inner.newton import begin, cholesky, newton_steps
+from optlib.inner.newton import solve as solve_newton
+from optlib.linop import gmres, minres
 
 MODES = ("auto", "cg", "minres", "gmres", "direct", "neumann", "fixed_point", "reverse", "forward", "penalty")
 SYMMETRIC = ("cg", "minres", "direct", "penalty")  # modes that need it
-DIRECT = 1000  # inner variables up to which "auto" forms the Hessian
-EXACT = 100  # up to which each step of the inner solver has a factor of its own
-KRYLOV = {"direct": cg, "cg": cg, "minres": minres, "gmres": gmres}
+DIRECT = 100  # inner variables up to which each linear system has a factor of its own
+FACTOR = 1000  # up to which a factor of an earlier point is the preconditioner
 GROWTH = 1e6  # of the adjoint of an iteration, beyond which its step is too long
 
 
@@ -101,7 +102,8 @@ def hypergradient(
     mode : str
         How the inner problem is differentiated:
 
-        - ``"cg"``: implicit, conjugate gradients (H positive definite).
+        - ``"cg"``: implicit, conjugate gradients (H positive definite), preconditioned by the diagonal of H, or by a
+          factor of it at an earlier point for up to 1000 inner variables, where the problem can do that.
         - ``"minres"``: implicit, for symmetric H that may be indefinite or singular.
         - ``"gmres"``: implicit, for H that is not symmetric (with ``hvp_t``), by `optlib.linop.gmres`.
         - ``"direct"``: implicit, by a Cholesky factor of H. Needs ``hessian``.
@@ -111,7 +113,7 @@ def hypergradient(
         - ``"forward"``: the same iteration differentiated forwards: d products a step for each hyperparameter.
         - ``"penalty"``: no second-order oracle: ``(grad_x f(x, y_s) - grad_x f(x, y)) / s + grad_x F``, with the
           minimiser ``y_s`` of ``f + s F``, extrapolated from s and s / 2.
-        - ``"auto"``: ``"direct"`` for up to 1000 inner variables where there is a ``hessian``, ``"cg"`` where there are
+        - ``"auto"``: ``"direct"`` for up to 100 inner variables where there is a ``hessian``, ``"cg"`` where there are
           products, ``"gmres"`` for H that is not symmetric, else ``"penalty"``.
     tol : float
         The inner problem is solved to ``|grad_y f(x, y)| <= tol |grad_y f(x, y0)|`` with the ``y0`` of
@@ -207,7 +209,10 @@ def fitting(problem: Any, mode: str) -> None:
 
 
 class Call:
-    """One evaluation: the problem at x, tolerances, and the count of the oracles."""
+    """One evaluation: the problem at x, tolerances, and the count of the oracles.
+
+    What was computed at the last y is kept, so that value, gradient and products share it.
+    """
 
     def __init__(
         self, problem: Any, x: Array, xp: Any, tol: float, adjoint_tol: float, steps: int = 100, truncate: int = 100,
@@ -219,13 +224,19 @@ class Call:
         self.factor = factor
         self.given_step = None if step is None else check.scalar("step", step, low=0.0, low_open=True)
         self.counts = {"gradients": 0, "products": 0, "outer": 0}
+        self._point: tuple[Array, Point] | None = None
+        self._inner: tuple[Array, tuple[Array, Array, Array]] | None = None
 
     # -- oracles, counted --
 
     def inner(self, y: Array) -> tuple[Array, Array, Array]:
         """Value and gradients of f."""
-        self.counts["gradients"] += 1
-        return answers("inner", self.problem.inner(self.x, y), self.x, y)
+        if self._inner is None or self._inner[0] is not y:
+            self.counts["gradients"] += 1
+            shared = self.at(y).inner if hasattr(self.problem, "at") else None
+            found = self.problem.inner(self.x, y) if shared is None else shared()
+            self._inner = y, answers("inner", found, self.x, y)
+        return self._inner[1]
 
     def outer(self, y: Array) -> tuple[Array, Array, Array]:
         """Value and gradients of F."""
@@ -234,13 +245,27 @@ class Call:
 
     def at(self, y: Array) -> Point:
         """Products at y, counted."""
-        products = point(self.problem, self.x, y)
+        if self._point is None or self._point[0] is not y:
+            products = point(self.problem, self.x, y)
 
-        def hvp(v: Array) -> Array:
-            self.counts["products"] += 1
-            return answer("hvp", products.hvp(v), y)
+            def hvp(v: Array) -> Array:
+                self.counts["products"] += 1
+                return answer("hvp", products.hvp(v), y)
 
-        return products._replace(hvp=hvp, cross_vjp=lambda v: answer("cross_vjp", products.cross_vjp(v), self.x))
+            def cross_vjp(v: Array) -> Array:
+                return answer("cross_vjp", products.cross_vjp(v), self.x)
+
+            self._point = y, products._replace(hvp=hvp, cross_vjp=cross_vjp)
+        return self._point[1]
+
+    def dense(self, size: int) -> bool:
+        """Whether the Hessian may be formed."""
+        return size <= FACTOR and callable(getattr(self.problem, "hessian", None))
+
+    def diagonal(self, y: Array) -> Array | None:
+        """Diagonal of H, where it is known."""
+        found = self.at(y).diagonal
+        return None if found is None else found()
 
     def transposed(self, y: Array, products: Point) -> Any:
         """Product with the transpose of H, counted: that with H where it is symmetric."""
@@ -291,22 +316,19 @@ class Call:
             for name, n in counts.items():
                 self.counts[name] = self.counts.get(name, 0) + n
             return y, True
-        options: dict[str, Any] = {}
         second = callable(getattr(self.problem, "at", None)) or callable(getattr(self.problem, "hvp", None))
         if not second or extra:
             found = accelerated_gradient(fun, y, tol=target, maxiter=100 * self.maxiter, record=False)
             return found.x, found.success
-        size = self.xp.reshape(y, (-1,)).shape[0]
-        dense = callable(getattr(self.problem, "hessian", None)) and size <= DIRECT
-        if dense:
-            options["hessian"] = lambda y: self.problem.hessian(self.x, y)
-        if not dense or size > EXACT:
-            options["hvp"] = lambda y: self.at(y).hvp
-        if dense and size > EXACT:
-            options["factor"] = self.factor
-        found = newton(fun, y, tol=target, maxiter=self.maxiter, record=False, **options)
-        self.factor = found.factor
-        return found.x, found.success
+        size = math.prod(y.shape)
+        hessian = (lambda y: self.problem.hessian(self.x, y)) if self.dense(size) else None
+        direct = hessian is not None and size <= DIRECT
+        hvp = None if direct else lambda y: self.at(y).hvp
+        start = begin(y, None if direct else self.factor)
+        steps = newton_steps(start, fun, hvp, hessian, self.diagonal, xp=self.xp)
+        state = settle(steps, tol=target, maxiter=self.maxiter).state
+        self.factor = state.factor
+        return state.x, self.norm(state.grad) <= target
 
     # -- modes --
 
@@ -334,22 +356,28 @@ class Call:
     def adjoint(self, product: Any, rhs: Array, q: Array | None, y: Array, mode: str) -> tuple[Array, bool]:
         """Solve ``H' q = grad_y F``."""
         xp, shape = self.xp, rhs.shape
-        if mode in KRYLOV:
-            flat, options = xp.reshape(rhs, (-1,)), {}
-            start = None if q is None else xp.reshape(q, (-1,))
-            if mode == "direct":  # the residual of a factor that had to be shifted is for conjugate gradients
-                L = self.factor if self.factor is not None else cholesky(self.problem.hessian(self.x, y), xp=xp)
-                self.factor = L
-                start = linalg.cho_solve(L, flat, xp=xp)
-                r = product(xp.reshape(start, shape)) - rhs
-                if self.norm(r) <= self.adjoint_tol * self.norm(rhs):
-                    return xp.reshape(start, shape), True
-                options = {"preconditioner": lambda v: linalg.cho_solve(L, v, xp=xp), "check_every": 1}
-            found = KRYLOV[mode](
-                lambda v: xp.reshape(product(xp.reshape(v, shape)), (-1,)), flat, init=start,
-                tol=self.adjoint_tol, maxiter=self.maxiter, record=False, **options,
+        if mode in ("direct", "cg", "minres", "gmres"):
+            flat, start = xp.reshape(rhs, (-1,)), None if q is None else xp.reshape(q, (-1,))
+
+            def flattened(v: Array) -> Array:
+                return xp.reshape(product(xp.reshape(v, shape)), (-1,))
+
+            if mode in ("minres", "gmres"):
+                found = (minres if mode == "minres" else gmres)(
+                    flattened, flat, init=start, tol=self.adjoint_tol, maxiter=self.maxiter, record=False
+                )
+                return xp.reshape(found.x, shape), found.success
+            size = math.prod(shape)
+            if mode == "direct" and self.factor is None:
+                self.factor = cholesky(self.problem.hessian(self.x, y), xp=xp)
+            solved, factor = solve_newton(
+                flattened, flat, start, tol=self.adjoint_tol, maxiter=self.maxiter,
+                factor=self.factor if mode == "direct" or size > DIRECT else None,
+                hessian=(lambda: self.problem.hessian(self.x, y)) if self.dense(size) and size > DIRECT else None,
+                diagonal=lambda: self.diagonal(y), xp=xp,
             )  # fmt: skip
-            return xp.reshape(found.x, shape), found.success
+            self.factor = self.factor if factor is None else factor
+            return xp.reshape(solved.x, shape), solved.success
         gamma, target = self.length(), self.adjoint_tol * self.norm(rhs)
         if mode == "neumann":  # gamma sum_k (I - gamma H')^k grad_y F
             term = gamma * rhs

@@ -26,11 +26,20 @@ class Point(NamedTuple):
         ``v -> C v``, of the shape of x.
     cross_jvp : callable or None
         ``u -> C' u``, of the shape of y.
+    inner : callable or None
+        ``() -> value, grad_x, grad_y`` of f, where it shares work with the products.
+    diagonal : callable or None
+        ``() -> diagonal of H``, of the shape of y, where it is cheap: a preconditioner.
     """
 
     hvp: Callable[[Array], Array] | None = None
     cross_vjp: Callable[[Array], Array] | None = None
     cross_jvp: Callable[[Array], Array] | None = None
+    inner: Callable[[], tuple[Array, Array, Array]] | None = None
+    diagonal: Callable[[], Array] | None = None
+
+
+PRODUCTS = ("hvp", "cross_vjp", "cross_jvp")
 
 
 class Constants(NamedTuple):
@@ -73,7 +82,8 @@ class Problem:
     ``inner(x, y) -> value, grad_x, grad_y`` and ``outer(x, y) -> value, grad_x, grad_y``
         First order; the value is a 0-d array. For finite sums also ``idx``, an array of sample numbers.
     ``hvp(x, y, v)``, ``cross_vjp(x, y, v)``, ``cross_jvp(x, y, u)``
-        Products of second order. A problem may instead have ``at(x, y) -> Point``, whose products share work.
+        Products of second order. A problem may instead have ``at(x, y) -> Point``, whose products share work, with each
+        other and with ``inner``.
     ``hvp_t(x, y, v)``
         Product with the transpose of H, where it is not symmetric.
     ``hvp_outer(x, y, v)``, ``cross_outer(x, y, v)``
@@ -133,7 +143,7 @@ def point(problem: Any, x: Array, y: Array) -> Point:
     if (at := getattr(problem, "at", None)) is not None:
         return at(x, y)
     found = {}
-    for name in Point._fields:
+    for name in PRODUCTS:
         if (oracle := getattr(problem, name, None)) is not None:
             found[name] = lambda v, oracle=oracle: oracle(x, y, v)
     return Point(**found)
@@ -148,7 +158,7 @@ def require(problem: Any, oracles: Sequence[str], method: str) -> None:
         Naming the first oracle that is missing, and what does without it.
     """
     for name in oracles:
-        if callable(getattr(problem, name, None)) or (name in Point._fields and hasattr(problem, "at")):
+        if callable(getattr(problem, name, None)) or (name in PRODUCTS and hasattr(problem, "at")):
             continue
         raise check.error(
             "problem",

@@ -15,6 +15,7 @@ from optlib.bilevel.result import BilevelResult
 EXPAND = (1.5, 3.0, 4.0)  # steps while there is no bracket; the last is repeated
 FLAT = 1e-2  # relative slope over the whole box below which the box is scanned first
 SCAN = (0.1, 0.3, 0.5, 0.7, 0.9)
+SHARE = 0.3  # of the tolerance, that a correction may have
 FIRST, SURE, EDGE = 1e-2, 1e-4, 1e-5  # tolerances of first, confirming and edge evaluations
 
 
@@ -153,11 +154,12 @@ def scalar(
         """Evaluate with rising accuracy until the value is good enough for the decision."""
         at = xp.asarray([x], dtype=s.x.dtype, device=s.x.device)
         found = evaluator(at, eta, s.y, s.q, s.factor)
-        while (
-            found.correction > max(0.1 * abs(float(found.gradient[0])) * abs(step), 0.1 * rtol * abs(found.value))
-            and found.eta > FLOOR
-        ):
-            found = evaluator(at, max(0.1 * found.eta, FLOOR), found.y, found.q, found.factor)
+        while found.eta > FLOOR:
+            allowed = max(0.1 * abs(float(found.gradient[0]) * step), SHARE * rtol * abs(found.value))
+            if not found.correction > allowed:
+                break
+            reached = min(found.eta, found.residual) * 0.5 * allowed / found.correction
+            found = evaluator(at, min(max(reached, FLOOR), 0.1 * found.eta), found.y, found.q, found.factor)
         return Known(float(at[0]), found.value, float(found.gradient[0]), found.correction, found.eta, sure), found
 
     def steps(s: ScalarState) -> Steps:
@@ -185,7 +187,8 @@ def scalar(
                 x = queue.pop(0)
                 s = s._replace(queue=json.dumps(queue))
             elif (done and not lead.sure) or lead.x != float(s.x[0]):  # the same point, more accurately
-                x, eta, confirm = lead.x, max(min(1e-2 * lead.eta, EDGE if edge else SURE), FLOOR), True
+                tighter = 0.1 * lead.eta if lead.eta <= SURE else 1e-2 * lead.eta
+                x, eta, confirm = lead.x, max(min(tighter, EDGE if edge else SURE), FLOOR), True
             else:
                 x, expansions = propose(points, low, high, s.expansions)
                 s = s._replace(expansions=expansions)

@@ -1,17 +1,18 @@
 """Newton's method with a line search, by Cholesky factors or by conjugate gradients."""
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from optlib._core import Certificate, Result, Status, Step, prepare_init, run
 from optlib._core import validation as check
 from optlib._core.driver import Steps
-from optlib.backend import Array, is_numpy, linalg, supports
-from optlib.linop import cg
+from optlib.backend import Array, linalg, supports
+from optlib.linop.pcg import Solved, pcg
 from optlib.steps import armijo
 
 FORCING = 0.1  # relative residual of the first Newton systems; it falls with the gradient
-RENEW = 12  # products of a step after which its preconditioner is too old
+PATIENCE = 20  # unknowns per product after which conjugate gradients get a fresh factor, at the price of about two
 DAMPING = 1e-3  # in units of the largest diagonal entry, when the Hessian has no Cholesky factor
 
 
@@ -35,6 +36,7 @@ def newton(
     *,
     hvp: Callable[[Array], Callable[[Array], Array]] | None = None,
     hessian: Callable[[Array], Array] | None = None,
+    diagonal: Callable[[Array], Array] | None = None,
     factor: Array | None = None,
     init: Any = None,
     tol: float | None = 1e-6,
@@ -60,7 +62,10 @@ def newton(
     hessian : callable, optional
         ``hessian(x)`` returns the matrix for the flattened x: the steps are exact. One of the two is needed. With both,
         the steps are conjugate gradients preconditioned by a Cholesky factor of the matrix at an earlier point, which
-        is renewed when they need more than 12 products.
+        is made or renewed when they need more products than a twentieth of the number of variables.
+    diagonal : callable, optional
+        ``diagonal(x)`` returns the diagonal of H, of the shape of x, or None: it preconditions the conjugate gradients
+        as long as there is no factor.
     factor : array, shape (d, d), optional
         The first such factor, for example that of a result for a similar function.
     init : Result or NewtonState, optional
@@ -110,59 +115,7 @@ def newton(
     x0 = check.array("x0", x0, xp=xp, dtype=dtype, device=device)
     _, state = prepare_init(init, NewtonState)
     if state is None:
-        state = NewtonState(x0, None, None, 0.0, factor, 0, 0, 0)
-    size = x0.size if isinstance(x0.size, int) else int(xp.reshape(x0, (-1,)).shape[0])
-
-    def direction(s: NewtonState, norm: float) -> tuple[Array, NewtonState]:
-        """The Newton step, and the state with the factor and the products that it took."""
-        rhs = xp.reshape(-s.grad, (-1,))
-        if hvp is None:
-            s = s._replace(factor=cholesky(hessian(s.x), xp=xp))
-            return xp.reshape(linalg.cho_solve(s.factor, rhs, xp=xp), s.x.shape), s
-        options: dict[str, Any] = {"check_every": 1 if is_numpy(xp) else 10}  # too many harm where H is singular
-        if hessian is not None:
-            if s.factor is None:
-                s = s._replace(factor=cholesky(hessian(s.x), xp=xp))
-            options = {"preconditioner": lambda v, L=s.factor: linalg.cho_solve(L, v, xp=xp), "check_every": 1}
-        product = hvp(s.x)
-        found = cg(
-            lambda v: xp.reshape(product(xp.reshape(v, s.x.shape)), (-1,)), rhs,
-            tol=min(FORCING, (norm / s.first) ** 0.5), maxiter=2 * size + 20, record=False, **options,
-        )  # fmt: skip
-        old = hessian is not None and found.nit > RENEW
-        s = s._replace(products=s.products + found.counts["matvec"], factor=None if old else s.factor)
-        return xp.reshape(found.x, s.x.shape), s
-
-    def steps(s: NewtonState) -> Steps:
-        if s.grad is None:
-            value, grad = fun(s.x)
-            s = s._replace(value=value, grad=grad, first=float(linalg.norm(grad, xp=xp)), gradients=1)
-        status = None
-        while True:
-            norm = linalg.norm(s.grad, xp=xp)
-            yield Step(
-                x=s.x, nit=s.nit, state=s, stop=lambda norm=norm: norm, metrics={"fun": lambda s=s: s.value},
-                status=status, counts={"gradients": s.gradients, "products": s.products},
-            )  # fmt: skip
-            p, s = direction(s, float(norm))
-            slope = xp.sum(s.grad * p)
-            seen: dict[float, tuple[Array, Array]] = {}
-
-            def along(t: float, s: NewtonState = s, p: Array = p, seen: dict[float, Any] = seen) -> Array:
-                seen[t] = fun(s.x + t * p)
-                return seen[t][0]
-
-            s = s._replace(nit=s.nit + 1)
-            if not float(slope) < 0.0:
-                status = Status.CONVERGED if float(norm) == 0.0 else Status.BREAKDOWN
-                continue
-            found = armijo(along, s.value, slope)
-            s = s._replace(gradients=s.gradients + found.evaluations)
-            if not found.success:
-                status = Status.STALLED
-                continue
-            value, grad = seen[found.step]
-            s = s._replace(x=s.x + found.step * p, value=value, grad=grad)
+        state = begin(x0, factor)
 
     def finish(step: Step) -> dict[str, Any]:
         norm = float(linalg.norm(step.state.grad, xp=xp))
@@ -173,10 +126,127 @@ def newton(
         }  # fmt: skip
 
     return run(
-        steps, state=state, like=x0, xp=xp, method="newton", finish=finish, tol=tol, maxiter=maxiter,
-        check_every=check_every, callback=callback, record=record, max_time=max_time, disp=disp, checkpoint=checkpoint,
-        problem=(x0, hvp is None, hessian is None),
+        lambda s: newton_steps(s, fun, hvp, hessian, diagonal, xp=xp), state=state, like=x0, xp=xp, method="newton",
+        finish=finish, tol=tol, maxiter=maxiter, check_every=check_every, callback=callback, record=record,
+        max_time=max_time, disp=disp, checkpoint=checkpoint, problem=(x0, hvp is None, hessian is None),
     )  # fmt: skip
+
+
+def begin(x: Array, factor: Array | None = None) -> NewtonState:
+    """The state before the first step."""
+    return NewtonState(x, None, None, 0.0, factor, 0, 0, 0)
+
+
+def newton_steps(
+    s: NewtonState,
+    fun: Callable[[Array], tuple[Array, Array]],
+    hvp: Callable[[Array], Callable[[Array], Array]] | None,
+    hessian: Callable[[Array], Array] | None,
+    diagonal: Callable[[Array], Array] | None = None,
+    *,
+    xp: Any,
+) -> Steps:
+    """The method of `newton`, without checks: for `settle`."""
+    shape, size = s.x.shape, math.prod(s.x.shape)
+
+    def direction(s: NewtonState, norm: float) -> tuple[Array, NewtonState]:
+        """The Newton step, and the state with the factor and the products that it took."""
+        rhs = xp.reshape(-s.grad, (-1,))
+        if hvp is None:
+            s = s._replace(factor=cholesky(hessian(s.x), xp=xp))
+            return xp.reshape(linalg.cho_solve(s.factor, rhs, xp=xp), shape), s
+        product = hvp(s.x)
+        found, L = solve(
+            lambda v: xp.reshape(product(xp.reshape(v, shape)), (-1,)), rhs, tol=min(FORCING, (norm / s.first) ** 0.5),
+            maxiter=2 * size + 20, factor=s.factor, hessian=None if hessian is None else lambda: hessian(s.x),
+            diagonal=None if diagonal is None else lambda: diagonal(s.x), xp=xp,
+        )  # fmt: skip
+        s = s._replace(products=s.products + found.products, factor=L)
+        return xp.reshape(found.x, shape), s
+
+    if s.grad is None:
+        value, grad = fun(s.x)
+        s = s._replace(value=value, grad=grad, first=float(linalg.norm(grad, xp=xp)), gradients=1)
+    status = None
+    while True:
+        norm = float(linalg.norm(s.grad, xp=xp))
+        yield Step(
+            x=s.x, nit=s.nit, state=s, stop=lambda norm=norm: norm, metrics={"fun": lambda s=s: s.value},
+            status=status, counts={"gradients": s.gradients, "products": s.products},
+        )  # fmt: skip
+        p, s = direction(s, norm)
+        slope = xp.sum(s.grad * p)
+        seen: dict[float, tuple[Array, Array, Array]] = {}
+
+        def along(t: float, s: NewtonState = s, p: Array = p, seen: dict[float, Any] = seen) -> Array:
+            x = s.x + t * p
+            seen[t] = (x, *fun(x))
+            return seen[t][1]
+
+        s = s._replace(nit=s.nit + 1)
+        if not float(slope) < 0.0:
+            status = Status.CONVERGED if norm == 0.0 else Status.BREAKDOWN
+            continue
+        found = armijo(along, s.value, slope)
+        s = s._replace(gradients=s.gradients + found.evaluations)
+        if not found.success:
+            status = Status.STALLED
+            continue
+        x, value, grad = seen[found.step]
+        s = s._replace(x=x, value=value, grad=grad)
+
+
+def solve(
+    product: Callable[[Array], Array],
+    rhs: Array,
+    start: Array | None = None,
+    *,
+    tol: float,
+    maxiter: int,
+    factor: Array | None,
+    hessian: Callable[[], Array] | None,
+    diagonal: Callable[[], Array | None] | None,
+    xp: Any,
+) -> tuple[Solved, Array | None]:
+    """Conjugate gradients on ``H x = rhs`` with the preconditioner at hand, and a factor of H where that is too slow.
+
+    Parameters
+    ----------
+    product : callable
+        ``v -> H v`` for flat arrays.
+    rhs, start : array, shape (n,)
+    tol, maxiter : see `pcg`
+    factor : array, shape (n, n), or None
+        Cholesky factor of a matrix like H: the preconditioner. Without it, the diagonal is.
+    hessian, diagonal : callable or None
+        The matrix H; its diagonal, or None.
+    xp : module
+
+    Returns
+    -------
+    Solved, and the last factor.
+    """
+    precondition = None
+    if factor is not None:
+        precondition = _factored(factor, xp)
+    elif diagonal is not None and (d := diagonal()) is not None:
+        precondition = _scaled(xp.reshape(d, (-1,)), xp)
+    patience = maxiter if hessian is None else max(rhs.shape[0] // PATIENCE, 5)
+    found = pcg(product, rhs, start, precondition=precondition, tol=tol, maxiter=patience, xp=xp)
+    if found.success or hessian is None:
+        return found, factor
+    factor = cholesky(hessian(), xp=xp)
+    last = pcg(product, rhs, found.x, precondition=_factored(factor, xp), tol=tol, maxiter=maxiter, xp=xp)
+    return last._replace(products=found.products + last.products), factor
+
+
+def _factored(L: Array, xp: Any) -> Callable[[Array], Array]:
+    return lambda v: linalg.cho_solve(L, v, xp=xp)
+
+
+def _scaled(d: Array, xp: Any) -> Callable[[Array], Array]:
+    inverse = 1.0 / xp.where(d > 0, d, xp.ones_like(d))
+    return lambda v: inverse * v
 
 
 def cholesky(H: Array, *, xp: Any) -> Array:

@@ -149,6 +149,10 @@ class LinearOperator:
             dtype=self.dtype,
         )
 
+    def _squared(self) -> "LinearOperator | None":
+        """The matrix of the squared entries; None where they are not at hand."""
+        return None
+
     def astype(self, dtype: Any) -> "LinearOperator":
         """Return the operator with its arrays cast (itself, if there is nothing to do)."""
         return self if dtype == self.dtype else self._map_arrays(lambda x: self.xp.astype(x, dtype))
@@ -224,6 +228,10 @@ class _Transpose(LinearOperator):
 
     def _map_arrays(self, move: Callable[[Array], Array]) -> LinearOperator:
         return _Transpose(self._a._map_arrays(move))
+
+    def _squared(self) -> LinearOperator | None:
+        squared = self._a._squared()
+        return None if squared is None else squared.T
 
 
 class _Sum(LinearOperator):
@@ -386,3 +394,7 @@ class VStack(LinearOperator):
 
     def _map_arrays(self, move: Callable[[Array], Array]) -> LinearOperator:
         return VStack(*(a._map_arrays(move) for a in self._parts))
+
+    def _squared(self) -> LinearOperator | None:
+        parts = [squared for a in self._parts if (squared := a._squared()) is not None]
+        return VStack(*parts) if len(parts) == len(self._parts) else None

@@ -120,8 +120,14 @@ class _Dense(LinearOperator):
     def _rmatvec(self, y: Array) -> Array:
         return self._a.T @ y
 
+    def to_dense(self) -> Array:
+        return self.xp.asarray(self._a, copy=True)
+
     def _map_arrays(self, move: Product) -> LinearOperator:
         return _Dense(move(self._a))._tagged(self)
+
+    def _squared(self) -> LinearOperator:
+        return _Dense(self._a * self._a)
 
 
 class _Sparse(LinearOperator):
@@ -149,6 +155,10 @@ class _Sparse(LinearOperator):
     def _map_arrays(self, move: Product) -> LinearOperator:
         parts = (move(part) for part in (self._csr.data, self._csr.indices, self._csr.indptr))
         return _Sparse(csr_from_parts(*parts, shape=self.shape), None)._tagged(self)
+
+    def _squared(self) -> LinearOperator:
+        a = self._csr
+        return _Sparse(csr_from_parts(a.data * a.data, a.indices, a.indptr, shape=self.shape), None)
 
 
 class _Function(LinearOperator):

@@ -21,8 +21,9 @@ def forbidden_pairs(cost: Any, a: Any, b: Any) -> tuple[Array, Array] | None:
         return None
     xp, device, dtype = check.common(cost=cost, a=a, b=b)
     cost = check.array("cost", cost, xp=xp, finite=False, dtype=dtype, device=device)
-    mask = cost == math.inf
-    return (cost, mask) if cost.ndim == 2 and bool(xp.any(mask)) else None
+    if cost.ndim != 2 or 0 in cost.shape or not bool(xp.max(cost) == math.inf):
+        return None
+    return cost, cost == math.inf
 
 
 def solve_allowed(

@@ -324,17 +324,14 @@ def _min_columns(cost, g, out):
         _lower(out, cost[i], g[i])
 
 
-@njit(**INLINE)
-def _scale(row, factor):
+@njit(**INNER)
+def _scale_and_add(row, factor, sums, weight):
+    """Scale a row in place, and add a multiple of it to the sums."""
     factor = row.dtype.type(factor)
     for j in range(row.size):
-        row[j] *= factor
-
-
-@njit(**INNER)
-def _add_row(out, row, weight):
-    for j in range(out.size):
-        out[j] += weight * row[j]
+        e = factor * row[j]
+        row[j] = e
+        sums[j] += weight * e
 
 
 @njit(**JIT)
@@ -354,10 +351,9 @@ def _absorb_chunks(k0, k1, chunks, small, e, cost, x, y, gt, f, offset, a, b, ep
             if not (s > low and s < high):
                 shift, _ = exp_row_again(cost, x, y, i, gt, inv, row)
                 s = _weighted_sum(row, b)
-            _scale(row, 1.0 / s)
             f[i] = offset[i] + eps * (shift - log_(s))
             r[i] = a[i] * exp_((lam - 1.0) * f[i] * inv)
-            _add_row(sums, row, r[i])
+            _scale_and_add(row, 1.0 / s, sums, r[i])
 
 
 @njit(**INLINE)
@@ -551,9 +547,14 @@ def gibbs(cost, f, g, eps):
 
 
 def aligned(n, m, dtype):
-    """Zeros whose rows start at multiples of 64 bytes: two thirds of the time in products that run from cache."""
+    """An empty matrix whose rows start at multiples of 64 bytes: two thirds of the time in products from cache.
+
+    What this adds to the rows is zero.
+    """
     width = 64 // dtype.itemsize
     padded = -(-m // width) * width
-    memory = np.zeros(n * padded + width, dtype)
+    memory = np.empty(n * padded + width, dtype)
     start = (-memory.ctypes.data % 64) // dtype.itemsize
-    return memory[start : start + n * padded].reshape(n, padded)
+    matrix = memory[start : start + n * padded].reshape(n, padded)
+    matrix[:, m:] = 0.0
+    return matrix

@@ -49,6 +49,7 @@ potentials in float32; what this last rounding does to the marginals counts in t
 """
 
 import math
+from functools import partial
 from typing import Any
 
 from optlib._core import Certificate
@@ -88,17 +89,77 @@ def certify(
     -------
     dict
         The fields of `TransportResult` that this determines: ``certificate``, ``x``, ``potentials``, ``plan``,
-        ``fun``, ``value``, ``value_linear``, ``dual_value``, ``gap``, ``lp_bounds``, ``marginal_error``.
+        ``fun``, ``value``, ``value_linear``, ``dual_value``, ``gap``, ``lp_bounds``, ``marginal_error``. If what is
+        ``swept`` proves already that the certificate holds, ``x``, ``potentials``, ``plan``, and as ``later`` the
+        function that computes all of them.
 
     Notes
     -----
     Balanced: two passes over the cost with an exponential per entry (one less each if ``swept`` and if ``stored``) and
-    one without. Penalised: two with one.
+    one without; all of them later, if it holds. Penalised: two with one.
     """
     xp, wide = problem.xp, problem.double()
     g = xp.astype(g, wide.dtype)
+    if not problem.balanced or any(problem.has_zeros):
+        swept = stored = None
+    if swept is not None and problem.dtype == wide.dtype and _proven(wide, reg, g, tol, *swept):
+        shift = _shift(wide, xp.sum(swept[0] * wide.a), xp.sum(g * wide.b))
+        return {
+            **_answer(problem, reg, swept[0] - shift, g + shift),
+            "later": partial(_certified, problem, reg, g, tol, swept),
+        }
+    return _certified(problem, reg, g, tol, swept, stored)
+
+
+def _answer(problem: Problem, reg: float, u: Array, v: Array) -> dict[str, Any]:
+    """Potentials and plan as fields of the result."""
+    return {"x": (u, v), "potentials": (u, v), "plan": EntropicPlan(problem.cost, problem.a, problem.b, u, v, reg)}
+
+
+def _shift(problem: Problem, f_mass: Any, g_mass: Any) -> Any:
+    """What the row potential has too much of, for both to be of the same mean."""
+    return 0.5 * (f_mass - g_mass) / problem.mass[0]
+
+
+def _proven(problem: Problem, eps: float, g: Array, tol: float | None, f: Array, c: Array) -> bool:
+    """Whether numbers of O(n + m) prove that the certificate of a balanced problem will hold.
+
+    As ``y <= 1``, ``p <= a`` and ``q <= b``, the gap is at most
+    ``h [max C - min f - min g + eps (1 + log(M / h^2))]``; rounding moves the rows of the plan by the spacing of
+    numbers of the size of the exponents.
+    """
+    if tol is None:
+        return False
+    xp, mass = problem.xp, problem.mass[0]
+    error, least, largest = _host(
+        [xp.sum(xp.abs(c - problem.b)), xp.min(f) + xp.min(g), xp.max(xp.abs(f)) + xp.max(xp.abs(g))], xp
+    )
+    low, high = problem.cost.bounds()
+    size = largest + max(abs(low), abs(high)) + eps * max(1.0, mass)
+    row_error = 8.0 * _spacing(problem) * mass * size / eps
+    h, unit = 0.5 * (error + row_error), _unit(problem, eps, tol)
+    gap = h * (high - least + eps * (1.0 + math.log(mass / h**2)))
+    slack = 8.0 * _spacing(problem) * mass * size + unit * row_error
+    return 2.0 * h <= tol * mass and gap + slack <= tol * mass * unit
+
+
+def _unit(problem: Problem, eps: float, tol: float | None) -> float:
+    """The scale of the gap of a balanced problem, per unit of mass."""
+    return problem.range + eps * (0.5 + math.log(2.0 / min(tol or 1e-6, 1.0)))
+
+
+def _certified(
+    problem: Problem,
+    reg: float,
+    g: Array,
+    tol: float | None,
+    swept: tuple[Array, Array] | None,
+    stored: tuple[Array, Array, Array] | None = None,
+) -> dict[str, Any]:
+    """All fields of the answer."""
+    xp, wide = problem.xp, problem.double()
     if problem.balanced:
-        f, g, found = _balanced(wide, reg, g, tol, *((None, None) if any(problem.has_zeros) else (swept, stored)))
+        f, g, found = _balanced(wide, reg, g, tol, swept, stored)
     elif math.isinf(problem.rho[1]):  # the marginal that is a constraint must be that of the rows
         f, _ = passes.sweep(wide.cost, g, wide.a, wide.b, reg, **_row_penalty(wide))
         g, f, found = _penalised(wide.T, reg, f)
@@ -123,16 +184,7 @@ def certify(
     )
     found["marginal_error"] += moved
     value = found["dual_value"] + gap
-    plan = EntropicPlan(problem.cost, problem.a, problem.b, u, v, reg)
-    return {
-        "certificate": certificate,
-        "x": (u, v),
-        "potentials": (u, v),
-        "plan": plan,
-        "fun": value,
-        "value": value,
-        **found,
-    }
+    return {"certificate": certificate, "fun": value, "value": value, **found, **_answer(problem, reg, u, v)}
 
 
 def _balanced(
@@ -184,12 +236,12 @@ def _balanced(
         ],
         xp,
     )
-    unit = problem.range + eps * (0.5 + math.log(2.0 / min(tol or 1e-6, 1.0)))
+    unit = _unit(problem, eps, tol)
     size = mass * (size + max(map(abs, cost.bounds())) + eps * max(1.0, mass))
     rounding = 8.0 * _spacing(problem) * size
     slack = rounding + unit * row_error
     least = mass * cost.bounds()[0]  # the bound by the smallest cost, better at large eps
-    shift = 0.5 * (f_mass - g_mass) / mass
+    shift = _shift(problem, f_mass, g_mass)
     found = {
         "value_linear": linear,
         "dual_value": f_mass + g_mass - eps * (mass - mass * mass),

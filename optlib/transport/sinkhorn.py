@@ -130,7 +130,7 @@ def sinkhorn(
     -------
     TransportResult
         With the lazy ``plan``, the ``potentials``, the ``value`` and its ``gap``, and ``lp_bounds``. ``counts`` has the
-        passes over the cost of the iterations; the certificate takes five more.
+        passes over the cost of the iterations; the values and bounds take three more when they are asked for.
 
     Raises
     ------

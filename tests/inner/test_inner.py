@@ -25,12 +25,36 @@ def test_quadratic(seed, condition):
     direct = newton(fun, start, hessian=lambda x: H, tol=1e-9 * condition)
     assert direct.success and direct.nit <= 3
     products = newton(fun, start, hvp=lambda x: lambda v: H @ v, tol=1e-9 * condition)
-    both = newton(fun, start, hvp=lambda x: lambda v: H @ v, hessian=lambda x: H, tol=1e-9 * condition)
-    assert both.counts["products"] <= 3 * both.nit
+    matrices = {"hvp": lambda x: lambda v: H @ v, "hessian": lambda x: H, "diagonal": lambda x: np.diag(H)}
+    both = newton(fun, start, factor=np.linalg.cholesky(H), tol=1e-9 * condition, **matrices)
+    assert both.counts["products"] <= 2 * both.nit
     first = accelerated_gradient(fun, start, tol=1e-9 * condition)
     for found in (direct, products, both, first):
         assert found.success and np.linalg.norm(found.x - want) <= 1e-8 * condition
         assert np.array_equal(found.grad, fun(found.x)[1])
+
+
+def test_preconditioners():
+    """The diagonal takes a bad scaling away; what conjugate gradients cannot do in time gets a factor."""
+    rng = np.random.default_rng(0)
+    scale = np.geomspace(1.0, 1e3, 60)
+    Q = np.linalg.qr(rng.normal(size=(60, 60)))[0]
+    easy = scale[:, None] * (np.eye(60) + 0.01 * Q @ Q.T) * scale
+    hard = Q * np.geomspace(1.0, 1e6, 60) @ Q.T
+    counts = {}
+    for name, H, options in (
+        ("plain", easy, {}),
+        ("diagonal", easy, {"diagonal": lambda x: np.diag(easy)}),
+        ("factor", hard, {"hessian": lambda x: hard}),
+    ):
+        found = newton(
+            lambda x, H=H: (0.5 * x @ H @ x - x.sum(), H @ x - 1.0), np.zeros(60), hvp=lambda x, H=H: lambda v: H @ v,
+            tol=1e-8, **options,
+        )  # fmt: skip
+        assert found.success
+        counts[name] = found.counts["products"]
+    assert counts["diagonal"] <= 0.2 * counts["plain"] and counts["factor"] <= 20
+    assert found.factor is not None
 
 
 def test_shapes_and_convergence():

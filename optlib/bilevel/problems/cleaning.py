@@ -9,7 +9,7 @@ from optlib._core import validation as check
 from optlib.backend import Array, asarray_like, random
 from optlib.backend.special import expit
 from optlib.bilevel.problem import Point, Problem
-from optlib.bilevel.problems.linear_models import SOFTMAX, MultinomialProblem, _Part, norm_squared
+from optlib.bilevel.problems.linear_models import SOFTMAX, MultinomialProblem, _Part, bend, norm_squared
 
 
 class CleaningProblem(Problem):
@@ -73,29 +73,32 @@ class CleaningProblem(Problem):
 
     def inner(self, x: Array, y: Array) -> tuple[Array, Array, Array]:
         """Value and gradients of f."""
-        xp, part = self.xp, self.train
-        z, s = part.A._matvec(y), expit(x, xp=xp)
-        losses = part.weights * SOFTMAX.value(z, part.t, xp)
-        grad_y = part.A._rmatvec((part.weights * s)[:, None] * SOFTMAX.first(z, part.t, xp)) + 2.0 * self.ridge * y
-        return xp.sum(s * losses) + self.ridge * xp.sum(y * y), s * (1.0 - s) * losses, grad_y
+        return self.at(x, y).inner()
 
     def outer(self, x: Array, y: Array) -> tuple[Array, Array, Array]:
         """Value and gradients of F, which does not depend on x."""
         xp, part = self.xp, self.valid
-        z = part.A._matvec(y)
-        value = xp.sum(part.weights * SOFTMAX.value(z, part.t, xp))
-        return value, xp.zeros_like(x), part.A._rmatvec(part.weights[:, None] * SOFTMAX.first(z, part.t, xp))
+        local = SOFTMAX.at(part.A._matvec(y), part.t, xp)
+        value = xp.sum(part.weights * local.value())
+        return value, xp.zeros_like(x), part.A._rmatvec(part.by_sample(local.first))
 
     def at(self, x: Array, y: Array) -> Point:
-        """Products at a point."""
+        """Products at a point; the predictions ``A y`` are shared by all."""
         xp, part = self.xp, self.train
-        z, s = part.A._matvec(y), expit(x, xp=xp)
+        local, s = SOFTMAX.at(part.A._matvec(y), part.t, xp), expit(x, xp=xp)
         weights, slope = part.weights * s, part.weights * s * (1.0 - s)
-        first, second = SOFTMAX.first(z, part.t, xp), SOFTMAX.second(z, part.t, xp)
+        weighted = weights[:, None] * local.scale
+
+        def inner() -> tuple[Array, Array, Array]:
+            losses = part.weights * local.value()
+            grad_y = part.A._rmatvec(weights[:, None] * local.first) + 2.0 * self.ridge * y
+            return xp.sum(s * losses) + self.ridge * xp.sum(y * y), s * (1.0 - s) * losses, grad_y
+
         return Point(
-            hvp=lambda v: part.A._rmatvec(weights[:, None] * second(part.A._matvec(v))) + 2.0 * self.ridge * v,
-            cross_vjp=lambda v: slope * xp.sum(first * part.A._matvec(v), axis=1),
-            cross_jvp=lambda u: part.A._rmatvec((slope * u)[:, None] * first),
+            hvp=lambda v: part.A._rmatvec(bend(local, weighted, part.A._matvec(v), xp)) + 2.0 * self.ridge * v,
+            cross_vjp=lambda v: slope * xp.sum(local.first * part.A._matvec(v), axis=1),
+            cross_jvp=lambda u: part.A._rmatvec((slope * u)[:, None] * local.first),
+            inner=inner,
         )
 
     def hvp_outer(self, x: Array, y: Array, v: Array) -> Array:

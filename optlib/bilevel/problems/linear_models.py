@@ -8,7 +8,6 @@ import numpy as np
 from optlib._core import validation as check
 from optlib.backend import Array, asarray_like, linalg, random, to_numpy
 from optlib.backend.namespace import asarray_on
-from optlib.backend.special import expit, logsumexp, softmax
 from optlib.bilevel.problem import Constants, Point, Problem
 from optlib.linop import LinearOperator, VStack, as_linear_operator
 
@@ -17,49 +16,74 @@ BOUNDS = (-12.0, 12.0)  # of logarithms of penalties
 DENSE = 2000  # largest number of inner variables whose Hessian is formed
 
 
-class Loss(NamedTuple):
-    """A loss of predictions ``z`` (n,) or (n, C) and targets ``t``, by sample; ``second(z, t, u)`` is its Hessian."""
+class Local(NamedTuple):
+    """A loss at predictions z: by sample, what its parts share was computed once.
 
-    value: Callable[[Array, Array, Any], Array]
-    first: Callable[[Array, Array, Any], Array]
-    second: Callable[[Array, Array, Any], Callable[[Array], Array]]
+    Attributes
+    ----------
+    value : callable
+        ``() -> values``, of shape (n,).
+    first : array
+        Derivatives, of the shape of z.
+    scale : array
+        The Hessian of a sample is ``diag(s)``, or ``diag(s) - s s'`` if `coupled`; of the shape of z.
+    coupled : bool
+    """
 
-
-def _softplus(z: Array, xp: Any) -> Array:
-    return xp.where(z > 0, z, xp.zeros_like(z)) + xp.log1p(xp.exp(-xp.abs(z)))
-
-
-def _logistic_second(z: Array, t: Array, xp: Any) -> Callable[[Array], Array]:
-    s = expit(z, xp=xp)
-    weights = s * (1.0 - s)
-    return lambda u: weights * u
-
-
-def _softmax_second(z: Array, t: Array, xp: Any) -> Callable[[Array], Array]:
-    p = softmax(z, xp=xp)
-
-    def product(u: Array) -> Array:
-        pu = p * u
-        return pu - p * xp.sum(pu, axis=-1, keepdims=True)
-
-    return product
+    value: Callable[[], Array]
+    first: Array
+    scale: Array
+    coupled: bool = False
 
 
-SQUARED = Loss(
-    lambda z, t, xp: 0.5 * (z - t) ** 2,
-    lambda z, t, xp: z - t,
-    lambda z, t, xp: lambda u: u,
-)
-LOGISTIC = Loss(
-    lambda z, t, xp: _softplus(-t * z, xp),
-    lambda z, t, xp: -t * expit(-t * z, xp=xp),
-    _logistic_second,
-)
-SOFTMAX = Loss(
-    lambda z, t, xp: logsumexp(z, xp=xp) - xp.sum(z * t, axis=-1),
-    lambda z, t, xp: softmax(z, xp=xp) - t,
-    _softmax_second,
-)
+class Loss:
+    """A loss of predictions ``z`` (n,) or (n, C) and targets ``t``, by sample; ``second(z, t)`` is its Hessian."""
+
+    def __init__(self, at: Callable[[Array, Array, Any], Local]) -> None:
+        self.at = at
+
+    def value(self, z: Array, t: Array, xp: Any) -> Array:
+        """Values."""
+        return self.at(z, t, xp).value()
+
+    def first(self, z: Array, t: Array, xp: Any) -> Array:
+        """Derivatives."""
+        return self.at(z, t, xp).first
+
+    def second(self, z: Array, t: Array, xp: Any) -> Callable[[Array], Array]:
+        """Product with the Hessian of each sample."""
+        local = self.at(z, t, xp)
+        return lambda u: bend(local, local.scale, u, xp)
+
+
+def bend(local: Local, weighted: Array, u: Array, xp: Any) -> Array:
+    """Product of u with the Hessian of each sample, ``weighted`` being ``local.scale`` times the weights of samples."""
+    if not local.coupled:
+        return weighted * u
+    return weighted * u - local.scale * xp.vecdot(weighted, u, axis=-1)[..., None]
+
+
+def _squared(z: Array, t: Array, xp: Any) -> Local:
+    r = z - t
+    return Local(lambda: 0.5 * r * r, r, xp.ones_like(r))
+
+
+def _logistic(z: Array, t: Array, xp: Any) -> Local:
+    margin = t * z
+    e = xp.exp(-xp.abs(margin))
+    s = xp.where(margin > 0, e, xp.ones_like(e)) / (1.0 + e)  # probability of the other label
+    return Local(lambda: xp.where(margin < 0, -margin, xp.zeros_like(e)) + xp.log1p(e), -t * s, s * (1.0 - s))
+
+
+def _softmax(z: Array, t: Array, xp: Any) -> Local:
+    top = xp.max(z, axis=-1, keepdims=True)
+    e = xp.exp(z - top)
+    total = xp.sum(e, axis=-1, keepdims=True)
+    p = e / total
+    return Local(lambda: xp.squeeze(xp.log(total) + top, axis=-1) - xp.sum(z * t, axis=-1), p - t, p, coupled=True)
+
+
+SQUARED, LOGISTIC, SOFTMAX = Loss(_squared), Loss(_logistic), Loss(_softmax)
 
 
 class _Part(NamedTuple):
@@ -68,6 +92,10 @@ class _Part(NamedTuple):
     A: LinearOperator
     t: Array
     weights: Array
+
+    def by_sample(self, z: Array) -> Array:
+        """Predictions, or what has their shape, times the weights."""
+        return self.weights * z if z.ndim == 1 else self.weights[:, None] * z
 
 
 class LinearModelProblem(Problem):
@@ -91,6 +119,7 @@ class LinearModelProblem(Problem):
             last = self.xp.zeros((1, *self.shape[1:]), dtype=ones.dtype, device=train.A.device)
             self._mask = self.xp.concat([ones[:-1, ...], last], axis=0)
         self._known: dict[str, float] = {}
+        self._squared: list[LinearOperator | None] = []
 
     # -- the penalty --
 
@@ -139,56 +168,66 @@ class LinearModelProblem(Problem):
 
     def inner(self, x: Array, y: Array) -> tuple[Array, Array, Array]:
         """Value and gradients of f."""
-        xp, penalty = self.xp, self._spread(self.xp.exp(x))
-        z = self.train.A._matvec(y)
-        square = penalty * y * y
-        value = xp.sum(self.train.weights * self.loss.value(z, self.train.t, xp)) + 0.5 * xp.sum(square)
-        grad_y = self.train.A._rmatvec(self._by_sample(self.train, self.loss.first(z, self.train.t, xp))) + penalty * y
-        return value, 0.5 * self._gather(square), grad_y
+        return self.at(x, y).inner()
 
     def outer(self, x: Array, y: Array) -> tuple[Array, Array, Array]:
         """Value and gradients of F, which does not depend on x."""
         xp, part = self.xp, self.valid
-        z = part.A._matvec(y)
-        value = xp.sum(part.weights * self.loss.value(z, part.t, xp))
-        return value, xp.zeros_like(x), part.A._rmatvec(self._by_sample(part, self.loss.first(z, part.t, xp)))
+        local = self.loss.at(part.A._matvec(y), part.t, xp)
+        value = xp.sum(part.weights * local.value())
+        return value, xp.zeros_like(x), part.A._rmatvec(part.by_sample(local.first))
 
     def at(self, x: Array, y: Array) -> Point:
-        """Products at a point: two products with A each for ``hvp``."""
-        part, penalty = self.train, self._spread(self.xp.exp(x))
-        curvature, py = self.loss.second(part.A._matvec(y), part.t, self.xp), penalty * y
+        """Products at a point: two products with A each for ``hvp``; the predictions ``A y`` are shared by all."""
+        xp, part, penalty = self.xp, self.train, self._spread(self.xp.exp(x))
+        local = self.loss.at(part.A._matvec(y), part.t, xp)
+        weighted, py = part.by_sample(local.scale), penalty * y
+
+        def inner() -> tuple[Array, Array, Array]:
+            square = py * y
+            value = xp.sum(part.weights * local.value()) + 0.5 * xp.sum(square)
+            return value, 0.5 * self._gather(square), part.A._rmatvec(part.by_sample(local.first)) + py
+
+        def diagonal() -> Array | None:
+            own = weighted * (1.0 - local.scale) if local.coupled else weighted
+            return None if self._squares() is None else self._squares()._rmatvec(own) + penalty
+
         return Point(
-            hvp=lambda v: part.A._rmatvec(self._by_sample(part, curvature(part.A._matvec(v)))) + penalty * v,
+            hvp=lambda v: part.A._rmatvec(bend(local, weighted, part.A._matvec(v), xp)) + penalty * v,
             cross_vjp=lambda v: self._gather(py * v),
             cross_jvp=lambda u: py * self._spread(u),
+            inner=inner,
+            diagonal=diagonal,
         )
 
     def hvp_outer(self, x: Array, y: Array, v: Array) -> Array:
         """Product with ``grad_yy F``: two products with V."""
         part = self.valid
         curvature = self.loss.second(part.A._matvec(y), part.t, self.xp)
-        return part.A._rmatvec(self._by_sample(part, curvature(part.A._matvec(v))))
+        return part.A._rmatvec(part.by_sample(curvature(part.A._matvec(v))))
 
     def cross_outer(self, x: Array, y: Array, v: Array) -> Array:
         """Zero: F does not depend on x."""
         return self.xp.zeros_like(x)
 
     def hessian(self, x: Array, y: Array) -> Array:
-        """The inner Hessian of the flattened y: one product ``A' D A`` per pair of classes."""
+        """The inner Hessian of the flattened y: a product ``A' D A`` for each class, and one of all classes."""
         xp, part = self.xp, self.train
         A = part.A.to_dense()
-        curvature = self.loss.second(part.A._matvec(y), part.t, xp)
+        local = self.loss.at(part.A._matvec(y), part.t, xp)
         penalty = xp.reshape(self._spread(xp.exp(x)) + xp.zeros_like(y), (-1,))
-        if self.classes is None:
-            ones = xp.ones_like(part.weights)
-            H = A.T @ ((part.weights * curvature(ones))[:, None] * A)
-        else:
-            rows, eye = [], xp.eye(self.classes, dtype=A.dtype, device=part.A.device)
-            for c in range(self.classes):
-                D = part.weights[:, None] * curvature(eye[c, :] + xp.zeros_like(part.t))  # row c of each sample
-                rows.append(xp.stack([A.T @ (D[:, e][:, None] * A) for e in range(self.classes)], axis=2))
-            H = xp.reshape(xp.stack(rows, axis=1), penalty.shape * 2)
-        return H + penalty[:, None] * xp.eye(penalty.shape[0], dtype=A.dtype, device=part.A.device)
+        root = xp.sqrt(part.weights)[:, None] * A
+        if not local.coupled:
+            root = xp.sqrt(local.scale)[:, None] * root
+            return root.T @ root + penalty[:, None] * xp.eye(penalty.shape[0], dtype=A.dtype, device=part.A.device)
+        (n, d), C = A.shape, local.scale.shape[1]
+        B = xp.reshape(root[:, :, None] * local.scale[:, None, :], (n, d * C))
+        blocks = xp.reshape(root.T @ B, (d, d, C))  # of one class each
+        blocks = blocks + xp.eye(d, dtype=A.dtype, device=part.A.device)[:, :, None] * xp.reshape(penalty, (1, d, C))
+        H = xp.reshape(-(B.T @ B), (d, C, d, C))
+        for c in range(C):
+            H[:, c, :, c] += blocks[:, :, c]
+        return xp.reshape(H, (d * C, d * C))
 
     def mu(self, x: Array) -> float | None:
         """Least penalty; unknown with an intercept, which has none."""
@@ -223,8 +262,11 @@ class LinearModelProblem(Problem):
 
     curvature, third = 1.0, 0.0  # largest second and third derivatives of the loss
 
-    def _by_sample(self, part: _Part, z: Array) -> Array:
-        return part.weights * z if z.ndim == 1 else part.weights[:, None] * z
+    def _squares(self) -> LinearOperator | None:
+        """The design with its entries squared."""
+        if not self._squared:
+            self._squared.append(self.train.A._squared())
+        return self._squared[0]
 
     def _map_arrays(self, move: Callable[[Array], Array]) -> "LinearModelProblem":
         parts = [_Part(p.A._map_arrays(move), move(p.t), move(p.weights)) for p in (self.train, self.valid)]
