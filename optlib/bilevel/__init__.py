@@ -10,9 +10,11 @@ from optlib.bilevel.hypergradient import HyperResult, hypergradient
 from optlib.bilevel.problem import Constants, Point, Problem
 from optlib.bilevel.problems.cleaning import CleaningProblem
 from optlib.bilevel.problems.equilibria import EquilibriumProblem, StackelbergProblem
+from optlib.bilevel.problems.fields_of_experts import FieldsOfExpertsProblem
 from optlib.bilevel.problems.linear_models import LogisticProblem, MultinomialProblem, RidgeProblem
 from optlib.bilevel.problems.merely_convex import CounterexampleProblem
 from optlib.bilevel.problems.quadratics import QuadraticProblem
+from optlib.bilevel.problems.total_variation import TotalVariationProblem
 from optlib.bilevel.quasi_newton import quasi_newton
 from optlib.bilevel.result import BilevelResult
 from optlib.bilevel.scalar import scalar
@@ -23,6 +25,7 @@ __all__ = [
     "Constants",
     "CounterexampleProblem",
     "EquilibriumProblem",
+    "FieldsOfExpertsProblem",
     "HyperResult",
     "LogisticProblem",
     "MultinomialProblem",
@@ -31,6 +34,7 @@ __all__ = [
     "QuadraticProblem",
     "RidgeProblem",
     "StackelbergProblem",
+    "TotalVariationProblem",
     "bamm",
     "bda",
     "check_problem",

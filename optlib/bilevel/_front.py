@@ -69,7 +69,8 @@ def tune(
     Notes
     -----
     Problems with penalties (that have ``tied()``) are first tuned with one common penalty by `scalar`: untied starts
-    at the corners of the box end up to ten times higher. Multi-penalty losses have many local minima, some percent
+    at the corners of the box end up to ten times higher. What a common one means for hyperparameters that are not all
+    penalties says ``untie(x)``. Multi-penalty losses have many local minima, some percent
     apart; the method finds one.
 
     Examples
@@ -96,12 +97,13 @@ def tune(
     else:
         why = "as asked"
     if method == "quasi_newton" and x0 is None and options.get("init") is None and hasattr(problem, "tied"):
-        low, high = _common(problem, bounds)
+        untie = getattr(problem, "untie", None)
+        low, high = _common(problem, bounds) if untie is None else problem.tied().bounds()
         if low < high:
             common = scalar(
                 problem.tied(), bounds=(low, high), tol=1e-3, record=False, start=options.get("start", "warm")
             )
-            x0 = problem.start()[0] + common.x[0]
+            x0 = problem.start()[0] + common.x[0] if untie is None else untie(common.x)
             why += f", from the common penalty {float(common.x[0]):.3g}"
     result = METHODS[method](problem, x0, bounds=bounds, **options)
     result["message"] = f"{method} ({why}): {result.message}"

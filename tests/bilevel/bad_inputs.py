@@ -6,11 +6,13 @@ from optlib.bilevel import (
     CleaningProblem,
     CounterexampleProblem,
     EquilibriumProblem,
+    FieldsOfExpertsProblem,
     LogisticProblem,
     MultinomialProblem,
     QuadraticProblem,
     RidgeProblem,
     StackelbergProblem,
+    TotalVariationProblem,
     bamm,
     bda,
     check_problem,
@@ -76,6 +78,19 @@ CASES += [
     ("scalar-start", lambda: scalar(ONE, [np.nan]), ValueError, "`x0`"),
     ("foreign-result", lambda: scalar(ONE, init=quasi_newton(Q, maxiter=1)), TypeError, "`init`"),
     ("adjoint-mode", lambda: quasi_newton(Q, mode="reverse"), ValueError, "`mode`"),
+]
+IMAGES = np.ones((1, 3, 3))
+CASES += [
+    ("one-image", lambda: FieldsOfExpertsProblem(IMAGES[0], IMAGES[0]), ValueError, "`noisy`.*images, height"),
+    ("no-image", lambda: TotalVariationProblem(IMAGES[:0], IMAGES[:0]), ValueError, "`noisy`"),
+    ("colours", lambda: TotalVariationProblem(IMAGES[..., None], IMAGES[..., None]), ValueError, "`noisy`"),
+    ("pairs", lambda: TotalVariationProblem(IMAGES, IMAGES[:, 1:]), ValueError, "`clean`"),
+    ("nan-image", lambda: TotalVariationProblem(np.nan * IMAGES, IMAGES), ValueError, "`noisy`"),
+    ("smoothing", lambda: TotalVariationProblem(IMAGES, IMAGES, smoothing=0.0), ValueError, "`smoothing`"),
+    ("large-filters", lambda: FieldsOfExpertsProblem(IMAGES, IMAGES, 4), ValueError, "`filters`.*fit"),
+    ("small-filters", lambda: FieldsOfExpertsProblem(IMAGES, IMAGES, 1), ValueError, "`filters`"),
+    ("flat-filters", lambda: FieldsOfExpertsProblem(IMAGES, IMAGES, np.eye(2)), ValueError, "`filters`"),
+    ("learn", lambda: FieldsOfExpertsProblem(IMAGES, IMAGES, learn_filters=2), ValueError, "`learn_filters`"),
 ]
 
 

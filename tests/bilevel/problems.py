@@ -4,11 +4,13 @@ from optlib.bilevel import (
     CleaningProblem,
     CounterexampleProblem,
     EquilibriumProblem,
+    FieldsOfExpertsProblem,
     LogisticProblem,
     MultinomialProblem,
     QuadraticProblem,
     RidgeProblem,
     StackelbergProblem,
+    TotalVariationProblem,
 )  # fmt: skip
 
 MAKERS = {
@@ -26,6 +28,14 @@ MAKERS = {
     ),
     "multinomial scalar": lambda rng=0, like=None: MultinomialProblem.random(rng=rng, like=like, penalty="scalar"),
     "cleaning": lambda rng=0, like=None: CleaningProblem.random(rng=rng, like=like, ridge=0.05),
+    "total variation": lambda rng=0, like=None: TotalVariationProblem.random(rng=rng, like=like, noise=1.0),
+    "total variation signals": lambda rng=0, like=None: TotalVariationProblem.random(
+        3, (9,), rng=rng, like=like, noise=1.0, smoothing=0.1
+    ),
+    "experts": lambda rng=0, like=None: FieldsOfExpertsProblem.random(rng=rng, like=like, noise=1.0),
+    "experts weights": lambda rng=0, like=None: FieldsOfExpertsProblem.random(
+        rng=rng, like=like, noise=1.0, smoothing=0.1, learn_filters=False
+    ),
 }
 
 # whose inner problems have many solutions, constraints or no objective: for the tests of oracles only
