@@ -21,7 +21,7 @@ from typing import Any
 from optlib._core import settle
 from optlib._core import validation as check
 from optlib.backend import Array, linalg, to_numpy
-from optlib.bilevel.problem import Point, answer, answers, point, require, vdot
+from optlib.bilevel.problem import Point, answer, answers, point, require, unconstrained, vdot
 from optlib.inner import accelerated_gradient
 from optlib.inner.newton import begin, cholesky, newton_steps
 from optlib.inner.newton import solve as solve_newton
@@ -166,6 +166,7 @@ def hypergradient(
     ('direct', True)
     """
     require(problem, ("inner", "outer", "start"), "hypergradient")
+    unconstrained(problem, "hypergradient")
     check.option("mode", mode, MODES)
     tol = check.scalar("tol", tol, low=0.0, low_open=True)
     adjoint_tol = tol if adjoint_tol is None else check.scalar("adjoint_tol", adjoint_tol, low=0.0, low_open=True)
@@ -444,19 +445,26 @@ class Call:
         """The mode without second-order oracles."""
         y, solved = self.solve(y)
         value, _, grad_y = self.outer(y)
-        _, inner_x, g = self.inner(y)
-        self.check_finite(value, g, grad_y)
+        base = self.inner(y)
+        self.check_finite(value, base[2], grad_y)
         sigma = self.tol ** (1.0 / 3.0)
-        found = []
-        for s in (sigma, 0.5 * sigma):
-            shifted, reached = self.solve(y, extra=s)
-            solved = solved and reached
-            found.append((self.inner(shifted)[1] - inner_x) / s + self.outer(shifted)[1])
-        gradient = 2.0 * found[1] - found[0]  # Richardson: the error is linear in s
+        found = [self.penalised(base, y, s) for s in (sigma, 0.5 * sigma)]
+        gradient = 2.0 * found[1][1] - found[0][1]  # Richardson: the error is linear in s
         return HyperResult(
             value=float(value), gradient=gradient, y=y, q=None, error_bound=None, correction=0.0,
-            residual=(self.norm(g), 0.0), counts=self.counts, mode="penalty", converged=solved,
+            residual=(self.norm(base[2]), 0.0), counts=self.counts, mode="penalty",
+            converged=solved and max(found[0][3], found[1][3]) <= self.tol * self.reference(),
         )  # fmt: skip
+
+    def penalised(self, base: tuple[Array, Array, Array], y: Array, sigma: float) -> tuple[Array, Array, Array, float]:
+        """``psi(x) = (min (f + sigma F) - min f) / sigma``, its gradient, the first minimiser, the gradient left there.
+
+        ``base`` is what ``inner`` returns at the minimiser of f, ``y`` where the search for the other one begins.
+        """
+        y, _ = self.solve(y, extra=sigma)
+        (value, grad_x, grad_y), (outer, outer_x, outer_y) = self.inner(y), self.outer(y)
+        left = self.norm(grad_y + sigma * outer_y)
+        return outer + (value - base[0]) / sigma, outer_x + (grad_x - base[1]) / sigma, y, left
 
     # -- what is known of the error --
 

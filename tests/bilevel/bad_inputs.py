@@ -3,6 +3,7 @@
 import numpy as np
 
 from optlib.bilevel import (
+    AffineConstraintProblem,
     CleaningProblem,
     CounterexampleProblem,
     EquilibriumProblem,
@@ -12,13 +13,18 @@ from optlib.bilevel import (
     QuadraticProblem,
     RidgeProblem,
     StackelbergProblem,
+    SumConstraintProblem,
+    SVMProblem,
     TotalVariationProblem,
     bamm,
     bda,
     check_problem,
     finite_differences,
     hierarchy_free,
+    hoag,
     hypergradient,
+    lv_hba,
+    penalty,
     quasi_newton,
     scalar,
     tune,
@@ -78,6 +84,15 @@ CASES += [
     ("scalar-start", lambda: scalar(ONE, [np.nan]), ValueError, "`x0`"),
     ("foreign-result", lambda: scalar(ONE, init=quasi_newton(Q, maxiter=1)), TypeError, "`init`"),
     ("adjoint-mode", lambda: quasi_newton(Q, mode="reverse"), ValueError, "`mode`"),
+]
+CASES += [
+    ("penalty-sigma", lambda: penalty(Q, sigma=0.0), ValueError, "`sigma`"),
+    ("penalty-inner-tol", lambda: penalty(Q, inner_tol=-1.0), ValueError, "`inner_tol`"),
+    ("penalty-richardson", lambda: penalty(Q, richardson=2), ValueError, "`richardson`"),
+    ("penalty-start", lambda: penalty(Q, [1.0]), ValueError, "`x0`"),
+    ("penalty-bounds", lambda: penalty(Q, bounds=(1.0, 0.0)), ValueError, "`bounds`"),
+    ("penalty-foreign", lambda: penalty(Q, init=quasi_newton(Q, maxiter=1)), TypeError, "`init`"),
+    ("penalty-oracles", lambda: penalty(object()), TypeError, "`problem`"),
 ]
 IMAGES = np.ones((1, 3, 3))
 CASES += [
@@ -150,4 +165,25 @@ CASES += [
     ("foreseen-steps", lambda: hierarchy_free(E, steps=-1), ValueError, "`steps`"),
     ("foreseen-start", lambda: hierarchy_free(E, init=np.ones(2)), TypeError, "`init`"),
     ("differences-need-symmetry", lambda: finite_differences(E), ValueError, "`problem`.*symmetry"),
+]
+
+SUM = SumConstraintProblem(np.ones(3))
+
+CASES += [
+    ("sum-nan", lambda: SumConstraintProblem([np.nan]), ValueError, "`target`"),
+    ("sum-empty", lambda: SumConstraintProblem([]), ValueError, "`target`"),
+    ("affine-shapes", lambda: AffineConstraintProblem(A, A[:2], A, t, t), ValueError, "`H`"),
+    ("affine-outer", lambda: AffineConstraintProblem(A, A, np.eye(2), t, t), ValueError, "`B`"),
+    ("svm-one-class", lambda: SVMProblem(A, np.ones(3), A, t), ValueError, "`t`.*both classes"),
+    ("svm-labels", lambda: SVMProblem(A, t, A, [0, 1, 1]), ValueError, "`c`.*-1 and 1"),
+    ("svm-empty", lambda: SVMProblem(np.ones((0, 3)), [], A, t), ValueError, "`A`"),
+    ("svm-features", lambda: SVMProblem(A, t, np.ones((3, 2)), t), ValueError, "`V`"),
+    ("hba-unconstrained", lambda: lv_hba(Q), TypeError, "`constraints`"),
+    ("hba-eta", lambda: lv_hba(SUM, eta=5.0), ValueError, "`eta`.*at most"),
+    ("hba-alpha", lambda: lv_hba(SUM, eta=0.1, alpha=0.2), ValueError, "`alpha`.*at most 0.1"),
+    ("hba-power", lambda: lv_hba(SUM, power=0.5), ValueError, "`power`"),
+    ("hba-gamma", lambda: lv_hba(SUM, gamma=0.0), ValueError, "`gamma`"),
+    ("hba-init", lambda: lv_hba(SUM, init=np.ones(3)), TypeError, "`init`"),
+    ("constraints-gradient", lambda: hypergradient(SUM, np.ones(3)), TypeError, "`constraints`.*lv_hba"),
+    ("constraints-hoag", lambda: hoag(SUM), TypeError, "`problem`.*lv_hba|`cross_vjp`"),
 ]

@@ -1,7 +1,9 @@
 """Small problems of every class, on any backend."""
 
 from optlib.bilevel import (
+    AffineConstraintProblem,
     CleaningProblem,
+    CoshProblem,
     CounterexampleProblem,
     EquilibriumProblem,
     FieldsOfExpertsProblem,
@@ -10,6 +12,8 @@ from optlib.bilevel import (
     QuadraticProblem,
     RidgeProblem,
     StackelbergProblem,
+    SumConstraintProblem,
+    SVMProblem,
     TotalVariationProblem,
 )  # fmt: skip
 
@@ -28,6 +32,7 @@ MAKERS = {
     ),
     "multinomial scalar": lambda rng=0, like=None: MultinomialProblem.random(rng=rng, like=like, penalty="scalar"),
     "cleaning": lambda rng=0, like=None: CleaningProblem.random(rng=rng, like=like, ridge=0.05),
+    "cosh": lambda rng=0, like=None: CoshProblem.random(rng=rng, like=like),
     "total variation": lambda rng=0, like=None: TotalVariationProblem.random(rng=rng, like=like, noise=1.0),
     "total variation signals": lambda rng=0, like=None: TotalVariationProblem.random(
         3, (9,), rng=rng, like=like, noise=1.0, smoothing=0.1
@@ -44,4 +49,7 @@ OTHERS = {
     "equilibrium": lambda rng=0, like=None: EquilibriumProblem.random(4, 2, rng=rng, like=like),
     "equilibrium box": lambda rng=0, like=None: EquilibriumProblem.random(4, 2, rng=rng, like=like, low=-0.3, high=0.3),
     "stackelberg": lambda rng=0, like=None: StackelbergProblem.random(rng=rng, like=like),
+    "sum constraint": lambda rng=0, like=None: SumConstraintProblem.random(rng=rng, like=like),
+    "affine constraint": lambda rng=0, like=None: AffineConstraintProblem.random(rng=rng, like=like),
+    "svm": lambda rng=0, like=None: SVMProblem.random(rng=rng, like=like),
 }
