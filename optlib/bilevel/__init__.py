@@ -10,6 +10,7 @@ from optlib.bilevel.hierarchy_free import hierarchy_free
 from optlib.bilevel.hoag import hoag
 from optlib.bilevel.hypergradient import HyperResult, hypergradient
 from optlib.bilevel.lv_hba import lv_hba
+from optlib.bilevel.maid import maid
 from optlib.bilevel.penalty import penalty
 from optlib.bilevel.problem import Constants, Constraints, Point, Problem
 from optlib.bilevel.problems.cleaning import CleaningProblem
@@ -18,7 +19,7 @@ from optlib.bilevel.problems.equilibria import EquilibriumProblem, StackelbergPr
 from optlib.bilevel.problems.fields_of_experts import FieldsOfExpertsProblem
 from optlib.bilevel.problems.linear_models import LogisticProblem, MultinomialProblem, RidgeProblem
 from optlib.bilevel.problems.merely_convex import CounterexampleProblem
-from optlib.bilevel.problems.quadratics import QuadraticProblem
+from optlib.bilevel.problems.quadratics import LeastSquaresProblem, QuadraticProblem
 from optlib.bilevel.problems.total_variation import TotalVariationProblem
 from optlib.bilevel.problems.unbounded_smoothness import CoshProblem
 from optlib.bilevel.quasi_newton import quasi_newton
@@ -38,6 +39,7 @@ __all__ = [
     "EquilibriumProblem",
     "FieldsOfExpertsProblem",
     "HyperResult",
+    "LeastSquaresProblem",
     "LogisticProblem",
     "MultinomialProblem",
     "Point",
@@ -58,6 +60,7 @@ __all__ = [
     "hoag",
     "hypergradient",
     "lv_hba",
+    "maid",
     "penalty",
     "quasi_newton",
     "saba",

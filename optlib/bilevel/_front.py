@@ -15,6 +15,7 @@ from optlib.bilevel.hierarchy_free import hierarchy_free
 from optlib.bilevel.hoag import hoag
 from optlib.bilevel.hypergradient import choose
 from optlib.bilevel.lv_hba import lv_hba
+from optlib.bilevel.maid import maid
 from optlib.bilevel.oracles import box
 from optlib.bilevel.penalty import penalty
 from optlib.bilevel.problem import require
@@ -28,6 +29,7 @@ METHODS = {
     "scalar": scalar,
     "quasi_newton": quasi_newton,
     "hoag": hoag,
+    "maid": maid,
     "penalty": penalty,
     "saba": saba,
     "soba": soba,

@@ -41,6 +41,7 @@ def hoag(
     *,
     bounds: Any = None,
     schedule: Any = "exponential",
+    inner: str = "auto",
     mode: str = "cg",
     start: str = "warm",
     refit: bool = False,
@@ -69,6 +70,8 @@ def hoag(
     schedule : str or callable
         Tolerances ``eps_k`` of the inner and the adjoint system, from 1e-3: ``"exponential"`` (0.9^k),
         ``"quadratic"``, ``"cubic"``, ``"exact"`` (1e-12), or a function of k; see `optlib.steps.tolerance_schedule`.
+    inner : {"auto", "newton", "lbfgs", "accelerated_gradient"}
+        The inner solver; the authors' program takes L-BFGS. "auto" is what `hypergradient` takes.
     mode : str
         How the adjoint is solved, see `hypergradient`.
     start : {"warm", "cold"}
@@ -118,7 +121,7 @@ def hoag(
     >>> hoag(LogisticProblem.random(60, 8, rng=1, penalty="scalar")).success
     True
     """
-    evaluator = Evaluator(problem, x0, bounds, mode, start, refit)
+    evaluator = Evaluator(problem, x0, bounds, mode, inner, start, refit)
     xp = evaluator.xp
     goal = 0.0 if tol is None else check.scalar("tol", tol, low=0.0)
     eps = tolerance_schedule(schedule)
@@ -161,6 +164,6 @@ def hoag(
     return run(
         steps, state=state, like=evaluator.start, xp=xp, method="hoag", finish=finish, tol=None, maxiter=maxiter,
         check_every=check_every, callback=callback, record=record, max_time=max_time, disp=disp, checkpoint=checkpoint,
-        problem=(evaluator.start, evaluator.low, evaluator.high, evaluator.mode, start, str(schedule), tol),
+        problem=(evaluator.start, evaluator.low, evaluator.high, evaluator.mode, inner, start, str(schedule), tol),
         result_class=BilevelResult, message=f"{schedule} tolerances, adjoint by {evaluator.mode!r}",
     )  # fmt: skip

@@ -137,7 +137,7 @@ def scalar(
     True
     """
     rtol = 1e-4 if tol is None else check.scalar("tol", tol, low=0.0)
-    evaluator = Evaluator(problem, x0, bounds, mode, start, refit)
+    evaluator = Evaluator(problem, x0, bounds, mode, start=start, refit=refit)
     xp = evaluator.xp
     if evaluator.start.shape != (1,):
         raise check.error("problem", f"hyperparameters of shape {evaluator.start.shape}", "shape (1,)", "use tune")
