@@ -54,6 +54,8 @@ def quasi_newton(
     *,
     bounds: Any = None,
     mode: str = "auto",
+    start: str = "warm",
+    refit: bool = False,
     init: Any = None,
     tol: float | None = 1e-3,
     maxiter: int = 200,
@@ -76,6 +78,11 @@ def quasi_newton(
         Box; by default ``problem.bounds()``.
     mode : str
         How the adjoint is solved, see `hypergradient`.
+    start : {"warm", "cold"}
+        Whether inner and adjoint solves begin from the last ones or from ``problem.start()``. Where the inner solution
+        is unique, only the time differs; where it is not, a warm one keeps traces of the path.
+    refit : bool
+        Solve the inner problem once more, cold, at the x returned: ``refit_fun`` and ``refit_y``.
     init : BilevelResult or QuasiNewtonState, optional
         A result to continue.
     tol : float or None
@@ -127,13 +134,13 @@ def quasi_newton(
     >>> bool(res.fun < float(problem.outer(*problem.start())[0]))
     True
     """
-    evaluator = Evaluator(problem, x0, bounds, mode)
+    evaluator = Evaluator(problem, x0, bounds, mode, start=start, refit=refit)
     xp = evaluator.xp
     goal = 0.0 if tol is None else check.scalar("tol", tol, low=0.0)
-    start, state = prepare_init(init, QuasiNewtonState)
-    if start is not None:
+    given, state = prepare_init(init, QuasiNewtonState)
+    if given is not None:
         raise check.error(
-            "init", type(start).__name__, "a result of the same method", "pass a start as `x0`", TypeError
+            "init", type(given).__name__, "a result of the same method", "pass a start as `x0`", TypeError
         )
     if state is None:
         state = QuasiNewtonState(
@@ -230,7 +237,7 @@ def quasi_newton(
     return run(
         steps, state=state, like=evaluator.start, xp=xp, method="quasi_newton", finish=finish, tol=None,
         maxiter=maxiter, check_every=check_every, callback=callback, record=record, max_time=max_time, disp=disp,
-        checkpoint=checkpoint, problem=(evaluator.start, evaluator.low, evaluator.high, evaluator.mode, tol),
+        checkpoint=checkpoint, problem=(evaluator.start, evaluator.low, evaluator.high, evaluator.mode, start, tol),
         result_class=BilevelResult, message=f"projected L-BFGS, adjoint by {evaluator.mode!r}",
     )  # fmt: skip
 

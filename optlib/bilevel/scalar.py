@@ -58,6 +58,8 @@ def scalar(
     *,
     bounds: Any = None,
     mode: str = "auto",
+    start: str = "warm",
+    refit: bool = False,
     init: Any = None,
     tol: float | None = 1e-4,
     maxiter: int = 100,
@@ -80,6 +82,11 @@ def scalar(
         Box; by default ``problem.bounds()``. Both ends must be finite.
     mode : str
         How the adjoint is solved, see `hypergradient`.
+    start : {"warm", "cold"}
+        Whether inner and adjoint solves begin from the last ones or from ``problem.start()``. Where the inner solution
+        is unique, only the time differs; where it is not, a warm one keeps traces of the path.
+    refit : bool
+        Solve the inner problem once more, cold, at the x returned: ``refit_fun`` and ``refit_y``.
     init : BilevelResult or ScalarState, optional
         A result to continue.
     tol : float or None
@@ -130,7 +137,7 @@ def scalar(
     True
     """
     rtol = 1e-4 if tol is None else check.scalar("tol", tol, low=0.0)
-    evaluator = Evaluator(problem, x0, bounds, mode)
+    evaluator = Evaluator(problem, x0, bounds, mode, start=start, refit=refit)
     xp = evaluator.xp
     if evaluator.start.shape != (1,):
         raise check.error("problem", f"hyperparameters of shape {evaluator.start.shape}", "shape (1,)", "use tune")
@@ -212,12 +219,13 @@ def scalar(
         return {
             "certificate": certificate, "fun": lead.value, "y": s.y, "hypergradient": s.gradient,
             "error_bound": known, "at_bounds": int(edge), "bracket": tuple(ends),
+            **evaluator.ending(s),
         }  # fmt: skip
 
     return run(
         steps, state=state, like=evaluator.start, xp=xp, method="scalar", finish=finish, tol=None,
         maxiter=maxiter, check_every=check_every, callback=callback, record=record, max_time=max_time, disp=disp,
-        checkpoint=checkpoint, problem=(evaluator.start, evaluator.low, evaluator.high, evaluator.mode, rtol),
+        checkpoint=checkpoint, problem=(evaluator.start, evaluator.low, evaluator.high, evaluator.mode, start, rtol),
         result_class=BilevelResult, message=f"search for one hyperparameter, adjoint by {evaluator.mode!r}",
     )  # fmt: skip
 
