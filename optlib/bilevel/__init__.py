@@ -6,6 +6,7 @@ from optlib.bilevel.bda import bda
 from optlib.bilevel.bo_rep import bo_rep
 from optlib.bilevel.checks import check_problem, finite_differences
 from optlib.bilevel.f2sa import f2sa
+from optlib.bilevel.hierarchy_free import hierarchy_free
 from optlib.bilevel.hoag import hoag
 from optlib.bilevel.hypergradient import HyperResult, hypergradient
 from optlib.bilevel.lv_hba import lv_hba
@@ -16,6 +17,7 @@ from optlib.bilevel.piecewise import piecewise
 from optlib.bilevel.problem import Constants, Constraints, Point, Problem
 from optlib.bilevel.problems.cleaning import CleaningProblem
 from optlib.bilevel.problems.constrained import AffineConstraintProblem, SumConstraintProblem, SVMProblem
+from optlib.bilevel.problems.equilibria import EquilibriumProblem, StackelbergProblem
 from optlib.bilevel.problems.fields_of_experts import FieldsOfExpertsProblem
 from optlib.bilevel.problems.lasso import ElasticNetProblem, LassoProblem
 from optlib.bilevel.problems.linear_models import LogisticProblem, MultinomialProblem, RidgeProblem
@@ -28,6 +30,7 @@ from optlib.bilevel.result import BilevelResult
 from optlib.bilevel.saba import saba
 from optlib.bilevel.scalar import scalar
 from optlib.bilevel.soba import soba
+from optlib.bilevel.truncated import truncated
 
 __all__ = [
     "AffineConstraintProblem",
@@ -38,6 +41,7 @@ __all__ = [
     "CoshProblem",
     "CounterexampleProblem",
     "ElasticNetProblem",
+    "EquilibriumProblem",
     "FieldsOfExpertsProblem",
     "HyperResult",
     "LassoProblem",
@@ -49,6 +53,7 @@ __all__ = [
     "QuadraticProblem",
     "RidgeProblem",
     "SVMProblem",
+    "StackelbergProblem",
     "SumConstraintProblem",
     "TotalVariationProblem",
     "bamm",
@@ -57,6 +62,7 @@ __all__ = [
     "check_problem",
     "f2sa",
     "finite_differences",
+    "hierarchy_free",
     "hoag",
     "hypergradient",
     "lv_hba",
@@ -68,5 +74,6 @@ __all__ = [
     "saba",
     "scalar",
     "soba",
+    "truncated",
     "tune",
 ]

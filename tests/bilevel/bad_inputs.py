@@ -6,6 +6,7 @@ from optlib.bilevel import (
     AffineConstraintProblem,
     CleaningProblem,
     CounterexampleProblem,
+    EquilibriumProblem,
     FieldsOfExpertsProblem,
     LassoProblem,
     LeastSquaresProblem,
@@ -13,6 +14,7 @@ from optlib.bilevel import (
     MultinomialProblem,
     QuadraticProblem,
     RidgeProblem,
+    StackelbergProblem,
     SumConstraintProblem,
     SVMProblem,
     TotalVariationProblem,
@@ -20,6 +22,7 @@ from optlib.bilevel import (
     bda,
     check_problem,
     finite_differences,
+    hierarchy_free,
     hoag,
     hypergradient,
     lv_hba,
@@ -28,6 +31,7 @@ from optlib.bilevel import (
     piecewise,
     quasi_newton,
     scalar,
+    truncated,
     tune,
 )  # fmt: skip
 
@@ -103,6 +107,15 @@ CASES += [
     ("penalty-foreign", lambda: penalty(Q, init=quasi_newton(Q, maxiter=1)), TypeError, "`init`"),
     ("penalty-oracles", lambda: penalty(object()), TypeError, "`problem`"),
 ]
+CASES += [
+    ("truncated-steps", lambda: truncated(Q, steps=0), ValueError, "`steps`"),
+    ("truncated-few", lambda: truncated(Q, truncate=0), ValueError, "`truncate`"),
+    ("truncated-direction", lambda: truncated(Q, direction="up"), ValueError, "`direction`"),
+    ("truncated-start", lambda: truncated(Q, start="hot"), ValueError, "`start`"),
+    ("truncated-optimizer", lambda: truncated(Q, optimizer="sgd"), ValueError, "`optimizer`"),
+    ("truncated-step", lambda: truncated(Q, step=-1.0), ValueError, "`step`"),
+    ("truncated-inner-step", lambda: truncated(Q, inner_step=3.0, steps=30, truncate=30), ValueError, "`step`|NaN"),
+]
 IMAGES = np.ones((1, 3, 3))
 CASES += [
     ("one-image", lambda: FieldsOfExpertsProblem(IMAGES[0], IMAGES[0]), ValueError, "`noisy`.*images, height"),
@@ -164,6 +177,35 @@ CASES += [
     ("piecewise-box", lambda: piecewise(LASSO, bounds=(-np.inf, 0.0)), ValueError, "`bounds`.*finite"),
     ("piecewise-start", lambda: piecewise(LASSO, [np.nan]), ValueError, "`x0`"),
     ("active-set-smooth", lambda: hypergradient(ONE, [0.0], mode="active_set"), TypeError, "`solve_inner`"),
+]
+
+E = EquilibriumProblem.random(3, 2, rng=0)
+CASES += [
+    ("start-word", lambda: quasi_newton(Q, start="hot"), ValueError, "`start`"),
+    (
+        "not-monotone",
+        lambda: EquilibriumProblem(-np.eye(2), np.ones((2, 1)), np.zeros(2), np.zeros(2)),
+        ValueError,
+        "`Q`.*definite symmetric part",
+    ),
+    (
+        "equilibrium-step",
+        lambda: EquilibriumProblem(np.eye(2), np.ones((2, 1)), np.zeros(2), np.zeros(2), step=3.0),
+        ValueError,
+        "`step`",
+    ),
+    (
+        "equilibrium-box",
+        lambda: EquilibriumProblem(np.eye(2), np.ones((2, 1)), np.zeros(2), np.zeros(2), low=1.0, high=0.0),
+        ValueError,
+        "`low`",
+    ),
+    ("slope-of-price", lambda: StackelbergProblem(b=0.0), ValueError, "`b`"),
+    ("mode-needs-symmetry", lambda: hypergradient(E, np.ones(2), mode="cg"), ValueError, "`mode`.*gmres"),
+    ("tuning-needs-symmetry", lambda: quasi_newton(E, mode="minres"), ValueError, "`mode`.*gmres"),
+    ("foreseen-steps", lambda: hierarchy_free(E, steps=-1), ValueError, "`steps`"),
+    ("foreseen-start", lambda: hierarchy_free(E, init=np.ones(2)), TypeError, "`init`"),
+    ("differences-need-symmetry", lambda: finite_differences(E), ValueError, "`problem`.*symmetry"),
 ]
 
 SUM = SumConstraintProblem(np.ones(3))

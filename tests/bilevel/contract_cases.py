@@ -41,6 +41,10 @@ def several_kinks(backend):
     return (ElasticNetProblem.random(6, 3, rng=1, like=backend.asarray([0.0])),), {}
 
 
+def leader(backend):
+    return (OTHERS["equilibrium box"](1, backend.asarray([0.0])),), {"steps": 2}
+
+
 def proven(backend):
     options = {"eps": 1e-3, "delta": 1e-3, "inner": "newton", "mode": "direct"}
     return (MAKERS["least squares"](1, backend.asarray([0.0])),), options
@@ -54,6 +58,7 @@ CASES = {
     "bilevel.lv_hba": constrained,
     "bilevel.bamm": merely_convex,
     "bilevel.bda": unrolled,
+    "bilevel.hierarchy_free": leader,
     "bilevel.bo_rep": batches,
     "bilevel.f2sa": batches,
     "bilevel.hoag": several,
@@ -65,4 +70,5 @@ CASES = {
     "bilevel.saba": batches,
     "bilevel.scalar": one,
     "bilevel.soba": batches,
+    "bilevel.truncated": unrolled,
 }
