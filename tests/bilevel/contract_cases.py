@@ -60,4 +60,5 @@ CASES = {
     "bilevel.saba": batches,
     "bilevel.scalar": one,
     "bilevel.soba": batches,
+    "bilevel.truncated": unrolled,
 }
