@@ -28,6 +28,7 @@ from optlib.bilevel.result import BilevelResult
 from optlib.bilevel.saba import saba
 from optlib.bilevel.scalar import scalar
 from optlib.bilevel.soba import soba
+from optlib.bilevel.truncated import truncated
 
 __all__ = [
     "AffineConstraintProblem",
@@ -68,5 +69,6 @@ __all__ = [
     "saba",
     "scalar",
     "soba",
+    "truncated",
     "tune",
 ]

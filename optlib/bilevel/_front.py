@@ -25,12 +25,14 @@ from optlib.bilevel.result import BilevelResult
 from optlib.bilevel.saba import saba
 from optlib.bilevel.scalar import scalar
 from optlib.bilevel.soba import soba
+from optlib.bilevel.truncated import truncated
 
 METHODS = {
     "scalar": scalar,
     "quasi_newton": quasi_newton,
     "hoag": hoag,
     "maid": maid,
+    "truncated": truncated,
     "penalty": penalty,
     "saba": saba,
     "soba": soba,

@@ -91,6 +91,16 @@ def check_problem(
     for name in ("hvp_outer", "cross_outer"):
         if callable(getattr(problem, name, None)):
             compare(name, getattr(problem, name)(x, y, v), getattr(differences, name)(x, y, v))
+    if products.inner is not None:
+        for name, mine, plain in zip(("value", "grad_x", "grad_y"), products.inner(), problem.inner(x, y), strict=True):
+            compare(f"inner at a point: {name}", mine, plain)
+    if products.diagonal is not None and (diagonal := products.diagonal()) is not None:
+        flat = xp.reshape(xp.zeros_like(v), (-1,))
+        flat = xp.where(
+            xp.arange(flat.shape[0], device=flat.device) == int(rng.integers(flat.shape[0])), 1.0 + flat, flat
+        )
+        unit = xp.reshape(flat, v.shape)
+        compare("diagonal", vdot(unit, diagonal, xp=xp), vdot(unit, products.hvp(unit), xp=xp))
     if callable(getattr(problem, "hessian", None)):
         compare("hessian", xp.reshape(problem.hessian(x, y) @ xp.reshape(v, (-1,)), v.shape), products.hvp(v))
     return errors

@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from optlib._core import Certificate, Status
@@ -12,7 +13,7 @@ from optlib.bilevel.oracles import Oracles
 from optlib.bilevel.problem import point, require, vdot
 from optlib.linop import cg
 
-FLOOR = 1e-8  # of the relative tolerance of evaluations
+FLOOR = 1e-12  # of the relative tolerance of evaluations
 STARTS = ("warm", "cold")
 PROBES = 30  # products that look for a direction without curvature
 COUNTS = ("evaluations", "gradients", "products", "outer")
@@ -51,6 +52,7 @@ class Evaluator(Oracles):
         if self.mode == "penalty":
             require(problem, ("hvp",), "tuning by implicit gradients")
         fitting(problem, self.mode)
+        self.floor = max(FLOOR, 10.0 * float(self.xp.finfo(self.y0.dtype).eps))
         self.scale = self.norm(self.inner(self.start, self.y0)[2])
         self.counts = dict(zip(COUNTS, (0, 1, 0, 0), strict=True))
         self.last: HyperResult | None = None
@@ -77,6 +79,19 @@ class Evaluator(Oracles):
             x, found.value, found.gradient, found.correction, found.y, found.q, eta, found.factor,
             found.residual[0] / (self.scale or 1.0),
         )  # fmt: skip
+
+    def measure(
+        self, x: Array, eta: float, allowed: Callable[[Evaluation], float], least: float, *warm: Array | None
+    ) -> Evaluation:
+        """Evaluate with rising accuracy until the correction of the value is at most what is ``allowed``."""
+        found = self(x, eta, *warm)
+        while found.eta > least and found.correction > (most := allowed(found)):
+            reached = min(found.eta, found.residual) * 0.5 * most / found.correction
+            before = found
+            found = self(x, min(max(reached, least), 0.1 * found.eta), found.y, found.q, found.factor)
+            if found.residual >= before.residual > 0.0 and found.eta < found.residual:
+                break  # the inner solver has reached the rounding level
+        return found
 
     def add(self, counts: dict[str, int]) -> None:
         """Count an evaluation and its calls of the oracles."""
@@ -144,7 +159,9 @@ class Evaluator(Oracles):
         z, slope = found.x, xp.reshape(self.problem.outer(state.x, state.y)[2], (-1,))
         if abs(float(vdot(z, slope, xp=xp))) <= 1e-3 * self.norm(z) * self.norm(slope):
             return False
-        if found.status is Status.BREAKDOWN:
-            return True
         along, across = (float(vdot(u, hvp(u), xp=xp)) / float(vdot(u, u, xp=xp)) for u in (z, probe))
-        return along <= 100.0 * float(xp.finfo(z.dtype).eps) * across
+        least = 100.0 * float(xp.finfo(z.dtype).eps) * across
+        q = xp.reshape(state.q, (-1,))
+        if self.norm(hvp(q) - slope) <= 0.1 * self.norm(slope) and least * self.norm(q) <= 0.1 * self.norm(slope):
+            return False  # an adjoint of moderate size: the loss does not change along the kernel
+        return found.status is Status.BREAKDOWN or along <= least

@@ -30,6 +30,7 @@ from optlib.bilevel import (
     penalty,
     quasi_newton,
     scalar,
+    truncated,
     tune,
 )  # fmt: skip
 
@@ -104,6 +105,15 @@ CASES += [
     ("penalty-bounds", lambda: penalty(Q, bounds=(1.0, 0.0)), ValueError, "`bounds`"),
     ("penalty-foreign", lambda: penalty(Q, init=quasi_newton(Q, maxiter=1)), TypeError, "`init`"),
     ("penalty-oracles", lambda: penalty(object()), TypeError, "`problem`"),
+]
+CASES += [
+    ("truncated-steps", lambda: truncated(Q, steps=0), ValueError, "`steps`"),
+    ("truncated-few", lambda: truncated(Q, truncate=0), ValueError, "`truncate`"),
+    ("truncated-direction", lambda: truncated(Q, direction="up"), ValueError, "`direction`"),
+    ("truncated-start", lambda: truncated(Q, start="hot"), ValueError, "`start`"),
+    ("truncated-optimizer", lambda: truncated(Q, optimizer="sgd"), ValueError, "`optimizer`"),
+    ("truncated-step", lambda: truncated(Q, step=-1.0), ValueError, "`step`"),
+    ("truncated-inner-step", lambda: truncated(Q, inner_step=3.0, steps=30, truncate=30), ValueError, "`step`|NaN"),
 ]
 IMAGES = np.ones((1, 3, 3))
 CASES += [

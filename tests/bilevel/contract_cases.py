@@ -65,4 +65,5 @@ CASES = {
     "bilevel.saba": batches,
     "bilevel.scalar": one,
     "bilevel.soba": batches,
+    "bilevel.truncated": unrolled,
 }
