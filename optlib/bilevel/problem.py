@@ -86,24 +86,30 @@ class Problem:
     Attributes
     ----------
     symmetric : bool
-        Whether H is symmetric, as it is for a minimiser; False for equilibria, which also have ``hvp_t``.
+        Whether H is symmetric, as it is for a minimiser; False for equilibria, where ``inner`` gives a map that
+        vanishes at the answer in the place of ``grad_y f``, H is its derivative, and there is also ``hvp_t``.
     equality : bool or boolean array, shape (m,)
         Which of the ``constraints`` are equalities.
     n_inner, n_outer : int or None
-        Numbers of terms, if ``inner`` and ``outer`` are means over samples and take the argument ``idx``.
+        Numbers of terms, if f and F are sums over samples. Then ``inner``, ``outer``, ``at`` (or the products) also
+        take ``idx``, an array of sample numbers, and estimate the whole sum by these samples.
 
     Notes
     -----
     Oracles:
 
     ``inner(x, y) -> value, grad_x, grad_y`` and ``outer(x, y) -> value, grad_x, grad_y``
-        First order; the value is a 0-d array. For finite sums also ``idx``, an array of sample numbers.
+        First order; the value is a 0-d array.
     ``hvp(x, y, v)``, ``cross_vjp(x, y, v)``, ``cross_jvp(x, y, u)``
         Products of second order. A problem may instead have ``at(x, y) -> Point``, whose products share work, with each
         other and with ``inner``.
+    ``hvp_t(x, y, v)``
+        Product with the transpose of H, where it is not symmetric.
     ``hvp_outer(x, y, v)``, ``cross_outer(x, y, v)``
         The products of the outer objective, ``grad_yy F v`` and ``grad_xy F v``, for methods that descend on a mixture
         of both objectives.
+    ``directions(x, y, q, idx=None) -> grad_y, hq, cq``
+        ``grad_y f`` and both products with q in one pass over the samples, for the methods that work on batches.
     ``constraints(x, y) -> Constraints``
         Constraints of the inner problem that depend on x, convex in y; only `lv_hba` heeds them.
     ``project_joint(x, y) -> x, y``, ``project_y(y) -> y``
@@ -116,9 +122,12 @@ class Problem:
     ``hessian(x, y) -> array (d, d)``
         The matrix H for the flattened y, where that is cheap.
     ``mu(x)``, ``lipschitz(x)``, ``lipschitz_outer(x)`` -> float or None
-        Least and largest curvature of ``f(x, .)``; largest curvature of ``F(x, .)``.
+        Least and largest curvature of ``f(x, .)``; largest curvature of ``F(x, .)``. For an equilibrium,
+        ``1 / lipschitz(x)`` is a step with which ``y - step grad_y`` contracts.
     ``constants(x, y) -> Constants``
         What the error bound of a hypergradient needs besides ``mu``.
+    ``regression() -> A, t``
+        Design and targets of a linear least-squares problem, dense, for methods in closed form.
     ``bounds() -> low, high``
         Box for x: floats or arrays.
     """
@@ -146,11 +155,14 @@ class Problem:
 
 
 # what does without an oracle, for the message
+FIRST_ORDER = '`penalty`, `f2sa` or mode="penalty", or `finite_differences(problem)` for products by differences'
 INSTEAD = {
-    "hvp": 'mode="penalty", or `finite_differences(problem)` for products by differences of gradients',
-    "cross_vjp": 'mode="penalty", or `finite_differences(problem)` for products by differences of gradients',
+    "hvp": FIRST_ORDER,
+    "cross_vjp": FIRST_ORDER,
     "cross_jvp": 'a mode that needs no forward products: "cg", "reverse"',
+    "hvp_t": 'mode="forward", which needs products with H only',
     "hessian": 'mode="cg", which needs products only',
+    "constants": 'certified=False, or methods that need none: "hoag"',
     "hvp_outer": "`finite_differences(problem)` for products by differences of gradients",
     "cross_outer": "`finite_differences(problem)` for products by differences of gradients",
     "constraints": "other methods, which are for inner problems without constraints: `tune` chooses",
@@ -168,6 +180,18 @@ def point(problem: Any, x: Array, y: Array) -> Point:
         if (oracle := getattr(problem, name, None)) is not None:
             found[name] = lambda v, oracle=oracle: oracle(x, y, v)
     return Point(**found)
+
+
+def directions(problem: Any, x: Array, y: Array, q: Array, idx: Array | None) -> tuple[Array, Array, Array]:
+    """``grad_y f``, ``H q`` and ``C q``, on all samples or on some; in one pass where the problem has it."""
+    if (own := getattr(problem, "directions", None)) is not None:
+        return own(x, y, q, idx)
+    more = () if idx is None else (idx,)
+    if (at := getattr(problem, "at", None)) is not None:
+        products = at(x, y, *more)
+        inner = problem.inner(x, y, *more) if products.inner is None else products.inner()
+        return inner[2], products.hvp(q), products.cross_vjp(q)
+    return problem.inner(x, y, *more)[2], problem.hvp(x, y, q, *more), problem.cross_vjp(x, y, q, *more)
 
 
 def require(problem: Any, oracles: Sequence[str], method: str) -> None:

@@ -6,23 +6,31 @@ from optlib.bilevel import (
     AffineConstraintProblem,
     CleaningProblem,
     CounterexampleProblem,
+    EquilibriumProblem,
     FieldsOfExpertsProblem,
+    LeastSquaresProblem,
     LogisticProblem,
     MultinomialProblem,
     QuadraticProblem,
     RidgeProblem,
+    StackelbergProblem,
     SumConstraintProblem,
     SVMProblem,
     TotalVariationProblem,
     bamm,
     bda,
     check_problem,
+    elbo,
     finite_differences,
+    hierarchy_free,
     hoag,
     hypergradient,
     lv_hba,
+    maid,
+    penalty,
     quasi_newton,
     scalar,
+    truncated,
     tune,
 )  # fmt: skip
 
@@ -80,6 +88,32 @@ CASES += [
     ("scalar-start", lambda: scalar(ONE, [np.nan]), ValueError, "`x0`"),
     ("foreign-result", lambda: scalar(ONE, init=quasi_newton(Q, maxiter=1)), TypeError, "`init`"),
     ("adjoint-mode", lambda: quasi_newton(Q, mode="reverse"), ValueError, "`mode`"),
+    ("rank", lambda: LeastSquaresProblem(np.ones((3, 2)), A, t, np.eye(2), np.ones(2)), ValueError, "`A`.*rank"),
+    ("rows", lambda: LeastSquaresProblem(A, A[:2], t, A, t), ValueError, "`B`.*shape"),
+    ("maid-eps", lambda: maid(Q, eps=0.0), ValueError, "`eps`"),
+    ("maid-delta", lambda: maid(Q, delta=1e-17), ValueError, "`delta`"),
+    ("maid-eta", lambda: maid(Q, eta=1.0), ValueError, "`eta`"),
+    ("maid-inner", lambda: maid(Q, inner="simplex"), ValueError, "`inner`"),
+    ("maid-curvature", lambda: maid(RidgeProblem(A, t, A, t, intercept=True)), ValueError, "`problem`.*mu.*hoag"),
+    ("maid-constants", lambda: maid(CleaningProblem(A, [0, 1, 1], A, [0, 1, 1])), TypeError, "`constants`"),
+]
+CASES += [
+    ("penalty-sigma", lambda: penalty(Q, sigma=0.0), ValueError, "`sigma`"),
+    ("penalty-inner-tol", lambda: penalty(Q, inner_tol=-1.0), ValueError, "`inner_tol`"),
+    ("penalty-richardson", lambda: penalty(Q, richardson=2), ValueError, "`richardson`"),
+    ("penalty-start", lambda: penalty(Q, [1.0]), ValueError, "`x0`"),
+    ("penalty-bounds", lambda: penalty(Q, bounds=(1.0, 0.0)), ValueError, "`bounds`"),
+    ("penalty-foreign", lambda: penalty(Q, init=quasi_newton(Q, maxiter=1)), TypeError, "`init`"),
+    ("penalty-oracles", lambda: penalty(object()), TypeError, "`problem`"),
+]
+CASES += [
+    ("truncated-steps", lambda: truncated(Q, steps=0), ValueError, "`steps`"),
+    ("truncated-few", lambda: truncated(Q, truncate=0), ValueError, "`truncate`"),
+    ("truncated-direction", lambda: truncated(Q, direction="up"), ValueError, "`direction`"),
+    ("truncated-start", lambda: truncated(Q, start="hot"), ValueError, "`start`"),
+    ("truncated-optimizer", lambda: truncated(Q, optimizer="sgd"), ValueError, "`optimizer`"),
+    ("truncated-step", lambda: truncated(Q, step=-1.0), ValueError, "`step`"),
+    ("truncated-inner-step", lambda: truncated(Q, inner_step=3.0, steps=30, truncate=30), ValueError, "`step`|NaN"),
 ]
 IMAGES = np.ones((1, 3, 3))
 CASES += [
@@ -125,6 +159,35 @@ CASES += [
     ("bamm-start", lambda: bamm(Q, [np.inf, 0.0]), ValueError, "`x0`"),
 ]
 
+E = EquilibriumProblem.random(3, 2, rng=0)
+CASES += [
+    ("start-word", lambda: quasi_newton(Q, start="hot"), ValueError, "`start`"),
+    (
+        "not-monotone",
+        lambda: EquilibriumProblem(-np.eye(2), np.ones((2, 1)), np.zeros(2), np.zeros(2)),
+        ValueError,
+        "`Q`.*definite symmetric part",
+    ),
+    (
+        "equilibrium-step",
+        lambda: EquilibriumProblem(np.eye(2), np.ones((2, 1)), np.zeros(2), np.zeros(2), step=3.0),
+        ValueError,
+        "`step`",
+    ),
+    (
+        "equilibrium-box",
+        lambda: EquilibriumProblem(np.eye(2), np.ones((2, 1)), np.zeros(2), np.zeros(2), low=1.0, high=0.0),
+        ValueError,
+        "`low`",
+    ),
+    ("slope-of-price", lambda: StackelbergProblem(b=0.0), ValueError, "`b`"),
+    ("mode-needs-symmetry", lambda: hypergradient(E, np.ones(2), mode="cg"), ValueError, "`mode`.*gmres"),
+    ("tuning-needs-symmetry", lambda: quasi_newton(E, mode="minres"), ValueError, "`mode`.*gmres"),
+    ("foreseen-steps", lambda: hierarchy_free(E, steps=-1), ValueError, "`steps`"),
+    ("foreseen-start", lambda: hierarchy_free(E, init=np.ones(2)), TypeError, "`init`"),
+    ("differences-need-symmetry", lambda: finite_differences(E), ValueError, "`problem`.*symmetry"),
+]
+
 SUM = SumConstraintProblem(np.ones(3))
 
 CASES += [
@@ -144,4 +207,14 @@ CASES += [
     ("hba-init", lambda: lv_hba(SUM, init=np.ones(3)), TypeError, "`init`"),
     ("constraints-gradient", lambda: hypergradient(SUM, np.ones(3)), TypeError, "`constraints`.*lv_hba"),
     ("constraints-hoag", lambda: hoag(SUM), TypeError, "`problem`.*lv_hba|`cross_vjp`"),
+]
+
+R = RidgeProblem(A, t, A, t)
+CASES += [
+    ("elbo-no-regression", lambda: elbo(Q), TypeError, "`problem`.*`regression`"),
+    ("elbo-intercept", lambda: elbo(RidgeProblem(A, t, A, t, intercept=True)), ValueError, "`problem`.*intercept"),
+    ("elbo-emphasis", lambda: elbo(R, emphasis=0.0), ValueError, "`emphasis`"),
+    ("elbo-blocks", lambda: elbo(R, blocks=[0, 1]), ValueError, "`blocks`"),
+    ("elbo-blocks-floats", lambda: elbo(R, blocks=[0.5, 1.0, 2.0]), ValueError, "`blocks`"),
+    ("elbo-init", lambda: elbo(R, init=np.ones(3)), TypeError, "`init`"),
 ]
