@@ -5,6 +5,7 @@ from optlib.bilevel.bamm import bamm
 from optlib.bilevel.bda import bda
 from optlib.bilevel.bo_rep import bo_rep
 from optlib.bilevel.checks import check_problem, finite_differences
+from optlib.bilevel.elbo import elbo
 from optlib.bilevel.f2sa import f2sa
 from optlib.bilevel.hierarchy_free import hierarchy_free
 from optlib.bilevel.hoag import hoag
@@ -60,6 +61,7 @@ __all__ = [
     "bda",
     "bo_rep",
     "check_problem",
+    "elbo",
     "f2sa",
     "finite_differences",
     "hierarchy_free",

@@ -10,6 +10,7 @@ from optlib.backend import array_namespace
 from optlib.bilevel.bamm import bamm
 from optlib.bilevel.bda import bda
 from optlib.bilevel.bo_rep import bo_rep
+from optlib.bilevel.elbo import elbo
 from optlib.bilevel.f2sa import f2sa
 from optlib.bilevel.hierarchy_free import hierarchy_free
 from optlib.bilevel.hoag import hoag
@@ -44,6 +45,7 @@ METHODS = {
     "bda": bda,
     "bamm": bamm,
     "lv_hba": lv_hba,
+    "elbo": elbo,
     "hierarchy_free": hierarchy_free,
 }
 

@@ -132,6 +132,8 @@ class Problem:
         ``1 / lipschitz(x)`` is a step with which ``y - step grad_y`` contracts.
     ``constants(x, y) -> Constants``
         What the error bound of a hypergradient needs besides ``mu``.
+    ``regression() -> A, t``
+        Design and targets of a linear least-squares problem, dense, for methods in closed form.
     ``bounds() -> low, high``
         Box for x: floats or arrays.
     """

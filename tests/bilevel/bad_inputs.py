@@ -21,6 +21,7 @@ from optlib.bilevel import (
     bamm,
     bda,
     check_problem,
+    elbo,
     finite_differences,
     hierarchy_free,
     hoag,
@@ -227,4 +228,14 @@ CASES += [
     ("hba-init", lambda: lv_hba(SUM, init=np.ones(3)), TypeError, "`init`"),
     ("constraints-gradient", lambda: hypergradient(SUM, np.ones(3)), TypeError, "`constraints`.*lv_hba"),
     ("constraints-hoag", lambda: hoag(SUM), TypeError, "`problem`.*lv_hba|`cross_vjp`"),
+]
+
+R = RidgeProblem(A, t, A, t)
+CASES += [
+    ("elbo-no-regression", lambda: elbo(Q), TypeError, "`problem`.*`regression`"),
+    ("elbo-intercept", lambda: elbo(RidgeProblem(A, t, A, t, intercept=True)), ValueError, "`problem`.*intercept"),
+    ("elbo-emphasis", lambda: elbo(R, emphasis=0.0), ValueError, "`emphasis`"),
+    ("elbo-blocks", lambda: elbo(R, blocks=[0, 1]), ValueError, "`blocks`"),
+    ("elbo-blocks-floats", lambda: elbo(R, blocks=[0.5, 1.0, 2.0]), ValueError, "`blocks`"),
+    ("elbo-init", lambda: elbo(R, init=np.ones(3)), TypeError, "`init`"),
 ]

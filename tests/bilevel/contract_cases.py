@@ -54,10 +54,15 @@ def constrained(backend):
     return (OTHERS["affine constraint"](1, backend.asarray([0.0])),), {}
 
 
+def whole(backend):
+    return (MAKERS["ridge"](1, backend.asarray([0.0])),), {"emphasis": 1.0, "blocks": [0, 0, 1, 1, 1], "check_every": 1}
+
+
 CASES = {
     "bilevel.lv_hba": constrained,
     "bilevel.bamm": merely_convex,
     "bilevel.bda": unrolled,
+    "bilevel.elbo": whole,
     "bilevel.hierarchy_free": leader,
     "bilevel.bo_rep": batches,
     "bilevel.f2sa": batches,
