@@ -8,18 +8,24 @@ from optlib.bilevel.bamm import bamm
 from optlib.bilevel.bda import bda
 from optlib.bilevel.bo_rep import bo_rep
 from optlib.bilevel.checks import check_problem, finite_differences
+from optlib.bilevel.elbo import elbo
 from optlib.bilevel.f2sa import f2sa
+from optlib.bilevel.hierarchy_free import hierarchy_free
 from optlib.bilevel.hoag import hoag
 from optlib.bilevel.hypergradient import HyperResult, hypergradient
 from optlib.bilevel.lv_hba import lv_hba
 from optlib.bilevel.maid import maid
+from optlib.bilevel.nonsmooth import nonsmooth
 from optlib.bilevel.penalty import penalty
+from optlib.bilevel.piecewise import piecewise
 from optlib.bilevel.problem import Constants, Constraints, Point, Problem
 from optlib.bilevel.problems.cleaning import CleaningProblem
 from optlib.bilevel.problems.constrained import AffineConstraintProblem, SumConstraintProblem, SVMProblem
+from optlib.bilevel.problems.equilibria import EquilibriumProblem, StackelbergProblem
 from optlib.bilevel.problems.fields_of_experts import FieldsOfExpertsProblem
 from optlib.bilevel.problems.folds import FoldsProblem
 from optlib.bilevel.problems.kernel_ridge import KernelRidgeFoldsProblem, KernelRidgeProblem
+from optlib.bilevel.problems.lasso import ElasticNetProblem, LassoProblem
 from optlib.bilevel.problems.leave_one_out import LeaveOneOutRidgeProblem
 from optlib.bilevel.problems.linear_models import LogisticProblem, MultinomialProblem, RidgeProblem
 from optlib.bilevel.problems.merely_convex import CounterexampleProblem
@@ -31,6 +37,7 @@ from optlib.bilevel.result import BilevelResult
 from optlib.bilevel.saba import saba
 from optlib.bilevel.scalar import scalar
 from optlib.bilevel.soba import soba
+from optlib.bilevel.truncated import truncated
 
 if TYPE_CHECKING:
     from optlib.bilevel.estimators.cleaner import DataCleaner
@@ -55,12 +62,15 @@ __all__ = [
     "CoshProblem",
     "CounterexampleProblem",
     "DataCleaner",
+    "ElasticNetProblem",
+    "EquilibriumProblem",
     "FieldsOfExpertsProblem",
     "FoldsProblem",
     "HyperResult",
     "KernelRidgeFoldsProblem",
     "KernelRidgeProblem",
     "KernelRidgeTuned",
+    "LassoProblem",
     "LeastSquaresProblem",
     "LeaveOneOutRidgeProblem",
     "LogisticProblem",
@@ -72,23 +82,29 @@ __all__ = [
     "RidgeProblem",
     "RidgeTuned",
     "SVMProblem",
+    "StackelbergProblem",
     "SumConstraintProblem",
     "TotalVariationProblem",
     "bamm",
     "bda",
     "bo_rep",
     "check_problem",
+    "elbo",
     "f2sa",
     "finite_differences",
+    "hierarchy_free",
     "hoag",
     "hypergradient",
     "lv_hba",
     "maid",
+    "nonsmooth",
     "penalty",
+    "piecewise",
     "quasi_newton",
     "saba",
     "scalar",
     "soba",
+    "truncated",
     "tune",
 ]
 

@@ -26,9 +26,22 @@ from optlib.bilevel.problem import Constants, Point, answer, answers, point, req
 from optlib.inner import accelerated_gradient, lbfgs
 from optlib.inner.newton import begin, cholesky, newton_steps
 from optlib.inner.newton import solve as solve_newton
-from optlib.linop import minres
+from optlib.linop import gmres, minres
 
-MODES = ("auto", "own", "cg", "minres", "direct", "neumann", "fixed_point", "reverse", "forward", "penalty")
+MODES = (
+    "auto",
+    "active_set",
+    "cg",
+    "minres",
+    "gmres",
+    "direct",
+    "neumann",
+    "fixed_point",
+    "reverse",
+    "forward",
+    "penalty",
+)
+SYMMETRIC = ("cg", "minres", "direct", "penalty")  # modes that need it
 INNER = ("auto", "newton", "lbfgs", "accelerated_gradient")
 DIRECT = 100  # inner variables up to which each linear system has a factor of its own
 FACTOR = 1000  # up to which a factor of an earlier point is the preconditioner
@@ -42,7 +55,7 @@ class HyperResult:
     Attributes
     ----------
     value : float
-        ``Phi(x)``, corrected to second order in the implicit modes.
+        ``Phi(x)``, corrected to second order in the implicit modes (unless the adjoint system has no solution).
     gradient : array
         ``grad Phi(x)``, of the shape of x.
     y, q : array
@@ -104,19 +117,23 @@ def hypergradient(
     mode : str
         How the inner problem is differentiated:
 
+        - ``"active_set"``: implicit, by the problem's own solver: by a factor at hand, or where penalties have kinks on
+          the coefficients that are not zero. Needs ``solve_inner`` and ``solve_adjoint``. The gradient is exact where
+          the support does not change; at a kink of Phi it is that of one side.
         - ``"cg"``: implicit, conjugate gradients (H positive definite), preconditioned by the diagonal of H, or by a
           factor of it at an earlier point for up to 1000 inner variables, where the problem can do that.
         - ``"minres"``: implicit, for symmetric H that may be indefinite or singular.
+        - ``"gmres"``: implicit, for H that is not symmetric (with ``hvp_t``), by `optlib.linop.gmres`.
         - ``"direct"``: implicit, by a Cholesky factor of H. Needs ``hessian``.
-        - ``"own"``: implicit, by the problem's own ``solve_adjoint``.
         - ``"neumann"``: implicit, with `steps` terms of the Neumann series.
         - ``"fixed_point"``: implicit, ``q <- q - step (H q - grad_y F)``; also for H that is not symmetric.
         - ``"reverse"``: `steps` gradient steps from `y`, differentiated backwards through the last `truncate` ones.
         - ``"forward"``: the same iteration differentiated forwards: d products a step for each hyperparameter.
         - ``"penalty"``: no second-order oracle: ``(grad_x f(x, y_s) - grad_x f(x, y)) / s + grad_x F``, with the
           minimiser ``y_s`` of ``f + s F``, extrapolated from s and s / 2.
-        - ``"auto"``: ``"own"`` where there is one, ``"direct"`` for up to 100 inner variables with a ``hessian``,
-          ``"cg"`` where there are products, ``"fixed_point"`` for H that is not symmetric, else ``"penalty"``.
+        - ``"auto"``: ``"active_set"`` where there is a ``solve_adjoint``, ``"direct"`` for up to 100 inner variables
+          where there is a ``hessian``, ``"cg"`` where there are products, ``"gmres"`` for H that is not
+          symmetric, else ``"penalty"``.
     tol : float
         The inner problem is solved to ``|grad_y f(x, y)| <= tol |grad_y f(x, y0)|`` with the ``y0`` of
         ``problem.start()``.
@@ -187,6 +204,7 @@ def hypergradient(
         q = check.array("q", q, xp=xp, shape=tuple(y0.shape), dtype=y0.dtype, device=device)
     if mode == "auto":
         mode = choose(problem, y0)
+    fitting(problem, mode)
     call = Call(problem, x, xp, tol, adjoint_tol, steps, truncate, step, maxiter, recompute=recompute)
     if mode in ("reverse", "forward"):
         return call.unrolled(y0, mode)
@@ -198,16 +216,23 @@ def hypergradient(
 def choose(problem: Any, y: Array) -> str:
     """The mode that "auto" stands for."""
     if not getattr(problem, "symmetric", True):
-        return "fixed_point"
+        return "gmres"
     if blocks := getattr(problem, "blocks", None):
         return choose(blocks[0], y[0, ...])
     if callable(getattr(problem, "solve_adjoint", None)):
-        return "own"
+        return "active_set"
     products = callable(getattr(problem, "at", None)) or callable(getattr(problem, "hvp", None))
     size = math.prod(y.shape)
     if products and callable(getattr(problem, "hessian", None)) and size <= DIRECT:
         return "direct"
     return "cg" if products else "penalty"
+
+
+def fitting(problem: Any, mode: str) -> None:
+    """Refuse modes that need symmetry for a problem without."""
+    if not getattr(problem, "symmetric", True) and mode in SYMMETRIC:
+        known = tuple(m for m in MODES if m not in SYMMETRIC)
+        raise check.error("mode", mode, f"one of {known}, as H is not symmetric", 'use mode="gmres"')
 
 
 class Call:
@@ -273,6 +298,18 @@ class Call:
         found = self.at(y).diagonal
         return None if found is None else found()
 
+    def transposed(self, y: Array, products: Point) -> Any:
+        """Product with the transpose of H, counted: that with H where it is symmetric."""
+        if getattr(self.problem, "symmetric", True):
+            return products.hvp
+        require(self.problem, ("hvp_t",), "an inner problem that is not symmetric")
+
+        def hvp_t(v: Array) -> Array:
+            self.counts["products"] += 1
+            return self.problem.hvp_t(self.x, y, v)
+
+        return hvp_t
+
     def norm(self, u: Array) -> float:
         """Euclidean norm on the host."""
         return float(linalg.norm(u, xp=self.xp))
@@ -300,7 +337,9 @@ class Call:
 
     def solve(self, y: Array, extra: float = 0.0) -> tuple[Array, bool]:
         """Minimise ``f(x, .) + extra F(x, .)`` from y; also whether the tolerance was reached."""
-        target = self.tol * self.reference()
+        target, symmetric = self.tol * self.reference(), getattr(self.problem, "symmetric", True)
+        if not symmetric:
+            require(self.problem, ("solve_inner",), "an inner problem that is not symmetric")
 
         def fun(y: Array) -> tuple[Array, Array]:
             value, _, grad = self.inner(y)
@@ -318,7 +357,7 @@ class Call:
             self.gather()
             return self.xp.stack([u for u, _ in found]), all(done for _, done in found)
         own = getattr(self.problem, "solve_inner", None)
-        if own is not None and self.solver == "auto" and not extra:
+        if own is not None and (self.solver == "auto" or not symmetric) and not extra:
             y, counts = own(self.x, y, target)
             for name, n in counts.items():
                 self.counts[name] = self.counts.get(name, 0) + n
@@ -355,58 +394,63 @@ class Call:
     def implicit(self, y: Array, q: Array | None, mode: str) -> HyperResult:
         """Modes that solve the adjoint system."""
         oracles = {
+            "active_set": ("solve_inner", "solve_adjoint", "cross_vjp"),
             "direct": ("hessian", "cross_vjp"),
-            "own": ("solve_adjoint", "cross_vjp"),
             "fixed_point": ("cross_vjp",),
         }.get(mode, ("hvp", "cross_vjp"))
         require(self.blocks[0].problem if self.blocks else self.problem, oracles, f'mode="{mode}"')
-        if getattr(self.problem, "symmetric", True):
-            y, solved = self.solve(y)
-        else:
-            require(self.problem, ("solve_inner", "hvp_t"), "an inner problem that is not symmetric")
-            y, _ = self.problem.solve_inner(self.x, y, self.tol * self.reference())
-            solved = True
+        y, solved = self.solve(y)
         _, _, g = self.inner(y)
         value, grad_x, grad_y = self.outer(y)
         self.check_finite(value, g, grad_y)
         products = self.at(y)
-        q, reached = self.adjoint(products, grad_y, q, y, mode)
-        hq = products.hvp(q) if getattr(self.problem, "symmetric", True) else self.problem.hvp_t(self.x, y, q)
-        r, size = self.norm(hq - grad_y), self.norm(g)
+        if products.active is not None:
+            grad_y = self.xp.where(products.active, grad_y, self.xp.zeros_like(grad_y))
+            q = None if q is None else self.xp.where(products.active, q, self.xp.zeros_like(q))
+        product = self.transposed(y, products)
+        q, reached = self.adjoint(product, grad_y, q, y, mode)
+        r, size = self.norm(product(q) - grad_y), self.norm(g)
         gradient = grad_x - products.cross_vjp(q)
         correction = float(vdot(q, g, xp=self.xp))
         return HyperResult(
-            value=float(value) - correction, gradient=gradient, y=y, q=q, error_bound=self.bound(y, q, size, r),
+            value=float(value) - (correction if reached else 0.0), gradient=gradient, y=y, q=q,
+            error_bound=self.bound(y, q, size, r),
             correction=abs(correction), residual=(size, r), counts=self.counts, mode=mode, converged=solved and reached,
             factor=self.factor,
         )  # fmt: skip
 
-    def adjoint(self, products: Point, rhs: Array, q: Array | None, y: Array, mode: str) -> tuple[Array, bool]:
-        """Solve ``H q = grad_y F``."""
+    def adjoint(self, product: Any, rhs: Array, q: Array | None, y: Array, mode: str) -> tuple[Array, bool]:
+        """Solve ``H' q = grad_y F``."""
         xp, shape = self.xp, rhs.shape
         if self.blocks:
             parts = []
             for k, block in enumerate(self.blocks):
                 block.adjoint_tol = self.adjoint_tol
                 at, start = y[k, ...], None if q is None else q[k, ...]
-                parts.append(block.adjoint(block.at(at), rhs[k, ...], start, at, mode))
+                parts.append(block.adjoint(block.at(at).hvp, rhs[k, ...], start, at, mode))
             self.gather()
             return xp.stack([u for u, _ in parts]), all(done for _, done in parts)
         if not bool(xp.any(rhs != 0)):  # F does not depend on y
             return rhs, True
-        if mode == "own":
-            return self.problem.solve_adjoint(self.x, y, rhs, q, self.adjoint_tol * self.norm(rhs)), True
-        if mode in ("direct", "cg", "minres"):
+        if mode == "active_set":
+            q = self.problem.solve_adjoint(self.x, y, rhs)
+            return q, self.norm(product(q) - rhs) <= self.adjoint_tol * self.norm(rhs)
+        if mode in ("direct", "cg", "minres", "gmres"):
             flat, start = xp.reshape(rhs, (-1,)), None if q is None else xp.reshape(q, (-1,))
-            product = lambda v: xp.reshape(products.hvp(xp.reshape(v, shape)), (-1,))  # noqa: E731
-            if mode == "minres":
-                found = minres(product, flat, init=start, tol=self.adjoint_tol, maxiter=self.maxiter, record=False)
+
+            def flattened(v: Array) -> Array:
+                return xp.reshape(product(xp.reshape(v, shape)), (-1,))
+
+            if mode in ("minres", "gmres"):
+                found = (minres if mode == "minres" else gmres)(
+                    flattened, flat, init=start, tol=self.adjoint_tol, maxiter=self.maxiter, record=False
+                )
                 return xp.reshape(found.x, shape), found.success
             size = math.prod(shape)
             if mode == "direct" and self.factor is None:
                 self.factor = cholesky(self.problem.hessian(self.x, y), xp=xp)
             solved, factor = solve_newton(
-                product, flat, start, tol=self.adjoint_tol, maxiter=self.maxiter,
+                flattened, flat, start, tol=self.adjoint_tol, maxiter=self.maxiter,
                 factor=self.factor if mode == "direct" or size > DIRECT else None,
                 hessian=(lambda: self.problem.hessian(self.x, y)) if self.dense(size) and size > DIRECT else None,
                 diagonal=lambda: self.diagonal(y), xp=xp,
@@ -414,10 +458,7 @@ class Call:
             self.factor = self.factor if factor is None else factor
             return xp.reshape(solved.x, shape), solved.success
         gamma, target = self.length(), self.adjoint_tol * self.norm(rhs)
-        product = products.hvp
-        if not getattr(self.problem, "symmetric", True):
-            product = lambda v: self.problem.hvp_t(self.x, y, v)  # noqa: E731
-        if mode == "neumann":  # gamma sum_k (I - gamma H)^k grad_y F
+        if mode == "neumann":  # gamma sum_k (I - gamma H')^k grad_y F
             term = gamma * rhs
             q = term
             for _ in range(self.steps - 1):
@@ -452,30 +493,34 @@ class Call:
             value, grad_x, grad_y = self.outer(y)
             gradient = grad_x + xp.reshape(xp.stack([vdot(z, grad_y, xp=xp) for z in columns]), x.shape)
         else:
-            every = math.isqrt(self.truncate) if self.recompute else 1
-            for _ in range(self.steps - self.truncate):
-                y = y - gamma * self.inner(y)[2]
-            kept: list[Array] = []
-            for t in range(self.truncate):
-                if t % every == 0:
-                    kept.append(y)
-                y = y - gamma * self.inner(y)[2]
-            value, gradient, grad_y = self.outer(y)
-            alpha = grad_y
-            limit = GROWTH * max(self.norm(grad_y), 1e-300)
-            for t, before in enumerate(self.backwards(kept, every, gamma)):
-                products = self.at(before)
-                gradient = gradient - gamma * products.cross_vjp(alpha)
-                alpha = alpha - gamma * products.hvp(alpha)
-                if t % 10 == 9 and not self.norm(alpha) <= limit:
-                    got = f"{gamma:.3g}, with which the adjoint grows"
-                    raise check.error("step", got, "a step below 2 / lipschitz(x)", "leave it to the default")
+            value, gradient, _, y = self.reverse(y)
         _, _, g = self.inner(y)
         self.check_finite(value, g, gradient)
         return HyperResult(
             value=float(value), gradient=gradient, y=y, q=None, error_bound=None, correction=0.0,
             residual=(self.norm(g), 0.0), counts=self.counts, mode=mode,
         )  # fmt: skip
+
+    def reverse(self, y: Array) -> tuple[Array, Array, Array, Array]:
+        """Gradient steps from y: value of F after them, its gradients in x and in the first y, and the last y."""
+        gamma, every = self.length(), math.isqrt(self.truncate) if self.recompute else 1
+        for _ in range(self.steps - self.truncate):
+            y = y - gamma * self.inner(y)[2]
+        kept: list[Array] = []
+        for t in range(self.truncate):
+            if t % every == 0:
+                kept.append(y)
+            y = y - gamma * self.inner(y)[2]
+        value, gradient, alpha = self.outer(y)
+        limit = GROWTH * max(self.norm(alpha), 1e-300)
+        for t, before in enumerate(self.backwards(kept, every, gamma)):
+            products = self.at(before)
+            gradient = gradient - gamma * products.cross_vjp(alpha)
+            alpha = alpha - gamma * self.transposed(before, products)(alpha)
+            if t % 10 == 9 and not self.norm(alpha) <= limit:
+                got = f"{gamma:.3g}, with which the adjoint grows"
+                raise check.error("step", got, "a step below 2 / lipschitz(x)", "leave it to the default")
+        return value, gradient, alpha, y
 
     def backwards(self, kept: list[Array], every: int, gamma: float) -> Iterator[Array]:
         """The last iterates, last first, from every so many of them."""

@@ -204,7 +204,7 @@ def maid(
                 q = xp.zeros_like(y)
             if found.slope > s.delta:
                 call.adjoint_tol = s.delta / found.slope
-                q, solved = call.adjoint(products, found.grad_y, q, y, evaluator.mode)
+                q, solved = call.adjoint(call.transposed(y, products), found.grad_y, q, y, evaluator.mode)
             r, size = call.norm(products.hvp(q) - found.grad_y), call.norm(q)
             z = found.grad_x - products.cross_vjp(q)
             known = s.known if certified else estimate(s.known, found, s.y, q, products)
