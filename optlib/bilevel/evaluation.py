@@ -85,7 +85,7 @@ class Evaluator(Oracles):
     ) -> Evaluation:
         """Evaluate with rising accuracy until the correction of the value is at most what is ``allowed``."""
         found = self(x, eta, *warm)
-        while found.eta > least and found.correction > (most := allowed(found)):
+        while found.eta > least and found.correction > (most := max(allowed(found), 0.0)):
             reached = min(found.eta, found.residual) * 0.5 * most / found.correction
             before = found
             found = self(x, min(max(reached, least), 0.1 * found.eta), found.y, found.q, found.factor)
