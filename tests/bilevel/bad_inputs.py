@@ -8,6 +8,7 @@ from optlib.bilevel import (
     CounterexampleProblem,
     EquilibriumProblem,
     FieldsOfExpertsProblem,
+    LassoProblem,
     LeastSquaresProblem,
     LogisticProblem,
     MultinomialProblem,
@@ -20,6 +21,7 @@ from optlib.bilevel import (
     bamm,
     bda,
     check_problem,
+    elbo,
     finite_differences,
     hierarchy_free,
     hoag,
@@ -27,6 +29,7 @@ from optlib.bilevel import (
     lv_hba,
     maid,
     penalty,
+    piecewise,
     quasi_newton,
     scalar,
     truncated,
@@ -157,6 +160,25 @@ CASES += [
     ("bamm-adjoint", lambda: bamm(Q, adjoint="newton"), ValueError, "`adjoint`"),
     ("bamm-start", lambda: bamm(Q, [np.inf, 0.0]), ValueError, "`x0`"),
 ]
+LASSO = LassoProblem(A, t, A, t)
+CASES += [
+    ("lasso-features", lambda: LassoProblem(A, t, np.eye(4), np.ones(4)), ValueError, "`V`.*3"),
+    ("lasso-penalty", lambda: LassoProblem(A, t, A, t, penalty="entry"), ValueError, "`penalty`"),
+    ("lasso-weights", lambda: LassoProblem(A, t, A, t, valid_weights=np.zeros(3)), ValueError, "`valid_weights`"),
+    ("lasso-folds", lambda: LassoProblem.cross(A, t, folds=4), ValueError, "`folds`"),
+    ("lasso-empty-fold", lambda: LassoProblem.cross(A, t, folds=[([0, 1], [])]), ValueError, "`folds`"),
+    ("lasso-operator", lambda: LassoProblem(lambda v: v, t, A, t), TypeError, "`A`"),
+    ("piecewise-smooth", lambda: piecewise(ONE), TypeError, "`problem`.*`piece`"),
+    (
+        "piecewise-many",
+        lambda: piecewise(LassoProblem(A, t, A, t, penalty="feature")),
+        ValueError,
+        "`problem`.*shape",
+    ),
+    ("piecewise-box", lambda: piecewise(LASSO, bounds=(-np.inf, 0.0)), ValueError, "`bounds`.*finite"),
+    ("piecewise-start", lambda: piecewise(LASSO, [np.nan]), ValueError, "`x0`"),
+    ("active-set-smooth", lambda: hypergradient(ONE, [0.0], mode="active_set"), TypeError, "`solve_inner`"),
+]
 
 E = EquilibriumProblem.random(3, 2, rng=0)
 CASES += [
@@ -206,4 +228,14 @@ CASES += [
     ("hba-init", lambda: lv_hba(SUM, init=np.ones(3)), TypeError, "`init`"),
     ("constraints-gradient", lambda: hypergradient(SUM, np.ones(3)), TypeError, "`constraints`.*lv_hba"),
     ("constraints-hoag", lambda: hoag(SUM), TypeError, "`problem`.*lv_hba|`cross_vjp`"),
+]
+
+R = RidgeProblem(A, t, A, t)
+CASES += [
+    ("elbo-no-regression", lambda: elbo(Q), TypeError, "`problem`.*`regression`"),
+    ("elbo-intercept", lambda: elbo(RidgeProblem(A, t, A, t, intercept=True)), ValueError, "`problem`.*intercept"),
+    ("elbo-emphasis", lambda: elbo(R, emphasis=0.0), ValueError, "`emphasis`"),
+    ("elbo-blocks", lambda: elbo(R, blocks=[0, 1]), ValueError, "`blocks`"),
+    ("elbo-blocks-floats", lambda: elbo(R, blocks=[0.5, 1.0, 2.0]), ValueError, "`blocks`"),
+    ("elbo-init", lambda: elbo(R, init=np.ones(3)), TypeError, "`init`"),
 ]
