@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from optlib.bilevel._front import tune
+from optlib.bilevel.adapters import from_jax, from_torch
 from optlib.bilevel.bamm import bamm
 from optlib.bilevel.bda import bda
 from optlib.bilevel.bo_rep import bo_rep
@@ -92,6 +93,8 @@ __all__ = [
     "elbo",
     "f2sa",
     "finite_differences",
+    "from_jax",
+    "from_torch",
     "hierarchy_free",
     "hoag",
     "hypergradient",
