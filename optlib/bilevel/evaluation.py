@@ -2,7 +2,7 @@
 
 from typing import Any, NamedTuple
 
-from optlib._core import Certificate
+from optlib._core import Certificate, Status
 from optlib._core import validation as check
 from optlib.backend import Array
 from optlib.bilevel.hypergradient import Call, HyperResult, choose
@@ -59,6 +59,10 @@ class Evaluator(Oracles):
         for name, n in found.counts.items():
             self.counts[name] = self.counts.get(name, 0) + n
         self.last = found
+        if found.message:
+            raise call.halt(
+                found.message, "one that is strongly convex, for implicit gradients", Status.BREAKDOWN, found.y
+            )
         return Evaluation(
             x, found.value, found.gradient, found.correction, found.y, found.q, eta, found.factor,
             found.residual[0] / (self.scale or 1.0),

@@ -18,10 +18,10 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from optlib._core import settle
+from optlib._core import Status, settle
 from optlib._core import validation as check
-from optlib.backend import Array, linalg, to_numpy
-from optlib.bilevel.problem import Point, answer, answers, point, require, unconstrained, vdot
+from optlib.backend import Array, linalg
+from optlib.bilevel.problem import Point, answer, answers, halt, point, require, unconstrained, vdot
 from optlib.inner import accelerated_gradient
 from optlib.inner.newton import begin, cholesky, newton_steps
 from optlib.inner.newton import solve as solve_newton
@@ -30,6 +30,10 @@ from optlib.linop import minres
 MODES = ("auto", "cg", "minres", "direct", "neumann", "fixed_point", "reverse", "forward", "penalty")
 DIRECT = 100  # inner variables up to which each linear system has a factor of its own
 FACTOR = 1000  # up to which a factor of an earlier point is the preconditioner
+SHIFTED = 1e-4  # relative change of a matrix that shows that its Cholesky factor is one of another matrix
+ROUNDING = 100.0  # units of rounding of the largest curvature below which a curvature counts as zero
+UNSOLVED = 1e-2  # relative residual of an adjoint system that counts as not solved at all
+FAR = 1e100  # entries of y that no minimiser has
 GROWTH = 1e6  # of the adjoint of an iteration, beyond which its step is too long
 
 
@@ -57,6 +61,8 @@ class HyperResult:
         The mode that ran.
     converged : bool
         Whether the inner and the adjoint system were solved to their tolerances.
+    message : str
+        Which assumption on the inner problem fails at x, and which methods do without it; empty if none was seen to.
     factor : array or None
         Cholesky factor of H at or near the solution, with ``"direct"``: a preconditioner for the next call.
     """
@@ -72,6 +78,7 @@ class HyperResult:
     mode: str = ""
     converged: bool = True
     factor: Array | None = None
+    message: str = ""
 
 
 def hypergradient(
@@ -137,10 +144,15 @@ def hypergradient(
     TypeError
         If the problem lacks an oracle that the mode needs; the message names modes that do without.
     ValueError
-        If an argument is invalid, or an oracle returns NaN.
+        If an argument is invalid, an oracle returns NaN, or the inner problem has no minimiser; the error has the
+        ``point``, a dictionary of x and y.
 
     Notes
     -----
+    The implicit modes are for strongly convex inner problems (``"minres"`` also for singular H with ``grad_y F`` in its
+    range). Where the adjoint system shows that H is singular or not positive definite, or the inner solution is no
+    minimiser, ``message`` says so and ``converged`` is False.
+
     Cost: an inner solve from `y`; then, with n products with H: ``"cg"`` about the square root of its condition,
     ``"neumann"`` `steps`, ``"reverse"`` `truncate` (and as many copies of y), ``"forward"`` `steps` times the number of
     hyperparameters. ``"penalty"`` takes two more inner solves; its error is O(tol / s + s^2).
@@ -321,31 +333,58 @@ class Call:
             solved = True
         _, _, g = self.inner(y)
         value, grad_x, grad_y = self.outer(y)
-        self.check_finite(value, g, grad_y)
+        self.check_finite(y, value, g, grad_y)
         products = self.at(y)
-        q, reached = self.adjoint(products, grad_y, q, y, mode)
+        q, reached, flat = self.adjoint(products, grad_y, q, y, mode)
         hq = products.hvp(q) if getattr(self.problem, "symmetric", True) else self.problem.hvp_t(self.x, y, q)
         r, size = self.norm(hq - grad_y), self.norm(g)
         gradient = grad_x - products.cross_vjp(q)
         correction = float(vdot(q, g, xp=self.xp))
+        message, unit = "", self.norm(grad_y)
+        if flat is not None and unit > 0.0 and self.norm(flat) > 0.0:
+            message = self.diagnose(products, grad_y, r / unit, flat, mode)
         return HyperResult(
             value=float(value) - correction, gradient=gradient, y=y, q=q, error_bound=self.bound(y, q, size, r),
-            correction=abs(correction), residual=(size, r), counts=self.counts, mode=mode, converged=solved and reached,
-            factor=self.factor,
+            correction=abs(correction), residual=(size, r), counts=self.counts, mode=mode,
+            converged=solved and reached and not message, factor=self.factor, message=message,
         )  # fmt: skip
 
-    def adjoint(self, products: Point, rhs: Array, q: Array | None, y: Array, mode: str) -> tuple[Array, bool]:
-        """Solve ``H q = grad_y F``."""
+    def diagnose(self, products: Point, rhs: Array, left: float, flat: Array, mode: str) -> str:
+        """What a direction shows of H, beyond rounding; ``left`` is the relative residual of the adjoint system."""
+        image, size = products.hvp(flat), self.norm(flat)
+        top = max(self.norm(products.hvp(rhs)) / (self.norm(rhs) or 1.0), self.norm(image) / size)
+        bend, rounding = float(vdot(flat, image, xp=self.xp)) / size**2, ROUNDING * float(self.xp.finfo(rhs.dtype).eps)
+        if bend < -rounding * top and mode != "minres":
+            return (
+                f"an inner problem that is not convex: its Hessian has the curvature {bend:.2g} at the solution found"
+            )
+        pull = abs(float(vdot(rhs, flat, xp=self.xp))) / (size * self.norm(rhs))
+        if bend <= rounding * top and pull > rounding and left > UNSOLVED:
+            return (
+                "an inner problem with many minimisers: its Hessian is singular, and the outer objective falls along a "
+                'direction in which the inner one is flat. The methods "bda" and "bamm", and mode="penalty", choose '
+                "among them"
+            )
+        return ""
+
+    def adjoint(
+        self, products: Point, rhs: Array, q: Array | None, y: Array, mode: str
+    ) -> tuple[Array, bool, Array | None]:
+        """Solve ``H q = grad_y F``; with a direction that may show why that failed."""
         xp, shape = self.xp, rhs.shape
         if mode in ("direct", "cg", "minres"):
             flat, start = xp.reshape(rhs, (-1,)), None if q is None else xp.reshape(q, (-1,))
             product = lambda v: xp.reshape(products.hvp(xp.reshape(v, shape)), (-1,))  # noqa: E731
             if mode == "minres":
                 found = minres(product, flat, init=start, tol=self.adjoint_tol, maxiter=self.maxiter, record=False)
-                return xp.reshape(found.x, shape), found.success
-            size = math.prod(shape)
+                q = xp.reshape(found.x, shape)
+                return q, found.success, None if found.success else rhs - products.hvp(q)
+            size, shown = math.prod(shape), None
             if mode == "direct" and self.factor is None:
-                self.factor = cholesky(self.problem.hessian(self.x, y), xp=xp)
+                H = self.problem.hessian(self.x, y)
+                self.factor = cholesky(H, xp=xp)
+                if not self.norm(self.factor @ self.factor.T - H) <= SHIFTED * self.norm(H):
+                    shown = linalg.eigh(H, xp=xp)[1][:, 0]
             solved, factor = solve_newton(
                 product, flat, start, tol=self.adjoint_tol, maxiter=self.maxiter,
                 factor=self.factor if mode == "direct" or size > DIRECT else None,
@@ -353,7 +392,8 @@ class Call:
                 diagonal=lambda: self.diagonal(y), xp=xp,
             )  # fmt: skip
             self.factor = self.factor if factor is None else factor
-            return xp.reshape(solved.x, shape), solved.success
+            shown = solved.flat if shown is None else shown
+            return xp.reshape(solved.x, shape), solved.success, None if shown is None else xp.reshape(shown, shape)
         gamma, target = self.length(), self.adjoint_tol * self.norm(rhs)
         product = products.hvp
         if not getattr(self.problem, "symmetric", True):
@@ -364,14 +404,14 @@ class Call:
             for _ in range(self.steps - 1):
                 term = term - gamma * product(term)
                 q = q + term
-            return q, True
+            return q, True, None
         q = xp.zeros_like(rhs) if q is None else q
         for _ in range(100 * self.maxiter):
             r = product(q) - rhs
             if self.norm(r) <= target:
-                return q, True
+                return q, True, None
             q = q - gamma * r
-        return q, False
+        return q, False, None
 
     def unrolled(self, y: Array, mode: str) -> HyperResult:
         """Modes that differentiate gradient steps."""
@@ -409,7 +449,7 @@ class Call:
                     got = f"{gamma:.3g}, with which the adjoint grows"
                     raise check.error("step", got, "a step below 2 / lipschitz(x)", "leave it to the default")
         _, _, g = self.inner(y)
-        self.check_finite(value, g, gradient)
+        self.check_finite(y, value, g, gradient)
         return HyperResult(
             value=float(value), gradient=gradient, y=y, q=None, error_bound=None, correction=0.0,
             residual=(self.norm(g), 0.0), counts=self.counts, mode=mode,
@@ -420,7 +460,7 @@ class Call:
         y, solved = self.solve(y)
         value, _, grad_y = self.outer(y)
         base = self.inner(y)
-        self.check_finite(value, base[2], grad_y)
+        self.check_finite(y, value, base[2], grad_y)
         sigma = self.tol ** (1.0 / 3.0)
         found = [self.penalised(base, y, s) for s in (sigma, 0.5 * sigma)]
         gradient = 2.0 * found[1][1] - found[0][1]  # Richardson: the error is linear in s
@@ -454,9 +494,12 @@ class Call:
         slope = c.cross * (c.outer_y + c.hessian * size) / mu + c.cross_change * size + c.outer_x
         return c.cross * r / mu + slope * g / mu
 
-    def check_finite(self, *arrays: Array) -> None:
-        """Refuse NaN from an oracle, with the point at which it came."""
+    def check_finite(self, y: Array, *arrays: Array) -> None:
+        """Refuse an inner problem without a minimiser, and NaN from an oracle, with the point at which it came."""
+        xp = self.xp
+        if not float(xp.max(xp.abs(y))) <= FAR:  # also NaN
+            text = "an inner problem whose values fall without end: it is not convex, or has no minimiser"
+            raise halt(text, "one minimiser for each x", Status.BREAKDOWN, self.x, y)
         for u, name in zip(arrays, ("outer", "inner", "outer"), strict=False):
-            if not bool(self.xp.all(self.xp.isfinite(u))):
-                at = to_numpy(self.x).ravel()[:5]
-                raise check.error("problem", f"NaN or infinity from `{name}` at x = {at}", "finite numbers")
+            if not bool(xp.all(xp.isfinite(u))):
+                raise halt(f"NaN or infinity from `{name}`", "finite numbers", Status.NONFINITE, self.x, y)
