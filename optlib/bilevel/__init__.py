@@ -9,6 +9,7 @@ from optlib.bilevel.f2sa import f2sa
 from optlib.bilevel.hoag import hoag
 from optlib.bilevel.hypergradient import HyperResult, hypergradient
 from optlib.bilevel.lv_hba import lv_hba
+from optlib.bilevel.maid import maid
 from optlib.bilevel.penalty import penalty
 from optlib.bilevel.problem import Constants, Constraints, Point, Problem
 from optlib.bilevel.problems.cleaning import CleaningProblem
@@ -16,7 +17,7 @@ from optlib.bilevel.problems.constrained import AffineConstraintProblem, SumCons
 from optlib.bilevel.problems.fields_of_experts import FieldsOfExpertsProblem
 from optlib.bilevel.problems.linear_models import LogisticProblem, MultinomialProblem, RidgeProblem
 from optlib.bilevel.problems.merely_convex import CounterexampleProblem
-from optlib.bilevel.problems.quadratics import QuadraticProblem
+from optlib.bilevel.problems.quadratics import LeastSquaresProblem, QuadraticProblem
 from optlib.bilevel.problems.total_variation import TotalVariationProblem
 from optlib.bilevel.problems.unbounded_smoothness import CoshProblem
 from optlib.bilevel.quasi_newton import quasi_newton
@@ -35,6 +36,7 @@ __all__ = [
     "CounterexampleProblem",
     "FieldsOfExpertsProblem",
     "HyperResult",
+    "LeastSquaresProblem",
     "LogisticProblem",
     "MultinomialProblem",
     "Point",
@@ -53,6 +55,7 @@ __all__ = [
     "hoag",
     "hypergradient",
     "lv_hba",
+    "maid",
     "penalty",
     "quasi_newton",
     "saba",

@@ -14,6 +14,7 @@ from optlib.bilevel.f2sa import f2sa
 from optlib.bilevel.hoag import hoag
 from optlib.bilevel.hypergradient import choose
 from optlib.bilevel.lv_hba import lv_hba
+from optlib.bilevel.maid import maid
 from optlib.bilevel.oracles import box
 from optlib.bilevel.penalty import penalty
 from optlib.bilevel.problem import require
@@ -27,6 +28,7 @@ METHODS = {
     "scalar": scalar,
     "quasi_newton": quasi_newton,
     "hoag": hoag,
+    "maid": maid,
     "penalty": penalty,
     "saba": saba,
     "soba": soba,

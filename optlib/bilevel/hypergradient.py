@@ -9,25 +9,27 @@ differs by one of first order. ``|<q, g>|`` estimates the error of the latter.
 *Error bound.* Let mu be the least curvature of f, ``d = |g| / mu >= |y - y*|``, and let H, C, grad_y F, grad_x F have
 the Lipschitz constants M, L_C, L_F, L_X in y. From ``q - q*(x) = H^-1 r + [q at y] - [q at y*]``,
 
-    |p - grad Phi(x)| <= |C| |r| / mu + [|C| (L_F + M |q|) / mu + L_C |q| + L_X] d.
+    |p - grad Phi(x)| <= (|C| + L_C d) [|r| + (L_F + M |q|) d] / mu + (L_C |q| + L_X) d.
 
 It is a proof where the problem knows its constants (``problem.constants``), and useless where mu is tiny.
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from optlib._core import Status, settle
 from optlib._core import validation as check
 from optlib.backend import Array, linalg
-from optlib.bilevel.problem import Point, answer, answers, halt, point, require, unconstrained, vdot
-from optlib.inner import accelerated_gradient
+from optlib.bilevel.problem import Constants, Point, answer, answers, halt, point, require, unconstrained, vdot
+from optlib.inner import accelerated_gradient, lbfgs
 from optlib.inner.newton import begin, cholesky, newton_steps
 from optlib.inner.newton import solve as solve_newton
 from optlib.linop import minres
 
 MODES = ("auto", "cg", "minres", "direct", "neumann", "fixed_point", "reverse", "forward", "penalty")
+INNER = ("auto", "newton", "lbfgs", "accelerated_gradient")
 DIRECT = 100  # inner variables up to which each linear system has a factor of its own
 FACTOR = 1000  # up to which a factor of an earlier point is the preconditioner
 SHIFTED = 1e-4  # relative change of a matrix that shows that its Cholesky factor is one of another matrix
@@ -92,6 +94,7 @@ def hypergradient(
     adjoint_tol: float | None = None,
     steps: int = 100,
     truncate: int | None = None,
+    recompute: bool = False,
     step: float | None = None,
     maxiter: int = 1000,
 ) -> HyperResult:
@@ -129,6 +132,8 @@ def hypergradient(
         Iterations of the modes that iterate.
     truncate : int, optional
         How many of them are differentiated; by default all.
+    recompute : bool
+        Whether ``"reverse"`` keeps only every ``sqrt(truncate)``-th iterate and computes those between again.
     step : float, optional
         Their step; by default ``1 / lipschitz(x)``.
     maxiter : int
@@ -154,7 +159,8 @@ def hypergradient(
     minimiser, ``message`` says so and ``converged`` is False.
 
     Cost: an inner solve from `y`; then, with n products with H: ``"cg"`` about the square root of its condition,
-    ``"neumann"`` `steps`, ``"reverse"`` `truncate` (and as many copies of y), ``"forward"`` `steps` times the number of
+    ``"neumann"`` `steps`, ``"reverse"`` `truncate` (and as many copies of y, or with `recompute` twice the root of that
+    and `truncate` more gradients), ``"forward"`` `steps` times the number of
     hyperparameters. ``"penalty"`` takes two more inner solves; its error is O(tol / s + s^2).
 
     ``"reverse"`` and ``"forward"`` differentiate the iteration, not the solution: truncated after K steps the gradient
@@ -192,7 +198,7 @@ def hypergradient(
         q = check.array("q", q, xp=xp, shape=tuple(y0.shape), dtype=y0.dtype, device=device)
     if mode == "auto":
         mode = choose(problem, y0)
-    call = Call(problem, x, xp, tol, adjoint_tol, steps, truncate, step, maxiter)
+    call = Call(problem, x, xp, tol, adjoint_tol, steps, truncate, step, maxiter, recompute=recompute)
     if mode in ("reverse", "forward"):
         return call.unrolled(y0, mode)
     if mode == "penalty":
@@ -220,11 +226,11 @@ class Call:
     def __init__(
         self, problem: Any, x: Array, xp: Any, tol: float, adjoint_tol: float, steps: int = 100, truncate: int = 100,
         step: float | None = None, maxiter: int = 1000, scale: float | None = None,
-        factor: Array | None = None,
+        factor: Array | None = None, inner: str = "auto", recompute: bool = False,
     ) -> None:  # fmt: skip
         self.problem, self.x, self.xp, self.tol, self.adjoint_tol = problem, x, xp, tol, adjoint_tol
         self.steps, self.truncate, self.maxiter, self.scale = steps, truncate, maxiter, scale
-        self.factor = factor
+        self.factor, self.solver, self.recompute = factor, inner, recompute
         self.given_step = None if step is None else check.scalar("step", step, low=0.0, low_open=True)
         self.counts = {"gradients": 0, "products": 0, "outer": 0}
         self._point: tuple[Array, Point] | None = None
@@ -281,6 +287,12 @@ class Call:
         require(self.problem, ("lipschitz",), "a mode that iterates, without `step`,")
         return 1.0 / self.problem.lipschitz(self.x)
 
+    def curvature(self) -> dict[str, Any]:
+        """Constants of ``f(x, .)`` for the accelerated gradient method, where the problem knows both."""
+        known = [getattr(self.problem, name, None) for name in ("lipschitz", "mu")]
+        lipschitz, mu = (None if oracle is None else oracle(self.x) for oracle in known)
+        return {"lipschitz": lipschitz, "mu": min(mu, lipschitz), "check_every": 1} if lipschitz and mu else {}
+
     def reference(self) -> float:
         """Size of the gradients of the inner problem: that at the default start."""
         if self.scale is None:
@@ -300,14 +312,19 @@ class Call:
                 value, grad = value + extra * more, grad + extra * more_grad
             return value, grad
 
-        if (own := getattr(self.problem, "solve_inner", None)) is not None and not extra:
+        own = getattr(self.problem, "solve_inner", None)
+        if own is not None and self.solver == "auto" and not extra:
             y, counts = own(self.x, y, target)
             for name, n in counts.items():
                 self.counts[name] = self.counts.get(name, 0) + n
             return y, True
         second = callable(getattr(self.problem, "at", None)) or callable(getattr(self.problem, "hvp", None))
-        if not second or extra:
-            found = accelerated_gradient(fun, y, tol=target, maxiter=100 * self.maxiter, record=False)
+        if not second or extra or self.solver == "accelerated_gradient":
+            options = {} if extra or self.solver != "accelerated_gradient" else self.curvature()
+            found = accelerated_gradient(fun, y, tol=target, maxiter=100 * self.maxiter, record=False, **options)
+            return found.x, found.success
+        if self.solver == "lbfgs":
+            found = lbfgs(fun, y, tol=target, maxiter=10 * self.maxiter, record=False)
             return found.x, found.success
         size = math.prod(y.shape)
         hessian = (lambda y: self.problem.hessian(self.x, y)) if self.dense(size) else None
@@ -335,21 +352,27 @@ class Call:
         value, grad_x, grad_y = self.outer(y)
         self.check_finite(y, value, g, grad_y)
         products = self.at(y)
-        q, reached, flat = self.adjoint(products, grad_y, q, y, mode)
+        q, reached, message = self.adjoint(products, grad_y, q, y, mode)
         hq = products.hvp(q) if getattr(self.problem, "symmetric", True) else self.problem.hvp_t(self.x, y, q)
         r, size = self.norm(hq - grad_y), self.norm(g)
         gradient = grad_x - products.cross_vjp(q)
         correction = float(vdot(q, g, xp=self.xp))
-        message, unit = "", self.norm(grad_y)
-        if flat is not None and unit > 0.0 and self.norm(flat) > 0.0:
-            message = self.diagnose(products, grad_y, r / unit, flat, mode)
         return HyperResult(
             value=float(value) - correction, gradient=gradient, y=y, q=q, error_bound=self.bound(y, q, size, r),
             correction=abs(correction), residual=(size, r), counts=self.counts, mode=mode,
-            converged=solved and reached and not message, factor=self.factor, message=message,
+            converged=solved and reached, factor=self.factor, message=message,
         )  # fmt: skip
 
-    def diagnose(self, products: Point, rhs: Array, left: float, flat: Array, mode: str) -> str:
+    def adjoint(self, products: Point, rhs: Array, q: Array | None, y: Array, mode: str) -> tuple[Array, bool, str]:
+        """Solve ``H q = grad_y F``; also whether that is solved, and which assumption was seen to fail, in words."""
+        q, reached, flat = self._adjoint(products, rhs, q, y, mode)
+        unit = self.norm(rhs)
+        if flat is None or not unit > 0.0 or not self.norm(flat) > 0.0:
+            return q, reached, ""
+        message = self._diagnose(products, rhs, self.norm(products.hvp(q) - rhs) / unit, flat, mode)
+        return q, reached and not message, message
+
+    def _diagnose(self, products: Point, rhs: Array, left: float, flat: Array, mode: str) -> str:
         """What a direction shows of H, beyond rounding; ``left`` is the relative residual of the adjoint system."""
         image, size = products.hvp(flat), self.norm(flat)
         top = max(self.norm(products.hvp(rhs)) / (self.norm(rhs) or 1.0), self.norm(image) / size)
@@ -367,10 +390,10 @@ class Call:
             )
         return ""
 
-    def adjoint(
+    def _adjoint(
         self, products: Point, rhs: Array, q: Array | None, y: Array, mode: str
     ) -> tuple[Array, bool, Array | None]:
-        """Solve ``H q = grad_y F``; with a direction that may show why that failed."""
+        """The solution, whether it is one, and a direction that may show why not."""
         xp, shape = self.xp, rhs.shape
         if mode in ("direct", "cg", "minres"):
             flat, start = xp.reshape(rhs, (-1,)), None if q is None else xp.reshape(q, (-1,))
@@ -433,15 +456,18 @@ class Call:
             value, grad_x, grad_y = self.outer(y)
             gradient = grad_x + xp.reshape(xp.stack([vdot(z, grad_y, xp=xp) for z in columns]), x.shape)
         else:
+            every = math.isqrt(self.truncate) if self.recompute else 1
+            for _ in range(self.steps - self.truncate):
+                y = y - gamma * self.inner(y)[2]
             kept: list[Array] = []
-            for t in range(self.steps):
-                if t >= self.steps - self.truncate:
+            for t in range(self.truncate):
+                if t % every == 0:
                     kept.append(y)
                 y = y - gamma * self.inner(y)[2]
             value, gradient, grad_y = self.outer(y)
             alpha = grad_y
             limit = GROWTH * max(self.norm(grad_y), 1e-300)
-            for t, before in enumerate(reversed(kept)):
+            for t, before in enumerate(self.backwards(kept, every, gamma)):
                 products = self.at(before)
                 gradient = gradient - gamma * products.cross_vjp(alpha)
                 alpha = alpha - gamma * products.hvp(alpha)
@@ -454,6 +480,17 @@ class Call:
             value=float(value), gradient=gradient, y=y, q=None, error_bound=None, correction=0.0,
             residual=(self.norm(g), 0.0), counts=self.counts, mode=mode,
         )  # fmt: skip
+
+    def backwards(self, kept: list[Array], every: int, gamma: float) -> Iterator[Array]:
+        """The last iterates, last first, from every so many of them."""
+        left = self.truncate
+        while kept:
+            between = [kept.pop()]
+            while (len(kept) * every) + len(between) < left:
+                between.append(between[-1] - gamma * self.inner(between[-1])[2])
+            left -= len(between)
+            while between:
+                yield between.pop()
 
     def penalty(self, y: Array) -> HyperResult:
         """The mode without second-order oracles."""
@@ -489,10 +526,7 @@ class Call:
         mu = self.problem.mu(self.x)
         if not mu:
             return None
-        c = self.problem.constants(self.x, y)
-        size = self.norm(q)
-        slope = c.cross * (c.outer_y + c.hessian * size) / mu + c.cross_change * size + c.outer_x
-        return c.cross * r / mu + slope * g / mu
+        return error_bound(self.problem.constants(self.x, y), mu, self.norm(q), g / mu, r)
 
     def check_finite(self, y: Array, *arrays: Array) -> None:
         """Refuse an inner problem without a minimiser, and NaN from an oracle, with the point at which it came."""
@@ -503,3 +537,9 @@ class Call:
         for u, name in zip(arrays, ("outer", "inner", "outer"), strict=False):
             if not bool(xp.all(xp.isfinite(u))):
                 raise halt(f"NaN or infinity from `{name}`", "finite numbers", Status.NONFINITE, self.x, y)
+
+
+def error_bound(c: Constants, mu: float, q: float, d: float, r: float) -> float:
+    """Bound of ``|p - grad Phi|`` from ``|q|``, a bound d of ``|y - y*|`` and the residual r of the adjoint system."""
+    cross = c.cross + c.cross_change * d  # |C| at y*
+    return cross * (r + (c.outer_y + c.hessian * q) * d) / mu + (c.cross_change * q + c.outer_x) * d

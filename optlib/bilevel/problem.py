@@ -158,6 +158,7 @@ INSTEAD = {
     "cross_vjp": FIRST_ORDER,
     "cross_jvp": 'a mode that needs no forward products: "cg", "reverse"',
     "hessian": 'mode="cg", which needs products only',
+    "constants": 'certified=False, or methods that need none: "hoag"',
     "hvp_outer": "`finite_differences(problem)` for products by differences of gradients",
     "cross_outer": "`finite_differences(problem)` for products by differences of gradients",
     "constraints": "other methods, which are for inner problems without constraints: `tune` chooses",

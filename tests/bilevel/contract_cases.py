@@ -33,6 +33,11 @@ def unrolled(backend):
     return args, {"steps": 5}
 
 
+def proven(backend):
+    options = {"eps": 1e-3, "delta": 1e-3, "inner": "newton", "mode": "direct"}
+    return (MAKERS["least squares"](1, backend.asarray([0.0])),), options
+
+
 def constrained(backend):
     return (OTHERS["affine constraint"](1, backend.asarray([0.0])),), {}
 
@@ -44,6 +49,7 @@ CASES = {
     "bilevel.bo_rep": batches,
     "bilevel.f2sa": batches,
     "bilevel.hoag": several,
+    "bilevel.maid": proven,
     "bilevel.penalty": loosely,
     "bilevel.quasi_newton": several,
     "bilevel.saba": batches,

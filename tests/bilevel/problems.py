@@ -6,6 +6,7 @@ from optlib.bilevel import (
     CoshProblem,
     CounterexampleProblem,
     FieldsOfExpertsProblem,
+    LeastSquaresProblem,
     LogisticProblem,
     MultinomialProblem,
     QuadraticProblem,
@@ -17,6 +18,7 @@ from optlib.bilevel import (
 
 MAKERS = {
     "quadratic": lambda rng=0, like=None: QuadraticProblem.random(5, 3, rng=rng, like=like),
+    "least squares": lambda rng=0, like=None: LeastSquaresProblem.random(20, 4, 3, rng=rng, like=like),
     "ridge": lambda rng=0, like=None: RidgeProblem.random(rng=rng, like=like),
     "ridge scalar": lambda rng=0, like=None: RidgeProblem.random(rng=rng, like=like, penalty="scalar"),
     "ridge intercept": lambda rng=0, like=None: RidgeProblem.random(rng=rng, like=like, intercept=True),
