@@ -7,7 +7,7 @@ from optlib._core import validation as check
 from optlib.backend import Array
 from optlib.bilevel.hypergradient import INNER, Call, HyperResult, choose
 from optlib.bilevel.oracles import Oracles
-from optlib.bilevel.problem import require
+from optlib.bilevel.problem import halt, require
 
 FLOOR = 1e-8  # of the relative tolerance of evaluations
 COUNTS = ("evaluations", "gradients", "products", "outer")

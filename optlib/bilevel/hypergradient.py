@@ -379,7 +379,8 @@ class Call:
         bend, rounding = float(vdot(flat, image, xp=self.xp)) / size**2, ROUNDING * float(self.xp.finfo(rhs.dtype).eps)
         if bend < -rounding * top and mode != "minres":
             return (
-                f"an inner problem that is not convex: its Hessian has the curvature {bend:.2g} at the solution found"
+                f"an inner problem that is not convex: its Hessian has the curvature {bend:.2g} at the solution found. "
+                'mode="reverse" differentiates a number of steps, whatever they end at'
             )
         pull = abs(float(vdot(rhs, flat, xp=self.xp))) / (size * self.norm(rhs))
         if bend <= rounding * top and pull > rounding and left > UNSOLVED:
