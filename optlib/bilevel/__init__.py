@@ -6,6 +6,7 @@ from optlib.bilevel.bda import bda
 from optlib.bilevel.bo_rep import bo_rep
 from optlib.bilevel.checks import check_problem, finite_differences
 from optlib.bilevel.f2sa import f2sa
+from optlib.bilevel.hierarchy_free import hierarchy_free
 from optlib.bilevel.hoag import hoag
 from optlib.bilevel.hypergradient import HyperResult, hypergradient
 from optlib.bilevel.lv_hba import lv_hba
@@ -14,6 +15,7 @@ from optlib.bilevel.penalty import penalty
 from optlib.bilevel.problem import Constants, Constraints, Point, Problem
 from optlib.bilevel.problems.cleaning import CleaningProblem
 from optlib.bilevel.problems.constrained import AffineConstraintProblem, SumConstraintProblem, SVMProblem
+from optlib.bilevel.problems.equilibria import EquilibriumProblem, StackelbergProblem
 from optlib.bilevel.problems.fields_of_experts import FieldsOfExpertsProblem
 from optlib.bilevel.problems.linear_models import LogisticProblem, MultinomialProblem, RidgeProblem
 from optlib.bilevel.problems.merely_convex import CounterexampleProblem
@@ -34,6 +36,7 @@ __all__ = [
     "Constraints",
     "CoshProblem",
     "CounterexampleProblem",
+    "EquilibriumProblem",
     "FieldsOfExpertsProblem",
     "HyperResult",
     "LeastSquaresProblem",
@@ -44,6 +47,7 @@ __all__ = [
     "QuadraticProblem",
     "RidgeProblem",
     "SVMProblem",
+    "StackelbergProblem",
     "SumConstraintProblem",
     "TotalVariationProblem",
     "bamm",
@@ -52,6 +56,7 @@ __all__ = [
     "check_problem",
     "f2sa",
     "finite_differences",
+    "hierarchy_free",
     "hoag",
     "hypergradient",
     "lv_hba",

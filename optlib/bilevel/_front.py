@@ -11,6 +11,7 @@ from optlib.bilevel.bamm import bamm
 from optlib.bilevel.bda import bda
 from optlib.bilevel.bo_rep import bo_rep
 from optlib.bilevel.f2sa import f2sa
+from optlib.bilevel.hierarchy_free import hierarchy_free
 from optlib.bilevel.hoag import hoag
 from optlib.bilevel.hypergradient import choose
 from optlib.bilevel.lv_hba import lv_hba
@@ -37,6 +38,7 @@ METHODS = {
     "bda": bda,
     "bamm": bamm,
     "lv_hba": lv_hba,
+    "hierarchy_free": hierarchy_free,
 }
 
 
@@ -62,7 +64,7 @@ def tune(
         ``"auto"``: `lv_hba` for inner problems with constraints, `penalty` for problems without products of second
         order, else `scalar` for one hyperparameter and `quasi_newton` for several; or a name, or a solver itself.
     **options : optional
-        Of the method: ``tol``, ``maxiter``, ``callback``, ...
+        Of the method: ``tol``, ``maxiter``, ``callback``, ``start`` ("warm" or "cold"), ``refit``, ...
 
     Returns
     -------
@@ -118,7 +120,9 @@ def tune(
         untie = getattr(problem, "untie", None)
         low, high = _common(problem, bounds) if untie is None else problem.tied().bounds()
         if low < high:
-            common = scalar(problem.tied(), bounds=(low, high), tol=1e-3, record=False)
+            common = scalar(
+                problem.tied(), bounds=(low, high), tol=1e-3, record=False, start=options.get("start", "warm")
+            )
             x0 = problem.start()[0] + common.x[0] if untie is None else untie(common.x)
             why += f", from the common penalty {float(common.x[0]):.3g}"
     result = METHODS[method](problem, x0, bounds=bounds, **options)

@@ -26,9 +26,10 @@ from optlib.bilevel.problem import Constants, Point, answer, answers, halt, poin
 from optlib.inner import accelerated_gradient, lbfgs
 from optlib.inner.newton import begin, cholesky, newton_steps
 from optlib.inner.newton import solve as solve_newton
-from optlib.linop import minres
+from optlib.linop import gmres, minres
 
-MODES = ("auto", "cg", "minres", "direct", "neumann", "fixed_point", "reverse", "forward", "penalty")
+MODES = ("auto", "cg", "minres", "gmres", "direct", "neumann", "fixed_point", "reverse", "forward", "penalty")
+SYMMETRIC = ("cg", "minres", "direct", "penalty")  # modes that need it
 INNER = ("auto", "newton", "lbfgs", "accelerated_gradient")
 DIRECT = 100  # inner variables up to which each linear system has a factor of its own
 FACTOR = 1000  # up to which a factor of an earlier point is the preconditioner
@@ -46,7 +47,7 @@ class HyperResult:
     Attributes
     ----------
     value : float
-        ``Phi(x)``, corrected to second order in the implicit modes.
+        ``Phi(x)``, corrected to second order in the implicit modes (unless the adjoint system has no solution).
     gradient : array
         ``grad Phi(x)``, of the shape of x.
     y, q : array
@@ -114,6 +115,7 @@ def hypergradient(
         - ``"cg"``: implicit, conjugate gradients (H positive definite), preconditioned by the diagonal of H, or by a
           factor of it at an earlier point for up to 1000 inner variables, where the problem can do that.
         - ``"minres"``: implicit, for symmetric H that may be indefinite or singular.
+        - ``"gmres"``: implicit, for H that is not symmetric (with ``hvp_t``), by `optlib.linop.gmres`.
         - ``"direct"``: implicit, by a Cholesky factor of H. Needs ``hessian``.
         - ``"neumann"``: implicit, with `steps` terms of the Neumann series.
         - ``"fixed_point"``: implicit, ``q <- q - step (H q - grad_y F)``; also for H that is not symmetric.
@@ -122,7 +124,7 @@ def hypergradient(
         - ``"penalty"``: no second-order oracle: ``(grad_x f(x, y_s) - grad_x f(x, y)) / s + grad_x F``, with the
           minimiser ``y_s`` of ``f + s F``, extrapolated from s and s / 2.
         - ``"auto"``: ``"direct"`` for up to 100 inner variables where there is a ``hessian``, ``"cg"`` where there are
-          products, ``"fixed_point"`` for H that is not symmetric, else ``"penalty"``.
+          products, ``"gmres"`` for H that is not symmetric, else ``"penalty"``.
     tol : float
         The inner problem is solved to ``|grad_y f(x, y)| <= tol |grad_y f(x, y0)|`` with the ``y0`` of
         ``problem.start()``.
@@ -198,6 +200,7 @@ def hypergradient(
         q = check.array("q", q, xp=xp, shape=tuple(y0.shape), dtype=y0.dtype, device=device)
     if mode == "auto":
         mode = choose(problem, y0)
+    fitting(problem, mode)
     call = Call(problem, x, xp, tol, adjoint_tol, steps, truncate, step, maxiter, recompute=recompute)
     if mode in ("reverse", "forward"):
         return call.unrolled(y0, mode)
@@ -209,12 +212,19 @@ def hypergradient(
 def choose(problem: Any, y: Array) -> str:
     """The mode that "auto" stands for."""
     if not getattr(problem, "symmetric", True):
-        return "fixed_point"
+        return "gmres"
     products = callable(getattr(problem, "at", None)) or callable(getattr(problem, "hvp", None))
     size = math.prod(y.shape)
     if products and callable(getattr(problem, "hessian", None)) and size <= DIRECT:
         return "direct"
     return "cg" if products else "penalty"
+
+
+def fitting(problem: Any, mode: str) -> None:
+    """Refuse modes that need symmetry for a problem without."""
+    if not getattr(problem, "symmetric", True) and mode in SYMMETRIC:
+        known = tuple(m for m in MODES if m not in SYMMETRIC)
+        raise check.error("mode", mode, f"one of {known}, as H is not symmetric", 'use mode="gmres"')
 
 
 class Call:
@@ -276,6 +286,18 @@ class Call:
         found = self.at(y).diagonal
         return None if found is None else found()
 
+    def transposed(self, y: Array, products: Point) -> Any:
+        """Product with the transpose of H, counted: that with H where it is symmetric."""
+        if getattr(self.problem, "symmetric", True):
+            return products.hvp
+        require(self.problem, ("hvp_t",), "an inner problem that is not symmetric")
+
+        def hvp_t(v: Array) -> Array:
+            self.counts["products"] += 1
+            return self.problem.hvp_t(self.x, y, v)
+
+        return hvp_t
+
     def norm(self, u: Array) -> float:
         """Euclidean norm on the host."""
         return float(linalg.norm(u, xp=self.xp))
@@ -303,7 +325,9 @@ class Call:
 
     def solve(self, y: Array, extra: float = 0.0) -> tuple[Array, bool]:
         """Minimise ``f(x, .) + extra F(x, .)`` from y; also whether the tolerance was reached."""
-        target = self.tol * self.reference()
+        target, symmetric = self.tol * self.reference(), getattr(self.problem, "symmetric", True)
+        if not symmetric:
+            require(self.problem, ("solve_inner",), "an inner problem that is not symmetric")
 
         def fun(y: Array) -> tuple[Array, Array]:
             value, _, grad = self.inner(y)
@@ -313,7 +337,7 @@ class Call:
             return value, grad
 
         own = getattr(self.problem, "solve_inner", None)
-        if own is not None and self.solver == "auto" and not extra:
+        if own is not None and (self.solver == "auto" or not symmetric) and not extra:
             y, counts = own(self.x, y, target)
             for name, n in counts.items():
                 self.counts[name] = self.counts.get(name, 0) + n
@@ -342,40 +366,35 @@ class Call:
         """Modes that solve the adjoint system."""
         oracles = {"direct": ("hessian", "cross_vjp"), "fixed_point": ("cross_vjp",)}.get(mode, ("hvp", "cross_vjp"))
         require(self.problem, oracles, f'mode="{mode}"')
-        if getattr(self.problem, "symmetric", True):
-            y, solved = self.solve(y)
-        else:
-            require(self.problem, ("solve_inner", "hvp_t"), "an inner problem that is not symmetric")
-            y, _ = self.problem.solve_inner(self.x, y, self.tol * self.reference())
-            solved = True
+        y, solved = self.solve(y)
         _, _, g = self.inner(y)
         value, grad_x, grad_y = self.outer(y)
         self.check_finite(y, value, g, grad_y)
         products = self.at(y)
-        q, reached, message = self.adjoint(products, grad_y, q, y, mode)
-        hq = products.hvp(q) if getattr(self.problem, "symmetric", True) else self.problem.hvp_t(self.x, y, q)
-        r, size = self.norm(hq - grad_y), self.norm(g)
+        product = self.transposed(y, products)
+        q, reached, message = self.adjoint(product, grad_y, q, y, mode)
+        r, size = self.norm(product(q) - grad_y), self.norm(g)
         gradient = grad_x - products.cross_vjp(q)
         correction = float(vdot(q, g, xp=self.xp))
         return HyperResult(
-            value=float(value) - correction, gradient=gradient, y=y, q=q, error_bound=self.bound(y, q, size, r),
-            correction=abs(correction), residual=(size, r), counts=self.counts, mode=mode,
-            converged=solved and reached, factor=self.factor, message=message,
+            value=float(value) - (correction if reached else 0.0), gradient=gradient, y=y, q=q,
+            error_bound=self.bound(y, q, size, r), correction=abs(correction), residual=(size, r), counts=self.counts,
+            mode=mode, converged=solved and reached, factor=self.factor, message=message,
         )  # fmt: skip
 
-    def adjoint(self, products: Point, rhs: Array, q: Array | None, y: Array, mode: str) -> tuple[Array, bool, str]:
-        """Solve ``H q = grad_y F``; also whether that is solved, and which assumption was seen to fail, in words."""
-        q, reached, flat = self._adjoint(products, rhs, q, y, mode)
+    def adjoint(self, product: Any, rhs: Array, q: Array | None, y: Array, mode: str) -> tuple[Array, bool, str]:
+        """Solve ``H' q = grad_y F``; also whether that is solved, and which assumption was seen to fail, in words."""
+        q, reached, flat = self._adjoint(product, rhs, q, y, mode)
         unit = self.norm(rhs)
         if flat is None or not unit > 0.0 or not self.norm(flat) > 0.0:
             return q, reached, ""
-        message = self._diagnose(products, rhs, self.norm(products.hvp(q) - rhs) / unit, flat, mode)
+        message = self._diagnose(product, rhs, self.norm(product(q) - rhs) / unit, flat, mode)
         return q, reached and not message, message
 
-    def _diagnose(self, products: Point, rhs: Array, left: float, flat: Array, mode: str) -> str:
+    def _diagnose(self, product: Any, rhs: Array, left: float, flat: Array, mode: str) -> str:
         """What a direction shows of H, beyond rounding; ``left`` is the relative residual of the adjoint system."""
-        image, size = products.hvp(flat), self.norm(flat)
-        top = max(self.norm(products.hvp(rhs)) / (self.norm(rhs) or 1.0), self.norm(image) / size)
+        image, size = product(flat), self.norm(flat)
+        top = max(self.norm(product(rhs)) / (self.norm(rhs) or 1.0), self.norm(image) / size)
         bend, rounding = float(vdot(flat, image, xp=self.xp)) / size**2, ROUNDING * float(self.xp.finfo(rhs.dtype).eps)
         if bend < -rounding * top and mode != "minres":
             return (
@@ -392,17 +411,22 @@ class Call:
         return ""
 
     def _adjoint(
-        self, products: Point, rhs: Array, q: Array | None, y: Array, mode: str
+        self, product: Any, rhs: Array, q: Array | None, y: Array, mode: str
     ) -> tuple[Array, bool, Array | None]:
         """The solution, whether it is one, and a direction that may show why not."""
         xp, shape = self.xp, rhs.shape
-        if mode in ("direct", "cg", "minres"):
+        if mode in ("direct", "cg", "minres", "gmres"):
             flat, start = xp.reshape(rhs, (-1,)), None if q is None else xp.reshape(q, (-1,))
-            product = lambda v: xp.reshape(products.hvp(xp.reshape(v, shape)), (-1,))  # noqa: E731
-            if mode == "minres":
-                found = minres(product, flat, init=start, tol=self.adjoint_tol, maxiter=self.maxiter, record=False)
+
+            def flattened(v: Array) -> Array:
+                return xp.reshape(product(xp.reshape(v, shape)), (-1,))
+
+            if mode in ("minres", "gmres"):
+                found = (minres if mode == "minres" else gmres)(
+                    flattened, flat, init=start, tol=self.adjoint_tol, maxiter=self.maxiter, record=False
+                )
                 q = xp.reshape(found.x, shape)
-                return q, found.success, None if found.success else rhs - products.hvp(q)
+                return q, found.success, rhs - product(q) if mode == "minres" and not found.success else None
             size, shown = math.prod(shape), None
             if mode == "direct" and self.factor is None:
                 H = self.problem.hessian(self.x, y)
@@ -410,7 +434,7 @@ class Call:
                 if not self.norm(self.factor @ self.factor.T - H) <= SHIFTED * self.norm(H):
                     shown = linalg.eigh(H, xp=xp)[1][:, 0]
             solved, factor = solve_newton(
-                product, flat, start, tol=self.adjoint_tol, maxiter=self.maxiter,
+                flattened, flat, start, tol=self.adjoint_tol, maxiter=self.maxiter,
                 factor=self.factor if mode == "direct" or size > DIRECT else None,
                 hessian=(lambda: self.problem.hessian(self.x, y)) if self.dense(size) and size > DIRECT else None,
                 diagonal=lambda: self.diagonal(y), xp=xp,
@@ -419,10 +443,7 @@ class Call:
             shown = solved.flat if shown is None else shown
             return xp.reshape(solved.x, shape), solved.success, None if shown is None else xp.reshape(shown, shape)
         gamma, target = self.length(), self.adjoint_tol * self.norm(rhs)
-        product = products.hvp
-        if not getattr(self.problem, "symmetric", True):
-            product = lambda v: self.problem.hvp_t(self.x, y, v)  # noqa: E731
-        if mode == "neumann":  # gamma sum_k (I - gamma H)^k grad_y F
+        if mode == "neumann":  # gamma sum_k (I - gamma H')^k grad_y F
             term = gamma * rhs
             q = term
             for _ in range(self.steps - 1):
@@ -457,30 +478,34 @@ class Call:
             value, grad_x, grad_y = self.outer(y)
             gradient = grad_x + xp.reshape(xp.stack([vdot(z, grad_y, xp=xp) for z in columns]), x.shape)
         else:
-            every = math.isqrt(self.truncate) if self.recompute else 1
-            for _ in range(self.steps - self.truncate):
-                y = y - gamma * self.inner(y)[2]
-            kept: list[Array] = []
-            for t in range(self.truncate):
-                if t % every == 0:
-                    kept.append(y)
-                y = y - gamma * self.inner(y)[2]
-            value, gradient, grad_y = self.outer(y)
-            alpha = grad_y
-            limit = GROWTH * max(self.norm(grad_y), 1e-300)
-            for t, before in enumerate(self.backwards(kept, every, gamma)):
-                products = self.at(before)
-                gradient = gradient - gamma * products.cross_vjp(alpha)
-                alpha = alpha - gamma * products.hvp(alpha)
-                if t % 10 == 9 and not self.norm(alpha) <= limit:
-                    got = f"{gamma:.3g}, with which the adjoint grows"
-                    raise check.error("step", got, "a step below 2 / lipschitz(x)", "leave it to the default")
+            value, gradient, _, y = self.reverse(y)
         _, _, g = self.inner(y)
         self.check_finite(y, value, g, gradient)
         return HyperResult(
             value=float(value), gradient=gradient, y=y, q=None, error_bound=None, correction=0.0,
             residual=(self.norm(g), 0.0), counts=self.counts, mode=mode,
         )  # fmt: skip
+
+    def reverse(self, y: Array) -> tuple[Array, Array, Array, Array]:
+        """Gradient steps from y: value of F after them, its gradients in x and in the first y, and the last y."""
+        gamma, every = self.length(), math.isqrt(self.truncate) if self.recompute else 1
+        for _ in range(self.steps - self.truncate):
+            y = y - gamma * self.inner(y)[2]
+        kept: list[Array] = []
+        for t in range(self.truncate):
+            if t % every == 0:
+                kept.append(y)
+            y = y - gamma * self.inner(y)[2]
+        value, gradient, alpha = self.outer(y)
+        limit = GROWTH * max(self.norm(alpha), 1e-300)
+        for t, before in enumerate(self.backwards(kept, every, gamma)):
+            products = self.at(before)
+            gradient = gradient - gamma * products.cross_vjp(alpha)
+            alpha = alpha - gamma * self.transposed(before, products)(alpha)
+            if t % 10 == 9 and not self.norm(alpha) <= limit:
+                got = f"{gamma:.3g}, with which the adjoint grows"
+                raise check.error("step", got, "a step below 2 / lipschitz(x)", "leave it to the default")
+        return value, gradient, alpha, y
 
     def backwards(self, kept: list[Array], every: int, gamma: float) -> Iterator[Array]:
         """The last iterates, last first, from every so many of them."""

@@ -204,7 +204,8 @@ def maid(
                 q = xp.zeros_like(y)
             if found.slope > s.delta:
                 call.adjoint_tol = s.delta / found.slope
-                q, solved, failed = call.adjoint(products, found.grad_y, q, y, evaluator.mode)
+                product = call.transposed(y, products)
+                q, solved, failed = call.adjoint(product, found.grad_y, q, y, evaluator.mode)
                 refuse(failed, s.x, y)
             r, size = call.norm(products.hvp(q) - found.grad_y), call.norm(q)
             z = found.grad_x - products.cross_vjp(q)

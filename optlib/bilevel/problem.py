@@ -89,7 +89,8 @@ class Problem:
     Attributes
     ----------
     symmetric : bool
-        Whether H is symmetric, as it is for a minimiser; False for equilibria, which also have ``hvp_t``.
+        Whether H is symmetric, as it is for a minimiser; False for equilibria, where ``inner`` gives a map that
+        vanishes at the answer in the place of ``grad_y f``, H is its derivative, and there is also ``hvp_t``.
     equality : bool or boolean array, shape (m,)
         Which of the ``constraints`` are equalities.
     n_inner, n_outer : int or None
@@ -105,6 +106,8 @@ class Problem:
     ``hvp(x, y, v)``, ``cross_vjp(x, y, v)``, ``cross_jvp(x, y, u)``
         Products of second order. A problem may instead have ``at(x, y) -> Point``, whose products share work, with each
         other and with ``inner``.
+    ``hvp_t(x, y, v)``
+        Product with the transpose of H, where it is not symmetric.
     ``hvp_outer(x, y, v)``, ``cross_outer(x, y, v)``
         The products of the outer objective, ``grad_yy F v`` and ``grad_xy F v``, for methods that descend on a mixture
         of both objectives.
@@ -122,7 +125,8 @@ class Problem:
     ``hessian(x, y) -> array (d, d)``
         The matrix H for the flattened y, where that is cheap.
     ``mu(x)``, ``lipschitz(x)``, ``lipschitz_outer(x)`` -> float or None
-        Least and largest curvature of ``f(x, .)``; largest curvature of ``F(x, .)``.
+        Least and largest curvature of ``f(x, .)``; largest curvature of ``F(x, .)``. For an equilibrium,
+        ``1 / lipschitz(x)`` is a step with which ``y - step grad_y`` contracts.
     ``constants(x, y) -> Constants``
         What the error bound of a hypergradient needs besides ``mu``.
     ``bounds() -> low, high``
@@ -157,6 +161,7 @@ INSTEAD = {
     "hvp": FIRST_ORDER,
     "cross_vjp": FIRST_ORDER,
     "cross_jvp": 'a mode that needs no forward products: "cg", "reverse"',
+    "hvp_t": 'mode="forward", which needs products with H only',
     "hessian": 'mode="cg", which needs products only',
     "constants": 'certified=False, or methods that need none: "hoag"',
     "hvp_outer": "`finite_differences(problem)` for products by differences of gradients",

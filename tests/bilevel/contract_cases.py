@@ -33,6 +33,10 @@ def unrolled(backend):
     return args, {"steps": 5}
 
 
+def leader(backend):
+    return (OTHERS["equilibrium box"](1, backend.asarray([0.0])),), {"steps": 2}
+
+
 def proven(backend):
     options = {"eps": 1e-3, "delta": 1e-3, "inner": "newton", "mode": "direct"}
     return (MAKERS["least squares"](1, backend.asarray([0.0])),), options
@@ -46,6 +50,7 @@ CASES = {
     "bilevel.lv_hba": constrained,
     "bilevel.bamm": merely_convex,
     "bilevel.bda": unrolled,
+    "bilevel.hierarchy_free": leader,
     "bilevel.bo_rep": batches,
     "bilevel.f2sa": batches,
     "bilevel.hoag": several,

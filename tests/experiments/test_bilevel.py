@@ -2,9 +2,9 @@
 
 import pytest
 
-from optlib.experiments import _records, bilevel_constrained, bilevel_merely_convex
+from optlib.experiments import _records, bilevel_constrained, bilevel_equilibria, bilevel_merely_convex, bilevel_tune
 
-MODULES = [bilevel_constrained, bilevel_merely_convex]
+MODULES = [bilevel_constrained, bilevel_equilibria, bilevel_merely_convex, bilevel_tune]
 # what was published, and does not hold: the program of LV-HBA diverges on its first example
 NOT_REPRODUCED = {"bilevel_constrained.published"}
 
