@@ -5,6 +5,8 @@ import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from optlib._core import Certificate, Status
 from optlib._core import validation as check
 from optlib.backend import Array, linalg
@@ -57,6 +59,7 @@ class Evaluator(Oracles):
         self.counts = dict(zip(COUNTS, (0, 1, 0, 0), strict=True))
         self.last: HyperResult | None = None
         self._call: Call | None = None
+        self.refused = False
 
     def __call__(
         self, x: Array, eta: float, y: Array | None = None, q: Array | None = None, factor: Array | None = None
@@ -75,6 +78,7 @@ class Evaluator(Oracles):
         found = call.implicit(self.y0 if y is None else y, q, self.mode)
         self.add(found.counts)
         self.last = found
+        self.refused = bool(found.message)
         refuse(found.message, x, found.y)
         return Evaluation(
             x, found.value, found.gradient, found.correction, found.y, found.q, eta, found.factor,
@@ -125,7 +129,7 @@ class Evaluator(Oracles):
 
     def ending(self, state: Any) -> dict[str, Any]:
         """Fields of the result about its inner solution: that of a cold solve at x, if asked for; a warning."""
-        if not self.cold and self.flat(state):
+        if not self.cold and not self.refused and self.flat(state):
             warnings.warn(
                 "the inner problem has a direction without curvature along which the loss changes: its solution is not "
                 'unique, and the one found depends on the path; take `start="cold"`, compare with `refit=True`, or add '
@@ -156,7 +160,8 @@ class Evaluator(Oracles):
         def hvp(v: Array) -> Array:
             return xp.reshape(product(xp.reshape(v, shape)), (-1,))
 
-        found = cg(hvp, probe, tol=1e-3, maxiter=PROBES, check_every=1, record=False, **options)
+        with np.errstate(over="ignore", invalid="ignore"):  # along the kernel
+            found = cg(hvp, probe, tol=1e-3, maxiter=PROBES, check_every=1, record=False, **options)
         z, slope = found.x, xp.reshape(self.problem.outer(state.x, state.y)[2], (-1,))
         if abs(float(vdot(z, slope, xp=xp))) <= 1e-3 * self.norm(z) * self.norm(slope):
             return False
