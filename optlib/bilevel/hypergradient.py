@@ -19,6 +19,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from optlib._core import Status, settle
 from optlib._core import validation as check
 from optlib.backend import Array, linalg
@@ -49,6 +51,11 @@ SHIFTED = 1e-4  # relative change of a matrix that shows that its Cholesky facto
 ROUNDING = 100.0  # units of rounding of the largest curvature below which a curvature counts as zero
 UNSOLVED = 1e-2  # relative residual of an adjoint system that counts as not solved at all
 FAR = 1e100  # entries of y that no minimiser has
+NOT_CONVEX = "an inner problem that is not convex"
+MANY = (
+    "an inner problem with many minimisers: its Hessian is singular, and the outer objective falls along a direction "
+    'in which the inner one is flat. The methods "bda" and "bamm", and mode="penalty", choose among them'
+)
 GROWTH = 1e6  # of the adjoint of an iteration, beyond which its step is too long
 
 
@@ -409,30 +416,31 @@ class Call:
 
     def adjoint(self, product: Any, rhs: Array, q: Array | None, y: Array, mode: str) -> tuple[Array, bool, str]:
         """Solve ``H' q = grad_y F``; also whether that is solved, and which assumption was seen to fail, in words."""
-        q, reached, flat = self._adjoint(product, rhs, q, y, mode)
-        unit = self.norm(rhs)
-        if flat is None or not unit > 0.0 or not self.norm(flat) > 0.0:
-            return q, reached, ""
-        message = self._diagnose(product, rhs, self.norm(product(q) - rhs) / unit, flat, mode)
-        return q, reached and not message, message
+        with np.errstate(over="ignore", invalid="ignore"):  # without a solution the iterates run off
+            found, reached, flat = self._adjoint(product, rhs, q, y, mode)
+        if not math.isfinite(self.norm(found)):
+            return self.xp.zeros_like(rhs), False, MANY
+        unit, size = self.norm(rhs), 0.0 if flat is None else self.norm(flat)
+        if flat is None or not unit > 0.0 or not size > 0.0:
+            return found, reached, ""
+        message = self._diagnose(product, rhs, self.norm(product(found) - rhs) / unit, flat / size, mode)
+        if message and q is not None:  # without a solution, each warm start is farther out than the last
+            found = self.adjoint(product, rhs, None, y, mode)[0]
+        return found, reached and not message, message
 
     def _diagnose(self, product: Any, rhs: Array, left: float, flat: Array, mode: str) -> str:
-        """What a direction shows of H, beyond rounding; ``left`` is the relative residual of the adjoint system."""
-        image, size = product(flat), self.norm(flat)
-        top = max(self.norm(product(rhs)) / (self.norm(rhs) or 1.0), self.norm(image) / size)
-        bend, rounding = float(vdot(flat, image, xp=self.xp)) / size**2, ROUNDING * float(self.xp.finfo(rhs.dtype).eps)
+        """What a unit vector shows of H, beyond rounding; ``left`` is the relative residual of the adjoint system."""
+        image = product(flat)
+        top = max(self.norm(product(rhs)) / self.norm(rhs), self.norm(image))
+        bend, rounding = float(vdot(flat, image, xp=self.xp)), ROUNDING * float(self.xp.finfo(rhs.dtype).eps)
         if bend < -rounding * top and mode != "minres":
             return (
-                f"an inner problem that is not convex: its Hessian has the curvature {bend:.2g} at the solution found. "
+                f"{NOT_CONVEX}: its Hessian has the curvature {bend:.2g} at the solution found. "
                 'mode="reverse" differentiates a number of steps, whatever they end at'
             )
-        pull = abs(float(vdot(rhs, flat, xp=self.xp))) / (size * self.norm(rhs))
+        pull = abs(float(vdot(rhs, flat, xp=self.xp))) / self.norm(rhs)
         if bend <= rounding * top and pull > rounding and left > UNSOLVED:
-            return (
-                "an inner problem with many minimisers: its Hessian is singular, and the outer objective falls along a "
-                'direction in which the inner one is flat. The methods "bda" and "bamm", and mode="penalty", choose '
-                "among them"
-            )
+            return MANY
         return ""
 
     def _adjoint(

