@@ -1,6 +1,7 @@
 """Bilevel optimization: hyperparameters tuned by gradients of the validation loss."""
 
 from optlib.bilevel._front import tune
+from optlib.bilevel.adapters import from_jax, from_torch
 from optlib.bilevel.bamm import bamm
 from optlib.bilevel.bda import bda
 from optlib.bilevel.bo_rep import bo_rep
@@ -64,6 +65,8 @@ __all__ = [
     "elbo",
     "f2sa",
     "finite_differences",
+    "from_jax",
+    "from_torch",
     "hierarchy_free",
     "hoag",
     "hypergradient",
