@@ -8,6 +8,8 @@ from optlib.experiments import (
     bilevel_elbo,
     bilevel_equilibria,
     bilevel_merely_convex,
+    bilevel_self_tuning,
+    bilevel_start_bias,
     bilevel_tune,
 )
 
@@ -16,6 +18,8 @@ MODULES = [
     bilevel_elbo,
     bilevel_equilibria,
     bilevel_merely_convex,
+    bilevel_self_tuning,
+    bilevel_start_bias,
     bilevel_tune,
 ]
 # what was published, and does not hold: the program of LV-HBA diverges on its first example; on one of five data sets
