@@ -1,6 +1,7 @@
 """Bilevel optimization: hyperparameters tuned by gradients of the validation loss."""
 
 from optlib.bilevel._front import tune
+from optlib.bilevel.adapters import from_jax, from_torch
 from optlib.bilevel.bamm import bamm
 from optlib.bilevel.bda import bda
 from optlib.bilevel.bo_rep import bo_rep
@@ -12,12 +13,15 @@ from optlib.bilevel.hoag import hoag
 from optlib.bilevel.hypergradient import HyperResult, hypergradient
 from optlib.bilevel.lv_hba import lv_hba
 from optlib.bilevel.maid import maid
+from optlib.bilevel.nonsmooth import nonsmooth
 from optlib.bilevel.penalty import penalty
+from optlib.bilevel.piecewise import piecewise
 from optlib.bilevel.problem import Constants, Constraints, Point, Problem
 from optlib.bilevel.problems.cleaning import CleaningProblem
 from optlib.bilevel.problems.constrained import AffineConstraintProblem, SumConstraintProblem, SVMProblem
 from optlib.bilevel.problems.equilibria import EquilibriumProblem, StackelbergProblem
 from optlib.bilevel.problems.fields_of_experts import FieldsOfExpertsProblem
+from optlib.bilevel.problems.lasso import ElasticNetProblem, LassoProblem
 from optlib.bilevel.problems.linear_models import LogisticProblem, MultinomialProblem, RidgeProblem
 from optlib.bilevel.problems.merely_convex import CounterexampleProblem
 from optlib.bilevel.problems.networks import ShallowNetProblem
@@ -40,9 +44,11 @@ __all__ = [
     "Constraints",
     "CoshProblem",
     "CounterexampleProblem",
+    "ElasticNetProblem",
     "EquilibriumProblem",
     "FieldsOfExpertsProblem",
     "HyperResult",
+    "LassoProblem",
     "LeastSquaresProblem",
     "LogisticProblem",
     "MultinomialProblem",
@@ -62,12 +68,16 @@ __all__ = [
     "elbo",
     "f2sa",
     "finite_differences",
+    "from_jax",
+    "from_torch",
     "hierarchy_free",
     "hoag",
     "hypergradient",
     "lv_hba",
     "maid",
+    "nonsmooth",
     "penalty",
+    "piecewise",
     "quasi_newton",
     "ridge_best_response",
     "saba",

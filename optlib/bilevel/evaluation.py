@@ -45,7 +45,7 @@ class Evaluator(Oracles):
     ) -> None:  # fmt: skip
         needs = ("inner", "outer", "start", "cross_vjp")
         super().__init__(problem, x0, bounds, needs, "tuning by implicit gradients")
-        check.option("mode", mode, ("auto", "cg", "minres", "gmres", "direct", "neumann", "fixed_point"))
+        check.option("mode", mode, ("auto", "active_set", "cg", "minres", "gmres", "direct", "neumann", "fixed_point"))
         self.solver = check.option("inner", inner, INNER)
         self.cold, self.refit = check.option("start", start, STARTS) == "cold", refit
         self.mode = choose(problem, self.y0) if mode == "auto" else mode

@@ -28,7 +28,19 @@ from optlib.inner.newton import begin, cholesky, newton_steps
 from optlib.inner.newton import solve as solve_newton
 from optlib.linop import gmres, minres
 
-MODES = ("auto", "cg", "minres", "gmres", "direct", "neumann", "fixed_point", "reverse", "forward", "penalty")
+MODES = (
+    "auto",
+    "active_set",
+    "cg",
+    "minres",
+    "gmres",
+    "direct",
+    "neumann",
+    "fixed_point",
+    "reverse",
+    "forward",
+    "penalty",
+)
 SYMMETRIC = ("cg", "minres", "direct", "penalty")  # modes that need it
 INNER = ("auto", "newton", "lbfgs", "accelerated_gradient")
 DIRECT = 100  # inner variables up to which each linear system has a factor of its own
@@ -105,6 +117,9 @@ def hypergradient(
     mode : str
         How the inner problem is differentiated:
 
+        - ``"active_set"``: implicit, where penalties have kinks: on the coefficients that are not zero, by the
+          problem's own solver. Needs ``solve_inner`` and ``solve_adjoint``. The gradient is exact where the support
+          does not change; at a kink of Phi it is that of one side.
         - ``"cg"``: implicit, conjugate gradients (H positive definite), preconditioned by the diagonal of H, or by a
           factor of it at an earlier point for up to 1000 inner variables, where the problem can do that.
         - ``"minres"``: implicit, for symmetric H that may be indefinite or singular.
@@ -116,8 +131,9 @@ def hypergradient(
         - ``"forward"``: the same iteration differentiated forwards: d products a step for each hyperparameter.
         - ``"penalty"``: no second-order oracle: ``(grad_x f(x, y_s) - grad_x f(x, y)) / s + grad_x F``, with the
           minimiser ``y_s`` of ``f + s F``, extrapolated from s and s / 2.
-        - ``"auto"``: ``"direct"`` for up to 100 inner variables where there is a ``hessian``, ``"cg"`` where there are
-          products, ``"gmres"`` for H that is not symmetric, else ``"penalty"``.
+        - ``"auto"``: ``"active_set"`` where there is a ``solve_adjoint``, ``"direct"`` for up to 100 inner variables
+          where there is a ``hessian``, ``"cg"`` where there are products, ``"gmres"`` for H that is not
+          symmetric, else ``"penalty"``.
     tol : float
         The inner problem is solved to ``|grad_y f(x, y)| <= tol |grad_y f(x, y0)|`` with the ``y0`` of
         ``problem.start()``.
@@ -201,6 +217,8 @@ def choose(problem: Any, y: Array) -> str:
     """The mode that "auto" stands for."""
     if not getattr(problem, "symmetric", True):
         return "gmres"
+    if callable(getattr(problem, "solve_adjoint", None)):
+        return "active_set"
     products = callable(getattr(problem, "at", None)) or callable(getattr(problem, "hvp", None))
     size = math.prod(y.shape)
     if products and callable(getattr(problem, "hessian", None)) and size <= DIRECT:
@@ -352,13 +370,20 @@ class Call:
 
     def implicit(self, y: Array, q: Array | None, mode: str) -> HyperResult:
         """Modes that solve the adjoint system."""
-        oracles = {"direct": ("hessian", "cross_vjp"), "fixed_point": ("cross_vjp",)}.get(mode, ("hvp", "cross_vjp"))
+        oracles = {
+            "active_set": ("solve_inner", "solve_adjoint", "cross_vjp"),
+            "direct": ("hessian", "cross_vjp"),
+            "fixed_point": ("cross_vjp",),
+        }.get(mode, ("hvp", "cross_vjp"))
         require(self.problem, oracles, f'mode="{mode}"')
         y, solved = self.solve(y)
         _, _, g = self.inner(y)
         value, grad_x, grad_y = self.outer(y)
         self.check_finite(value, g, grad_y)
         products = self.at(y)
+        if products.active is not None:
+            grad_y = self.xp.where(products.active, grad_y, self.xp.zeros_like(grad_y))
+            q = None if q is None else self.xp.where(products.active, q, self.xp.zeros_like(q))
         product = self.transposed(y, products)
         q, reached = self.adjoint(product, grad_y, q, y, mode)
         r, size = self.norm(product(q) - grad_y), self.norm(g)
@@ -374,6 +399,9 @@ class Call:
     def adjoint(self, product: Any, rhs: Array, q: Array | None, y: Array, mode: str) -> tuple[Array, bool]:
         """Solve ``H' q = grad_y F``."""
         xp, shape = self.xp, rhs.shape
+        if mode == "active_set":
+            q = self.problem.solve_adjoint(self.x, y, rhs)
+            return q, self.norm(product(q) - rhs) <= self.adjoint_tol * self.norm(rhs)
         if mode in ("direct", "cg", "minres", "gmres"):
             flat, start = xp.reshape(rhs, (-1,)), None if q is None else xp.reshape(q, (-1,))
 

@@ -26,6 +26,9 @@ class Point(NamedTuple):
         ``v -> C v``, of the shape of x.
     cross_jvp : callable or None
         ``u -> C' u``, of the shape of y.
+    active : array or None
+        Where the solution moves with x, if not everywhere: the coefficients that a penalty with kinks leaves. The
+        products are zero elsewhere.
     inner : callable or None
         ``() -> value, grad_x, grad_y`` of f, where it shares work with the products.
     diagonal : callable or None
@@ -35,6 +38,7 @@ class Point(NamedTuple):
     hvp: Callable[[Array], Array] | None = None
     cross_vjp: Callable[[Array], Array] | None = None
     cross_jvp: Callable[[Array], Array] | None = None
+    active: Array | None = None
     inner: Callable[[], tuple[Array, Array, Array]] | None = None
     diagonal: Callable[[], Array] | None = None
 
@@ -88,6 +92,8 @@ class Problem:
     symmetric : bool
         Whether H is symmetric, as it is for a minimiser; False for equilibria, where ``inner`` gives a map that
         vanishes at the answer in the place of ``grad_y f``, H is its derivative, and there is also ``hvp_t``.
+    smooth : bool
+        Whether Phi is differentiable everywhere; not so where penalties have kinks.
     equality : bool or boolean array, shape (m,)
         Which of the ``constraints`` are equalities.
     n_inner, n_outer : int or None
@@ -133,6 +139,7 @@ class Problem:
     """
 
     symmetric = True
+    smooth = True
     equality: Any = False
     n_inner: int | None = None
     n_outer: int | None = None

@@ -8,6 +8,7 @@ from optlib.bilevel import (
     CounterexampleProblem,
     EquilibriumProblem,
     FieldsOfExpertsProblem,
+    LassoProblem,
     LeastSquaresProblem,
     LogisticProblem,
     MultinomialProblem,
@@ -29,6 +30,7 @@ from optlib.bilevel import (
     lv_hba,
     maid,
     penalty,
+    piecewise,
     quasi_newton,
     ridge_best_response,
     scalar,
@@ -160,6 +162,25 @@ CASES += [
     ("bamm-schedule", lambda: bamm(Q, schedule="s4"), ValueError, "`schedule`"),
     ("bamm-adjoint", lambda: bamm(Q, adjoint="newton"), ValueError, "`adjoint`"),
     ("bamm-start", lambda: bamm(Q, [np.inf, 0.0]), ValueError, "`x0`"),
+]
+LASSO = LassoProblem(A, t, A, t)
+CASES += [
+    ("lasso-features", lambda: LassoProblem(A, t, np.eye(4), np.ones(4)), ValueError, "`V`.*3"),
+    ("lasso-penalty", lambda: LassoProblem(A, t, A, t, penalty="entry"), ValueError, "`penalty`"),
+    ("lasso-weights", lambda: LassoProblem(A, t, A, t, valid_weights=np.zeros(3)), ValueError, "`valid_weights`"),
+    ("lasso-folds", lambda: LassoProblem.cross(A, t, folds=4), ValueError, "`folds`"),
+    ("lasso-empty-fold", lambda: LassoProblem.cross(A, t, folds=[([0, 1], [])]), ValueError, "`folds`"),
+    ("lasso-operator", lambda: LassoProblem(lambda v: v, t, A, t), TypeError, "`A`"),
+    ("piecewise-smooth", lambda: piecewise(ONE), TypeError, "`problem`.*`piece`"),
+    (
+        "piecewise-many",
+        lambda: piecewise(LassoProblem(A, t, A, t, penalty="feature")),
+        ValueError,
+        "`problem`.*shape",
+    ),
+    ("piecewise-box", lambda: piecewise(LASSO, bounds=(-np.inf, 0.0)), ValueError, "`bounds`.*finite"),
+    ("piecewise-start", lambda: piecewise(LASSO, [np.nan]), ValueError, "`x0`"),
+    ("active-set-smooth", lambda: hypergradient(ONE, [0.0], mode="active_set"), TypeError, "`solve_inner`"),
 ]
 
 E = EquilibriumProblem.random(3, 2, rng=0)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from optlib.bilevel import QuadraticProblem
+from optlib.bilevel import ElasticNetProblem, LassoProblem, QuadraticProblem
 from tests.bilevel.problems import MAKERS, OTHERS
 
 
@@ -31,6 +31,14 @@ def merely_convex(backend):
 def unrolled(backend):
     args, _ = several(backend)
     return args, {"steps": 5}
+
+
+def kinks(backend):
+    return (LassoProblem.random(6, 3, rng=1, like=backend.asarray([0.0])),), {}
+
+
+def several_kinks(backend):
+    return (ElasticNetProblem.random(6, 3, rng=1, like=backend.asarray([0.0])),), {}
 
 
 def leader(backend):
@@ -64,6 +72,8 @@ CASES = {
     "bilevel.bo_rep": batches,
     "bilevel.f2sa": batches,
     "bilevel.hoag": several,
+    "bilevel.nonsmooth": several_kinks,
+    "bilevel.piecewise": kinks,
     "bilevel.maid": proven,
     "bilevel.penalty": loosely,
     "bilevel.quasi_newton": several,
