@@ -15,7 +15,7 @@ _PAPER = "arXiv:2212.14032"
 CLAIMS = (
     Claim(
         "bilevel_start_bias.warm",
-        "Warm starts fit ten validation samples by moving one synthetic sample: the model remembers where it was.",
+        "Stochastic gradient steps with warm starts fit ten validation samples by moving one synthetic sample.",
         f"{_PAPER}, section 4",
         "largest ratio of the loss at the end to the best that a cold start can reach",
         Criterion(high=0.5),
@@ -23,7 +23,7 @@ CLAIMS = (
     ),
     Claim(
         "bilevel_start_bias.cycle",
-        "A sample that goes round the data teaches all of it.",
+        "Warm starts remember: a sample that goes round the data teaches all of it.",
         f"{_PAPER}, section 4",
         "largest ratio of the loss at the end to the best that a cold start can reach",
         Criterion(high=1e-2),
@@ -38,9 +38,9 @@ CLAIMS = (
     ),
     Claim(
         "bilevel_start_bias.greedy",
-        "Small steps along the full gradient get stuck, warm starts or not.",
+        "Small steps along the full gradient with warm starts get stuck above the best cold start.",
         "this library",
-        "least ratio of the loss at the end to that of the stochastic warm start",
+        "least ratio of the loss at the end to the best that a cold start can reach",
         Criterion(low=1.0),
     ),
     Claim(
@@ -118,7 +118,7 @@ def run(case: Row, backend: str, rng: np.random.Generator) -> Row:
     points = np.sort(rng.uniform(-3.0, 3.0, _POINTS))
     targets = np.sin(2.0 * points)
     problem = Distillation(*(to_device(u, backend) for u in (frequencies, points, targets)))
-    first, empty = problem.start()
+    xp, (first, empty) = problem.xp, problem.start()
     first = first + to_device(rng.normal(size=2), backend)
 
     def project(x: Array, y: Array) -> Any:
@@ -134,6 +134,7 @@ def run(case: Row, backend: str, rng: np.random.Generator) -> Row:
             found = project(x, y)
             problem.chosen = None
             x, y = x - step * found.gradient, found.y
+            x = xp.stack([xp.clip(x[0], -3.0, 3.0), x[1]])  # the position stays among the data
             losses.append(loss(y))
         return losses, x
 
@@ -170,7 +171,7 @@ def check(rows: list[Row]) -> list[Verdict]:
         "warm": max((row["warm"] / row["best"] for row in rows), default=None),
         "cycle": max((row["cycle"] / row["best"] for row in rows), default=None),
         "refit": min((row["refit"] / row["best"] for row in rows), default=None),
-        "greedy": min((row["greedy"] / row["warm"] for row in rows), default=None),
+        "greedy": min((row["greedy"] / row["best"] for row in rows), default=None),
         "gradient": max((row["error"] for row in rows), default=None),
     }
     return judge(CLAIMS, {f"bilevel_start_bias.{name}": value for name, value in measured.items()})
