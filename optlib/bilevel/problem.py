@@ -170,7 +170,9 @@ class Problem:
 
 
 # what does without an oracle, for the message
-FIRST_ORDER = '`penalty`, `f2sa` or mode="penalty", or `finite_differences(problem)` for products by differences'
+FIRST_ORDER = (
+    '`penalty`, `f2sa`, `self_tuning` or mode="penalty", or `finite_differences(problem)` for products by differences'
+)
 INSTEAD = {
     "hvp": FIRST_ORDER,
     "cross_vjp": FIRST_ORDER,
