@@ -2,8 +2,18 @@
 
 from optlib.inner.accelerated_gradient import accelerated_gradient
 from optlib.inner.fista import fista
+from optlib.inner.gauss_newton import gauss_newton
 from optlib.inner.gradient_descent import gradient_descent
 from optlib.inner.lbfgs import lbfgs
 from optlib.inner.newton import newton
+from optlib.inner.regularized_newton import regularized_newton
 
-__all__ = ["accelerated_gradient", "fista", "gradient_descent", "lbfgs", "newton"]
+__all__ = [
+    "accelerated_gradient",
+    "fista",
+    "gauss_newton",
+    "gradient_descent",
+    "lbfgs",
+    "newton",
+    "regularized_newton",
+]
