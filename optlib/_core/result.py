@@ -38,6 +38,22 @@ class ConvergenceError(RuntimeError):
     """Raised by `Result.check` when a run was not successful."""
 
 
+class HaltError(ValueError):
+    """Raised by a method that cannot go on: the run ends at its last point; before the first one, it is an error.
+
+    Attributes
+    ----------
+    status : Status
+        `Status.BREAKDOWN` or `Status.NONFINITE`.
+    point : dict
+        Arrays to look at, by name: where it happened.
+    """
+
+    def __init__(self, text: str, status: Status, **point: Any) -> None:
+        super().__init__(text)
+        self.status, self.point = status, point
+
+
 @dataclass(frozen=True)
 class Certificate:
     """A computable number that says how good an answer is.
@@ -162,6 +178,8 @@ class Result(OptimizeResult):
         Seconds in the solver, without metrics and callbacks.
     state : NamedTuple
         What the method needs to go on; pass the result as ``init`` to continue.
+    failed_at : dict
+        Only there if a value was not finite or the method broke down: the arrays at which it happened, by name.
     """
 
     def defer(self, later: Callable[[], dict[str, Any]]) -> None:
