@@ -44,8 +44,21 @@ def separable(backend):
     return (lambda x: A @ x, lambda x: A, t, backend.asarray(np.zeros(9))), {"loss": "logistic"}
 
 
+def coordinates(backend):
+    rng = np.random.default_rng(0)
+    A = backend.asarray(rng.normal(size=(3, 2)))
+    return (A, backend.asarray(rng.normal(size=3)), 0.01), {}
+
+
+def groups(backend):
+    (A, b, _), _ = coordinates(backend)
+    return (A, b, 1, 0.01), {}
+
+
 CASES = {
     "inner.accelerated_gradient": accelerated,
+    "inner.block_coordinate_descent": groups,
+    "inner.coordinate_descent": coordinates,
     "inner.fista": composite,
     "inner.gauss_newton": separable,
     "inner.gradient_descent": accelerated,
