@@ -450,7 +450,9 @@ class Call:
         xp, shape = self.xp, rhs.shape
         if mode == "active_set":
             q = self.problem.solve_adjoint(self.x, y, rhs)
-            return q, self.norm(product(q) - rhs) <= self.adjoint_tol * self.norm(rhs)
+            left = rhs - product(q)
+            reached = self.norm(left) <= self.adjoint_tol * self.norm(rhs)
+            return q, reached, None if reached else left
         if mode in ("direct", "cg", "minres", "gmres"):
             flat, start = xp.reshape(rhs, (-1,)), None if q is None else xp.reshape(q, (-1,))
 
