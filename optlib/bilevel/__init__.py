@@ -5,18 +5,25 @@ from optlib.bilevel.bamm import bamm
 from optlib.bilevel.bda import bda
 from optlib.bilevel.bo_rep import bo_rep
 from optlib.bilevel.checks import check_problem, finite_differences
+from optlib.bilevel.elbo import elbo
 from optlib.bilevel.f2sa import f2sa
+from optlib.bilevel.hierarchy_free import hierarchy_free
 from optlib.bilevel.hoag import hoag
 from optlib.bilevel.hypergradient import HyperResult, hypergradient
 from optlib.bilevel.lv_hba import lv_hba
+from optlib.bilevel.maid import maid
+from optlib.bilevel.nonsmooth import nonsmooth
 from optlib.bilevel.penalty import penalty
+from optlib.bilevel.piecewise import piecewise
 from optlib.bilevel.problem import Constants, Constraints, Point, Problem
 from optlib.bilevel.problems.cleaning import CleaningProblem
 from optlib.bilevel.problems.constrained import AffineConstraintProblem, SumConstraintProblem, SVMProblem
+from optlib.bilevel.problems.equilibria import EquilibriumProblem, StackelbergProblem
 from optlib.bilevel.problems.fields_of_experts import FieldsOfExpertsProblem
+from optlib.bilevel.problems.lasso import ElasticNetProblem, LassoProblem
 from optlib.bilevel.problems.linear_models import LogisticProblem, MultinomialProblem, RidgeProblem
 from optlib.bilevel.problems.merely_convex import CounterexampleProblem
-from optlib.bilevel.problems.quadratics import QuadraticProblem
+from optlib.bilevel.problems.quadratics import LeastSquaresProblem, QuadraticProblem
 from optlib.bilevel.problems.total_variation import TotalVariationProblem
 from optlib.bilevel.problems.unbounded_smoothness import CoshProblem
 from optlib.bilevel.quasi_newton import quasi_newton
@@ -24,6 +31,7 @@ from optlib.bilevel.result import BilevelResult
 from optlib.bilevel.saba import saba
 from optlib.bilevel.scalar import scalar
 from optlib.bilevel.soba import soba
+from optlib.bilevel.truncated import truncated
 
 __all__ = [
     "AffineConstraintProblem",
@@ -33,8 +41,12 @@ __all__ = [
     "Constraints",
     "CoshProblem",
     "CounterexampleProblem",
+    "ElasticNetProblem",
+    "EquilibriumProblem",
     "FieldsOfExpertsProblem",
     "HyperResult",
+    "LassoProblem",
+    "LeastSquaresProblem",
     "LogisticProblem",
     "MultinomialProblem",
     "Point",
@@ -42,21 +54,28 @@ __all__ = [
     "QuadraticProblem",
     "RidgeProblem",
     "SVMProblem",
+    "StackelbergProblem",
     "SumConstraintProblem",
     "TotalVariationProblem",
     "bamm",
     "bda",
     "bo_rep",
     "check_problem",
+    "elbo",
     "f2sa",
     "finite_differences",
+    "hierarchy_free",
     "hoag",
     "hypergradient",
     "lv_hba",
+    "maid",
+    "nonsmooth",
     "penalty",
+    "piecewise",
     "quasi_newton",
     "saba",
     "scalar",
     "soba",
+    "truncated",
     "tune",
 ]

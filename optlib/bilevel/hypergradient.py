@@ -9,25 +9,40 @@ differs by one of first order. ``|<q, g>|`` estimates the error of the latter.
 *Error bound.* Let mu be the least curvature of f, ``d = |g| / mu >= |y - y*|``, and let H, C, grad_y F, grad_x F have
 the Lipschitz constants M, L_C, L_F, L_X in y. From ``q - q*(x) = H^-1 r + [q at y] - [q at y*]``,
 
-    |p - grad Phi(x)| <= |C| |r| / mu + [|C| (L_F + M |q|) / mu + L_C |q| + L_X] d.
+    |p - grad Phi(x)| <= (|C| + L_C d) [|r| + (L_F + M |q|) d] / mu + (L_C |q| + L_X) d.
 
 It is a proof where the problem knows its constants (``problem.constants``), and useless where mu is tiny.
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from optlib._core import settle
 from optlib._core import validation as check
 from optlib.backend import Array, linalg, to_numpy
-from optlib.bilevel.problem import Point, answer, answers, point, require, unconstrained, vdot
-from optlib.inner import accelerated_gradient
+from optlib.bilevel.problem import Constants, Point, answer, answers, point, require, unconstrained, vdot
+from optlib.inner import accelerated_gradient, lbfgs
 from optlib.inner.newton import begin, cholesky, newton_steps
 from optlib.inner.newton import solve as solve_newton
-from optlib.linop import minres
+from optlib.linop import gmres, minres
 
-MODES = ("auto", "cg", "minres", "direct", "neumann", "fixed_point", "reverse", "forward", "penalty")
+MODES = (
+    "auto",
+    "active_set",
+    "cg",
+    "minres",
+    "gmres",
+    "direct",
+    "neumann",
+    "fixed_point",
+    "reverse",
+    "forward",
+    "penalty",
+)
+SYMMETRIC = ("cg", "minres", "direct", "penalty")  # modes that need it
+INNER = ("auto", "newton", "lbfgs", "accelerated_gradient")
 DIRECT = 100  # inner variables up to which each linear system has a factor of its own
 FACTOR = 1000  # up to which a factor of an earlier point is the preconditioner
 GROWTH = 1e6  # of the adjoint of an iteration, beyond which its step is too long
@@ -40,7 +55,7 @@ class HyperResult:
     Attributes
     ----------
     value : float
-        ``Phi(x)``, corrected to second order in the implicit modes.
+        ``Phi(x)``, corrected to second order in the implicit modes (unless the adjoint system has no solution).
     gradient : array
         ``grad Phi(x)``, of the shape of x.
     y, q : array
@@ -85,6 +100,7 @@ def hypergradient(
     adjoint_tol: float | None = None,
     steps: int = 100,
     truncate: int | None = None,
+    recompute: bool = False,
     step: float | None = None,
     maxiter: int = 1000,
 ) -> HyperResult:
@@ -101,9 +117,13 @@ def hypergradient(
     mode : str
         How the inner problem is differentiated:
 
+        - ``"active_set"``: implicit, where penalties have kinks: on the coefficients that are not zero, by the
+          problem's own solver. Needs ``solve_inner`` and ``solve_adjoint``. The gradient is exact where the support
+          does not change; at a kink of Phi it is that of one side.
         - ``"cg"``: implicit, conjugate gradients (H positive definite), preconditioned by the diagonal of H, or by a
           factor of it at an earlier point for up to 1000 inner variables, where the problem can do that.
         - ``"minres"``: implicit, for symmetric H that may be indefinite or singular.
+        - ``"gmres"``: implicit, for H that is not symmetric (with ``hvp_t``), by `optlib.linop.gmres`.
         - ``"direct"``: implicit, by a Cholesky factor of H. Needs ``hessian``.
         - ``"neumann"``: implicit, with `steps` terms of the Neumann series.
         - ``"fixed_point"``: implicit, ``q <- q - step (H q - grad_y F)``; also for H that is not symmetric.
@@ -111,8 +131,9 @@ def hypergradient(
         - ``"forward"``: the same iteration differentiated forwards: d products a step for each hyperparameter.
         - ``"penalty"``: no second-order oracle: ``(grad_x f(x, y_s) - grad_x f(x, y)) / s + grad_x F``, with the
           minimiser ``y_s`` of ``f + s F``, extrapolated from s and s / 2.
-        - ``"auto"``: ``"direct"`` for up to 100 inner variables where there is a ``hessian``, ``"cg"`` where there are
-          products, ``"fixed_point"`` for H that is not symmetric, else ``"penalty"``.
+        - ``"auto"``: ``"active_set"`` where there is a ``solve_adjoint``, ``"direct"`` for up to 100 inner variables
+          where there is a ``hessian``, ``"cg"`` where there are products, ``"gmres"`` for H that is not
+          symmetric, else ``"penalty"``.
     tol : float
         The inner problem is solved to ``|grad_y f(x, y)| <= tol |grad_y f(x, y0)|`` with the ``y0`` of
         ``problem.start()``.
@@ -122,6 +143,8 @@ def hypergradient(
         Iterations of the modes that iterate.
     truncate : int, optional
         How many of them are differentiated; by default all.
+    recompute : bool
+        Whether ``"reverse"`` keeps only every ``sqrt(truncate)``-th iterate and computes those between again.
     step : float, optional
         Their step; by default ``1 / lipschitz(x)``.
     maxiter : int
@@ -142,7 +165,8 @@ def hypergradient(
     Notes
     -----
     Cost: an inner solve from `y`; then, with n products with H: ``"cg"`` about the square root of its condition,
-    ``"neumann"`` `steps`, ``"reverse"`` `truncate` (and as many copies of y), ``"forward"`` `steps` times the number of
+    ``"neumann"`` `steps`, ``"reverse"`` `truncate` (and as many copies of y, or with `recompute` twice the root of that
+    and `truncate` more gradients), ``"forward"`` `steps` times the number of
     hyperparameters. ``"penalty"`` takes two more inner solves; its error is O(tol / s + s^2).
 
     ``"reverse"`` and ``"forward"`` differentiate the iteration, not the solution: truncated after K steps the gradient
@@ -180,7 +204,8 @@ def hypergradient(
         q = check.array("q", q, xp=xp, shape=tuple(y0.shape), dtype=y0.dtype, device=device)
     if mode == "auto":
         mode = choose(problem, y0)
-    call = Call(problem, x, xp, tol, adjoint_tol, steps, truncate, step, maxiter)
+    fitting(problem, mode)
+    call = Call(problem, x, xp, tol, adjoint_tol, steps, truncate, step, maxiter, recompute=recompute)
     if mode in ("reverse", "forward"):
         return call.unrolled(y0, mode)
     if mode == "penalty":
@@ -191,12 +216,21 @@ def hypergradient(
 def choose(problem: Any, y: Array) -> str:
     """The mode that "auto" stands for."""
     if not getattr(problem, "symmetric", True):
-        return "fixed_point"
+        return "gmres"
+    if callable(getattr(problem, "solve_adjoint", None)):
+        return "active_set"
     products = callable(getattr(problem, "at", None)) or callable(getattr(problem, "hvp", None))
     size = math.prod(y.shape)
     if products and callable(getattr(problem, "hessian", None)) and size <= DIRECT:
         return "direct"
     return "cg" if products else "penalty"
+
+
+def fitting(problem: Any, mode: str) -> None:
+    """Refuse modes that need symmetry for a problem without."""
+    if not getattr(problem, "symmetric", True) and mode in SYMMETRIC:
+        known = tuple(m for m in MODES if m not in SYMMETRIC)
+        raise check.error("mode", mode, f"one of {known}, as H is not symmetric", 'use mode="gmres"')
 
 
 class Call:
@@ -208,11 +242,11 @@ class Call:
     def __init__(
         self, problem: Any, x: Array, xp: Any, tol: float, adjoint_tol: float, steps: int = 100, truncate: int = 100,
         step: float | None = None, maxiter: int = 1000, scale: float | None = None,
-        factor: Array | None = None,
+        factor: Array | None = None, inner: str = "auto", recompute: bool = False,
     ) -> None:  # fmt: skip
         self.problem, self.x, self.xp, self.tol, self.adjoint_tol = problem, x, xp, tol, adjoint_tol
         self.steps, self.truncate, self.maxiter, self.scale = steps, truncate, maxiter, scale
-        self.factor = factor
+        self.factor, self.solver, self.recompute = factor, inner, recompute
         self.given_step = None if step is None else check.scalar("step", step, low=0.0, low_open=True)
         self.counts = {"gradients": 0, "products": 0, "outer": 0}
         self._point: tuple[Array, Point] | None = None
@@ -258,6 +292,18 @@ class Call:
         found = self.at(y).diagonal
         return None if found is None else found()
 
+    def transposed(self, y: Array, products: Point) -> Any:
+        """Product with the transpose of H, counted: that with H where it is symmetric."""
+        if getattr(self.problem, "symmetric", True):
+            return products.hvp
+        require(self.problem, ("hvp_t",), "an inner problem that is not symmetric")
+
+        def hvp_t(v: Array) -> Array:
+            self.counts["products"] += 1
+            return self.problem.hvp_t(self.x, y, v)
+
+        return hvp_t
+
     def norm(self, u: Array) -> float:
         """Euclidean norm on the host."""
         return float(linalg.norm(u, xp=self.xp))
@@ -269,6 +315,12 @@ class Call:
         require(self.problem, ("lipschitz",), "a mode that iterates, without `step`,")
         return 1.0 / self.problem.lipschitz(self.x)
 
+    def curvature(self) -> dict[str, Any]:
+        """Constants of ``f(x, .)`` for the accelerated gradient method, where the problem knows both."""
+        known = [getattr(self.problem, name, None) for name in ("lipschitz", "mu")]
+        lipschitz, mu = (None if oracle is None else oracle(self.x) for oracle in known)
+        return {"lipschitz": lipschitz, "mu": min(mu, lipschitz), "check_every": 1} if lipschitz and mu else {}
+
     def reference(self) -> float:
         """Size of the gradients of the inner problem: that at the default start."""
         if self.scale is None:
@@ -279,7 +331,9 @@ class Call:
 
     def solve(self, y: Array, extra: float = 0.0) -> tuple[Array, bool]:
         """Minimise ``f(x, .) + extra F(x, .)`` from y; also whether the tolerance was reached."""
-        target = self.tol * self.reference()
+        target, symmetric = self.tol * self.reference(), getattr(self.problem, "symmetric", True)
+        if not symmetric:
+            require(self.problem, ("solve_inner",), "an inner problem that is not symmetric")
 
         def fun(y: Array) -> tuple[Array, Array]:
             value, _, grad = self.inner(y)
@@ -288,14 +342,19 @@ class Call:
                 value, grad = value + extra * more, grad + extra * more_grad
             return value, grad
 
-        if (own := getattr(self.problem, "solve_inner", None)) is not None and not extra:
+        own = getattr(self.problem, "solve_inner", None)
+        if own is not None and (self.solver == "auto" or not symmetric) and not extra:
             y, counts = own(self.x, y, target)
             for name, n in counts.items():
                 self.counts[name] = self.counts.get(name, 0) + n
             return y, True
         second = callable(getattr(self.problem, "at", None)) or callable(getattr(self.problem, "hvp", None))
-        if not second or extra:
-            found = accelerated_gradient(fun, y, tol=target, maxiter=100 * self.maxiter, record=False)
+        if not second or extra or self.solver == "accelerated_gradient":
+            options = {} if extra or self.solver != "accelerated_gradient" else self.curvature()
+            found = accelerated_gradient(fun, y, tol=target, maxiter=100 * self.maxiter, record=False, **options)
+            return found.x, found.success
+        if self.solver == "lbfgs":
+            found = lbfgs(fun, y, tol=target, maxiter=10 * self.maxiter, record=False)
             return found.x, found.success
         size = math.prod(y.shape)
         hessian = (lambda y: self.problem.hessian(self.x, y)) if self.dense(size) else None
@@ -311,43 +370,54 @@ class Call:
 
     def implicit(self, y: Array, q: Array | None, mode: str) -> HyperResult:
         """Modes that solve the adjoint system."""
-        oracles = {"direct": ("hessian", "cross_vjp"), "fixed_point": ("cross_vjp",)}.get(mode, ("hvp", "cross_vjp"))
+        oracles = {
+            "active_set": ("solve_inner", "solve_adjoint", "cross_vjp"),
+            "direct": ("hessian", "cross_vjp"),
+            "fixed_point": ("cross_vjp",),
+        }.get(mode, ("hvp", "cross_vjp"))
         require(self.problem, oracles, f'mode="{mode}"')
-        if getattr(self.problem, "symmetric", True):
-            y, solved = self.solve(y)
-        else:
-            require(self.problem, ("solve_inner", "hvp_t"), "an inner problem that is not symmetric")
-            y, _ = self.problem.solve_inner(self.x, y, self.tol * self.reference())
-            solved = True
+        y, solved = self.solve(y)
         _, _, g = self.inner(y)
         value, grad_x, grad_y = self.outer(y)
         self.check_finite(value, g, grad_y)
         products = self.at(y)
-        q, reached = self.adjoint(products, grad_y, q, y, mode)
-        hq = products.hvp(q) if getattr(self.problem, "symmetric", True) else self.problem.hvp_t(self.x, y, q)
-        r, size = self.norm(hq - grad_y), self.norm(g)
+        if products.active is not None:
+            grad_y = self.xp.where(products.active, grad_y, self.xp.zeros_like(grad_y))
+            q = None if q is None else self.xp.where(products.active, q, self.xp.zeros_like(q))
+        product = self.transposed(y, products)
+        q, reached = self.adjoint(product, grad_y, q, y, mode)
+        r, size = self.norm(product(q) - grad_y), self.norm(g)
         gradient = grad_x - products.cross_vjp(q)
         correction = float(vdot(q, g, xp=self.xp))
         return HyperResult(
-            value=float(value) - correction, gradient=gradient, y=y, q=q, error_bound=self.bound(y, q, size, r),
+            value=float(value) - (correction if reached else 0.0), gradient=gradient, y=y, q=q,
+            error_bound=self.bound(y, q, size, r),
             correction=abs(correction), residual=(size, r), counts=self.counts, mode=mode, converged=solved and reached,
             factor=self.factor,
         )  # fmt: skip
 
-    def adjoint(self, products: Point, rhs: Array, q: Array | None, y: Array, mode: str) -> tuple[Array, bool]:
-        """Solve ``H q = grad_y F``."""
+    def adjoint(self, product: Any, rhs: Array, q: Array | None, y: Array, mode: str) -> tuple[Array, bool]:
+        """Solve ``H' q = grad_y F``."""
         xp, shape = self.xp, rhs.shape
-        if mode in ("direct", "cg", "minres"):
+        if mode == "active_set":
+            q = self.problem.solve_adjoint(self.x, y, rhs)
+            return q, self.norm(product(q) - rhs) <= self.adjoint_tol * self.norm(rhs)
+        if mode in ("direct", "cg", "minres", "gmres"):
             flat, start = xp.reshape(rhs, (-1,)), None if q is None else xp.reshape(q, (-1,))
-            product = lambda v: xp.reshape(products.hvp(xp.reshape(v, shape)), (-1,))  # noqa: E731
-            if mode == "minres":
-                found = minres(product, flat, init=start, tol=self.adjoint_tol, maxiter=self.maxiter, record=False)
+
+            def flattened(v: Array) -> Array:
+                return xp.reshape(product(xp.reshape(v, shape)), (-1,))
+
+            if mode in ("minres", "gmres"):
+                found = (minres if mode == "minres" else gmres)(
+                    flattened, flat, init=start, tol=self.adjoint_tol, maxiter=self.maxiter, record=False
+                )
                 return xp.reshape(found.x, shape), found.success
             size = math.prod(shape)
             if mode == "direct" and self.factor is None:
                 self.factor = cholesky(self.problem.hessian(self.x, y), xp=xp)
             solved, factor = solve_newton(
-                product, flat, start, tol=self.adjoint_tol, maxiter=self.maxiter,
+                flattened, flat, start, tol=self.adjoint_tol, maxiter=self.maxiter,
                 factor=self.factor if mode == "direct" or size > DIRECT else None,
                 hessian=(lambda: self.problem.hessian(self.x, y)) if self.dense(size) and size > DIRECT else None,
                 diagonal=lambda: self.diagonal(y), xp=xp,
@@ -355,10 +425,7 @@ class Call:
             self.factor = self.factor if factor is None else factor
             return xp.reshape(solved.x, shape), solved.success
         gamma, target = self.length(), self.adjoint_tol * self.norm(rhs)
-        product = products.hvp
-        if not getattr(self.problem, "symmetric", True):
-            product = lambda v: self.problem.hvp_t(self.x, y, v)  # noqa: E731
-        if mode == "neumann":  # gamma sum_k (I - gamma H)^k grad_y F
+        if mode == "neumann":  # gamma sum_k (I - gamma H')^k grad_y F
             term = gamma * rhs
             q = term
             for _ in range(self.steps - 1):
@@ -393,27 +460,45 @@ class Call:
             value, grad_x, grad_y = self.outer(y)
             gradient = grad_x + xp.reshape(xp.stack([vdot(z, grad_y, xp=xp) for z in columns]), x.shape)
         else:
-            kept: list[Array] = []
-            for t in range(self.steps):
-                if t >= self.steps - self.truncate:
-                    kept.append(y)
-                y = y - gamma * self.inner(y)[2]
-            value, gradient, grad_y = self.outer(y)
-            alpha = grad_y
-            limit = GROWTH * max(self.norm(grad_y), 1e-300)
-            for t, before in enumerate(reversed(kept)):
-                products = self.at(before)
-                gradient = gradient - gamma * products.cross_vjp(alpha)
-                alpha = alpha - gamma * products.hvp(alpha)
-                if t % 10 == 9 and not self.norm(alpha) <= limit:
-                    got = f"{gamma:.3g}, with which the adjoint grows"
-                    raise check.error("step", got, "a step below 2 / lipschitz(x)", "leave it to the default")
+            value, gradient, _, y = self.reverse(y)
         _, _, g = self.inner(y)
         self.check_finite(value, g, gradient)
         return HyperResult(
             value=float(value), gradient=gradient, y=y, q=None, error_bound=None, correction=0.0,
             residual=(self.norm(g), 0.0), counts=self.counts, mode=mode,
         )  # fmt: skip
+
+    def reverse(self, y: Array) -> tuple[Array, Array, Array, Array]:
+        """Gradient steps from y: value of F after them, its gradients in x and in the first y, and the last y."""
+        gamma, every = self.length(), math.isqrt(self.truncate) if self.recompute else 1
+        for _ in range(self.steps - self.truncate):
+            y = y - gamma * self.inner(y)[2]
+        kept: list[Array] = []
+        for t in range(self.truncate):
+            if t % every == 0:
+                kept.append(y)
+            y = y - gamma * self.inner(y)[2]
+        value, gradient, alpha = self.outer(y)
+        limit = GROWTH * max(self.norm(alpha), 1e-300)
+        for t, before in enumerate(self.backwards(kept, every, gamma)):
+            products = self.at(before)
+            gradient = gradient - gamma * products.cross_vjp(alpha)
+            alpha = alpha - gamma * self.transposed(before, products)(alpha)
+            if t % 10 == 9 and not self.norm(alpha) <= limit:
+                got = f"{gamma:.3g}, with which the adjoint grows"
+                raise check.error("step", got, "a step below 2 / lipschitz(x)", "leave it to the default")
+        return value, gradient, alpha, y
+
+    def backwards(self, kept: list[Array], every: int, gamma: float) -> Iterator[Array]:
+        """The last iterates, last first, from every so many of them."""
+        left = self.truncate
+        while kept:
+            between = [kept.pop()]
+            while (len(kept) * every) + len(between) < left:
+                between.append(between[-1] - gamma * self.inner(between[-1])[2])
+            left -= len(between)
+            while between:
+                yield between.pop()
 
     def penalty(self, y: Array) -> HyperResult:
         """The mode without second-order oracles."""
@@ -449,10 +534,7 @@ class Call:
         mu = self.problem.mu(self.x)
         if not mu:
             return None
-        c = self.problem.constants(self.x, y)
-        size = self.norm(q)
-        slope = c.cross * (c.outer_y + c.hessian * size) / mu + c.cross_change * size + c.outer_x
-        return c.cross * r / mu + slope * g / mu
+        return error_bound(self.problem.constants(self.x, y), mu, self.norm(q), g / mu, r)
 
     def check_finite(self, *arrays: Array) -> None:
         """Refuse NaN from an oracle, with the point at which it came."""
@@ -460,3 +542,9 @@ class Call:
             if not bool(self.xp.all(self.xp.isfinite(u))):
                 at = to_numpy(self.x).ravel()[:5]
                 raise check.error("problem", f"NaN or infinity from `{name}` at x = {at}", "finite numbers")
+
+
+def error_bound(c: Constants, mu: float, q: float, d: float, r: float) -> float:
+    """Bound of ``|p - grad Phi|`` from ``|q|``, a bound d of ``|y - y*|`` and the residual r of the adjoint system."""
+    cross = c.cross + c.cross_change * d  # |C| at y*
+    return cross * (r + (c.outer_y + c.hessian * q) * d) / mu + (c.cross_change * q + c.outer_x) * d

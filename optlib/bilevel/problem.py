@@ -26,6 +26,9 @@ class Point(NamedTuple):
         ``v -> C v``, of the shape of x.
     cross_jvp : callable or None
         ``u -> C' u``, of the shape of y.
+    active : array or None
+        Where the solution moves with x, if not everywhere: the coefficients that a penalty with kinks leaves. The
+        products are zero elsewhere.
     inner : callable or None
         ``() -> value, grad_x, grad_y`` of f, where it shares work with the products.
     diagonal : callable or None
@@ -35,6 +38,7 @@ class Point(NamedTuple):
     hvp: Callable[[Array], Array] | None = None
     cross_vjp: Callable[[Array], Array] | None = None
     cross_jvp: Callable[[Array], Array] | None = None
+    active: Array | None = None
     inner: Callable[[], tuple[Array, Array, Array]] | None = None
     diagonal: Callable[[], Array] | None = None
 
@@ -86,7 +90,10 @@ class Problem:
     Attributes
     ----------
     symmetric : bool
-        Whether H is symmetric, as it is for a minimiser; False for equilibria, which also have ``hvp_t``.
+        Whether H is symmetric, as it is for a minimiser; False for equilibria, where ``inner`` gives a map that
+        vanishes at the answer in the place of ``grad_y f``, H is its derivative, and there is also ``hvp_t``.
+    smooth : bool
+        Whether Phi is differentiable everywhere; not so where penalties have kinks.
     equality : bool or boolean array, shape (m,)
         Which of the ``constraints`` are equalities.
     n_inner, n_outer : int or None
@@ -102,6 +109,8 @@ class Problem:
     ``hvp(x, y, v)``, ``cross_vjp(x, y, v)``, ``cross_jvp(x, y, u)``
         Products of second order. A problem may instead have ``at(x, y) -> Point``, whose products share work, with each
         other and with ``inner``.
+    ``hvp_t(x, y, v)``
+        Product with the transpose of H, where it is not symmetric.
     ``hvp_outer(x, y, v)``, ``cross_outer(x, y, v)``
         The products of the outer objective, ``grad_yy F v`` and ``grad_xy F v``, for methods that descend on a mixture
         of both objectives.
@@ -119,14 +128,18 @@ class Problem:
     ``hessian(x, y) -> array (d, d)``
         The matrix H for the flattened y, where that is cheap.
     ``mu(x)``, ``lipschitz(x)``, ``lipschitz_outer(x)`` -> float or None
-        Least and largest curvature of ``f(x, .)``; largest curvature of ``F(x, .)``.
+        Least and largest curvature of ``f(x, .)``; largest curvature of ``F(x, .)``. For an equilibrium,
+        ``1 / lipschitz(x)`` is a step with which ``y - step grad_y`` contracts.
     ``constants(x, y) -> Constants``
         What the error bound of a hypergradient needs besides ``mu``.
+    ``regression() -> A, t``
+        Design and targets of a linear least-squares problem, dense, for methods in closed form.
     ``bounds() -> low, high``
         Box for x: floats or arrays.
     """
 
     symmetric = True
+    smooth = True
     equality: Any = False
     n_inner: int | None = None
     n_outer: int | None = None
@@ -154,7 +167,9 @@ INSTEAD = {
     "hvp": FIRST_ORDER,
     "cross_vjp": FIRST_ORDER,
     "cross_jvp": 'a mode that needs no forward products: "cg", "reverse"',
+    "hvp_t": 'mode="forward", which needs products with H only',
     "hessian": 'mode="cg", which needs products only',
+    "constants": 'certified=False, or methods that need none: "hoag"',
     "hvp_outer": "`finite_differences(problem)` for products by differences of gradients",
     "cross_outer": "`finite_differences(problem)` for products by differences of gradients",
     "constraints": "other methods, which are for inner problems without constraints: `tune` chooses",

@@ -131,7 +131,7 @@ def _proven(problem: Problem, eps: float, g: Array, tol: float | None, f: Array,
     if tol is None:
         return False
     xp, mass = problem.xp, problem.mass[0]
-    error, least, largest = _host(
+    error, least, largest = host_numbers(
         [xp.sum(xp.abs(c - problem.b)), xp.min(f) + xp.min(g), xp.max(xp.abs(f)) + xp.max(xp.abs(g))], xp
     )
     low, high = problem.cost.bounds()
@@ -203,13 +203,13 @@ def _balanced(
     k = xp.where(heavy, b, c)
     removed = _divide(c - k, c, xp)  # 1 - y
     q = b - k
-    reached = _only_with_mass(g, b, problem.range, xp)
+    reached = only_with_mass(g, b, problem.range, xp)
     sums = passes.survey(cost, f, g, a, b, eps, removed, q, reached, stored=stored)
     rows = sums.mass
-    p = _positive(sums.removed + (a - rows), xp)
+    p = positive_part(sums.removed + (a - rows), xp)
     h_p, h_q = xp.sum(p), xp.sum(q)
     h = xp.maximum(h_p, h_q)
-    s = _positive(mass - h, xp)
+    s = positive_part(mass - h, xp)
     corner = _divide(xp.sum(p * sums.product), h, xp)  # <C, E>
     stretch = corner - _divide(xp.sum(p * f) * h_q + xp.sum(q * g) * h_p, h, xp)
     bracket = (
@@ -222,7 +222,7 @@ def _balanced(
     )
     f_mass, g_mass = xp.sum(f * a), xp.sum(g * b)
     missing = mass - (xp.sum(rows - sums.removed) + _divide(h_p * h_q, h, xp))  # mass that R lacks, by rounding
-    gap, f_mass, g_mass, lower, linear, upper, row_error, column_error, size = _host(
+    gap, f_mass, g_mass, lower, linear, upper, row_error, column_error, size = host_numbers(
         [
             stretch + eps * bracket,
             f_mass,
@@ -232,7 +232,7 @@ def _balanced(
             xp.sum(sums.cost - sums.removed_cost) + corner + cost.bounds()[0] * missing,
             xp.sum(xp.abs(rows - a)),
             xp.sum(xp.abs(c - b)),
-            _size(f, a, xp) + _size(g, b, xp),
+            largest_size(f, a, xp) + largest_size(g, b, xp),
         ],
         xp,
     )
@@ -272,7 +272,7 @@ def _penalised(problem: Problem, eps: float, g: Array) -> tuple[Array, Array, di
     r, side = products[:, 0], _variation if total_variation else _penalty
     row_gap, row_dual, row_error = side(r, a, f, rho_1, xp)
     column_gap, column_dual, column_error = side(c, b, g, rho_2, xp)
-    gap, row_dual, column_dual, row_error, column_error, total, linear = _host(
+    gap, row_dual, column_dual, row_error, column_error, total, linear = host_numbers(
         [row_gap + column_gap, row_dual, column_dual, row_error, column_error, xp.sum(r), xp.sum(costs)], xp
     )
     dual = row_dual + column_dual - eps * (total - mass_a * mass_b)
@@ -348,17 +348,18 @@ def _log_mass(weights: Array, potential: Array, rho: float, xp: Any) -> Array:
 def _lp_dual(problem: Problem, f: Array) -> Array:
     """Dual value of the linear program at a C-transform and its C-transform, taken over the points with mass."""
     cost, a, b, xp = problem.cost, problem.a, problem.b, problem.xp
-    g = passes.c_transform(cost.T, _only_with_mass(f, a, problem.range, xp))
+    g = passes.c_transform(cost.T, only_with_mass(f, a, problem.range, xp))
     return xp.sum(f * a) + xp.sum(g * b)
 
 
-def _only_with_mass(potential: Array, weights: Array, spread: float, xp: Any) -> Array:
+def only_with_mass(potential: Array, weights: Array, spread: float, xp: Any) -> Array:
     """Put points without mass so low that no minimum is attained there."""
     least = xp.min(xp.where(weights > 0, potential, xp.max(potential)))
     return xp.where(weights > 0, potential, least - spread)
 
 
-def _positive(x: Array, xp: Any) -> Array:
+def positive_part(x: Array, xp: Any) -> Array:
+    """``max(x, 0)``, and 0 for NaN."""
     return xp.where(x > 0, x, xp.zeros_like(x))
 
 
@@ -374,7 +375,8 @@ def _log_rest(x: Array, rest: Array, xp: Any) -> Array:
     return xp.where(near, xp.log1p(-xp.where(near, x, xp.zeros_like(x))), xp.log(some))
 
 
-def _size(potential: Array, weights: Array, xp: Any) -> Array:
+def largest_size(potential: Array, weights: Array, xp: Any) -> Array:
+    """Largest absolute value of a potential where there is mass."""
     return xp.max(xp.where(weights > 0, xp.abs(potential), xp.zeros_like(potential)))
 
 
@@ -382,6 +384,6 @@ def _spacing(problem: Problem) -> float:
     return float(problem.xp.finfo(problem.dtype).eps)
 
 
-def _host(numbers: list[Array], xp: Any) -> list[float]:
+def host_numbers(numbers: list[Array], xp: Any) -> list[float]:
     """Move 0-d arrays to the host in one transfer."""
     return to_numpy(xp.stack(numbers)).tolist()

@@ -13,7 +13,7 @@ def _complete(method: Callable[..., Any]) -> Callable[..., Any]:
         self.complete()
         return method(self, *args)
 
-    call.__doc__ = method.__doc__
+    call.__doc__ = f"The method ``{method.__name__}`` of dictionaries, on all fields."
     return call
 
 
@@ -68,7 +68,7 @@ class TransportResult(Result):
 
     keys, values, items, get = _complete(dict.keys), _complete(dict.values), _complete(dict.items), _complete(dict.get)
     __iter__, __len__, __contains__ = _complete(dict.__iter__), _complete(dict.__len__), _complete(dict.__contains__)
-    __eq__, copy, __reduce_ex__ = _complete(dict.__eq__), _complete(dict.copy), _complete(dict.__reduce_ex__)
+    __eq__, __reduce_ex__ = _complete(dict.__eq__), _complete(dict.__reduce_ex__)
 
     def summary(self) -> list[tuple[str, str]]:
         """Rows of the printed form: label and text."""

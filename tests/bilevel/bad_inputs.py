@@ -7,11 +7,15 @@ from optlib.bilevel import (
     CleaningProblem,
     CoshProblem,
     CounterexampleProblem,
+    EquilibriumProblem,
     FieldsOfExpertsProblem,
+    LassoProblem,
+    LeastSquaresProblem,
     LogisticProblem,
     MultinomialProblem,
     QuadraticProblem,
     RidgeProblem,
+    StackelbergProblem,
     SumConstraintProblem,
     SVMProblem,
     TotalVariationProblem,
@@ -19,16 +23,27 @@ from optlib.bilevel import (
     bda,
     bo_rep,
     check_problem,
+<<<<<<< HEAD
     f2sa,
+=======
+    elbo,
+>>>>>>> f19bd8af124e410244c7c90760fdcbde22db279a
     finite_differences,
+    hierarchy_free,
     hoag,
     hypergradient,
     lv_hba,
+    maid,
     penalty,
+    piecewise,
     quasi_newton,
     saba,
     scalar,
+<<<<<<< HEAD
     soba,
+=======
+    truncated,
+>>>>>>> f19bd8af124e410244c7c90760fdcbde22db279a
     tune,
 )  # fmt: skip
 
@@ -86,6 +101,14 @@ CASES += [
     ("scalar-start", lambda: scalar(ONE, [np.nan]), ValueError, "`x0`"),
     ("foreign-result", lambda: scalar(ONE, init=quasi_newton(Q, maxiter=1)), TypeError, "`init`"),
     ("adjoint-mode", lambda: quasi_newton(Q, mode="reverse"), ValueError, "`mode`"),
+    ("rank", lambda: LeastSquaresProblem(np.ones((3, 2)), A, t, np.eye(2), np.ones(2)), ValueError, "`A`.*rank"),
+    ("rows", lambda: LeastSquaresProblem(A, A[:2], t, A, t), ValueError, "`B`.*shape"),
+    ("maid-eps", lambda: maid(Q, eps=0.0), ValueError, "`eps`"),
+    ("maid-delta", lambda: maid(Q, delta=1e-17), ValueError, "`delta`"),
+    ("maid-eta", lambda: maid(Q, eta=1.0), ValueError, "`eta`"),
+    ("maid-inner", lambda: maid(Q, inner="simplex"), ValueError, "`inner`"),
+    ("maid-curvature", lambda: maid(RidgeProblem(A, t, A, t, intercept=True)), ValueError, "`problem`.*mu.*hoag"),
+    ("maid-constants", lambda: maid(CleaningProblem(A, [0, 1, 1], A, [0, 1, 1])), TypeError, "`constants`"),
 ]
 CASES += [
     ("penalty-sigma", lambda: penalty(Q, sigma=0.0), ValueError, "`sigma`"),
@@ -110,6 +133,15 @@ CASES += [
     ("cosh-curvature", lambda: CoshProblem(A, [1.0, 0.0, 1.0]), ValueError, "`h`"),
     ("cosh-noise", lambda: CoshProblem(A, t + 2, inner_noise=A), ValueError, "`inner_noise`.*sum"),
     ("penalty-oracles", lambda: penalty(object()), TypeError, "`problem`"),
+]
+CASES += [
+    ("truncated-steps", lambda: truncated(Q, steps=0), ValueError, "`steps`"),
+    ("truncated-few", lambda: truncated(Q, truncate=0), ValueError, "`truncate`"),
+    ("truncated-direction", lambda: truncated(Q, direction="up"), ValueError, "`direction`"),
+    ("truncated-start", lambda: truncated(Q, start="hot"), ValueError, "`start`"),
+    ("truncated-optimizer", lambda: truncated(Q, optimizer="sgd"), ValueError, "`optimizer`"),
+    ("truncated-step", lambda: truncated(Q, step=-1.0), ValueError, "`step`"),
+    ("truncated-inner-step", lambda: truncated(Q, inner_step=3.0, steps=30, truncate=30), ValueError, "`step`|NaN"),
 ]
 IMAGES = np.ones((1, 3, 3))
 CASES += [
@@ -154,6 +186,54 @@ CASES += [
     ("bamm-adjoint", lambda: bamm(Q, adjoint="newton"), ValueError, "`adjoint`"),
     ("bamm-start", lambda: bamm(Q, [np.inf, 0.0]), ValueError, "`x0`"),
 ]
+LASSO = LassoProblem(A, t, A, t)
+CASES += [
+    ("lasso-features", lambda: LassoProblem(A, t, np.eye(4), np.ones(4)), ValueError, "`V`.*3"),
+    ("lasso-penalty", lambda: LassoProblem(A, t, A, t, penalty="entry"), ValueError, "`penalty`"),
+    ("lasso-weights", lambda: LassoProblem(A, t, A, t, valid_weights=np.zeros(3)), ValueError, "`valid_weights`"),
+    ("lasso-folds", lambda: LassoProblem.cross(A, t, folds=4), ValueError, "`folds`"),
+    ("lasso-empty-fold", lambda: LassoProblem.cross(A, t, folds=[([0, 1], [])]), ValueError, "`folds`"),
+    ("lasso-operator", lambda: LassoProblem(lambda v: v, t, A, t), TypeError, "`A`"),
+    ("piecewise-smooth", lambda: piecewise(ONE), TypeError, "`problem`.*`piece`"),
+    (
+        "piecewise-many",
+        lambda: piecewise(LassoProblem(A, t, A, t, penalty="feature")),
+        ValueError,
+        "`problem`.*shape",
+    ),
+    ("piecewise-box", lambda: piecewise(LASSO, bounds=(-np.inf, 0.0)), ValueError, "`bounds`.*finite"),
+    ("piecewise-start", lambda: piecewise(LASSO, [np.nan]), ValueError, "`x0`"),
+    ("active-set-smooth", lambda: hypergradient(ONE, [0.0], mode="active_set"), TypeError, "`solve_inner`"),
+]
+
+E = EquilibriumProblem.random(3, 2, rng=0)
+CASES += [
+    ("start-word", lambda: quasi_newton(Q, start="hot"), ValueError, "`start`"),
+    (
+        "not-monotone",
+        lambda: EquilibriumProblem(-np.eye(2), np.ones((2, 1)), np.zeros(2), np.zeros(2)),
+        ValueError,
+        "`Q`.*definite symmetric part",
+    ),
+    (
+        "equilibrium-step",
+        lambda: EquilibriumProblem(np.eye(2), np.ones((2, 1)), np.zeros(2), np.zeros(2), step=3.0),
+        ValueError,
+        "`step`",
+    ),
+    (
+        "equilibrium-box",
+        lambda: EquilibriumProblem(np.eye(2), np.ones((2, 1)), np.zeros(2), np.zeros(2), low=1.0, high=0.0),
+        ValueError,
+        "`low`",
+    ),
+    ("slope-of-price", lambda: StackelbergProblem(b=0.0), ValueError, "`b`"),
+    ("mode-needs-symmetry", lambda: hypergradient(E, np.ones(2), mode="cg"), ValueError, "`mode`.*gmres"),
+    ("tuning-needs-symmetry", lambda: quasi_newton(E, mode="minres"), ValueError, "`mode`.*gmres"),
+    ("foreseen-steps", lambda: hierarchy_free(E, steps=-1), ValueError, "`steps`"),
+    ("foreseen-start", lambda: hierarchy_free(E, init=np.ones(2)), TypeError, "`init`"),
+    ("differences-need-symmetry", lambda: finite_differences(E), ValueError, "`problem`.*symmetry"),
+]
 
 SUM = SumConstraintProblem(np.ones(3))
 
@@ -174,4 +254,14 @@ CASES += [
     ("hba-init", lambda: lv_hba(SUM, init=np.ones(3)), TypeError, "`init`"),
     ("constraints-gradient", lambda: hypergradient(SUM, np.ones(3)), TypeError, "`constraints`.*lv_hba"),
     ("constraints-hoag", lambda: hoag(SUM), TypeError, "`problem`.*lv_hba|`cross_vjp`"),
+]
+
+R = RidgeProblem(A, t, A, t)
+CASES += [
+    ("elbo-no-regression", lambda: elbo(Q), TypeError, "`problem`.*`regression`"),
+    ("elbo-intercept", lambda: elbo(RidgeProblem(A, t, A, t, intercept=True)), ValueError, "`problem`.*intercept"),
+    ("elbo-emphasis", lambda: elbo(R, emphasis=0.0), ValueError, "`emphasis`"),
+    ("elbo-blocks", lambda: elbo(R, blocks=[0, 1]), ValueError, "`blocks`"),
+    ("elbo-blocks-floats", lambda: elbo(R, blocks=[0.5, 1.0, 2.0]), ValueError, "`blocks`"),
+    ("elbo-init", lambda: elbo(R, init=np.ones(3)), TypeError, "`init`"),
 ]
