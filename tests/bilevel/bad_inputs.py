@@ -23,11 +23,8 @@ from optlib.bilevel import (
     bda,
     bo_rep,
     check_problem,
-<<<<<<< HEAD
-    f2sa,
-=======
     elbo,
->>>>>>> f19bd8af124e410244c7c90760fdcbde22db279a
+    f2sa,
     finite_differences,
     hierarchy_free,
     hoag,
@@ -39,11 +36,8 @@ from optlib.bilevel import (
     quasi_newton,
     saba,
     scalar,
-<<<<<<< HEAD
     soba,
-=======
     truncated,
->>>>>>> f19bd8af124e410244c7c90760fdcbde22db279a
     tune,
 )  # fmt: skip
 
