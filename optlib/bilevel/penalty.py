@@ -10,8 +10,9 @@ from optlib.backend import Array, supports
 from optlib.bilevel.hypergradient import Call
 from optlib.bilevel.oracles import Oracles
 from optlib.bilevel.problem import vdot
-from optlib.bilevel.quasi_newton import direction, remember
+from optlib.bilevel.quasi_newton import MEMORY, direction
 from optlib.bilevel.result import BilevelResult
+from optlib.inner.lbfgs import remember
 from optlib.steps import armijo
 
 SIGMA = 1e-3  # weight of F in the inner problem; larger where numbers have fewer digits
@@ -114,8 +115,7 @@ def penalty(
     so does ``y_s``, where adjoint systems are singular.
 
     The steps are projected L-BFGS with Armijo backtracking, of at most 4 in each hyperparameter. f is minimised by
-    Newton steps where the problem has products, else as ``f + s F`` by accelerated gradients, all from where the
-    last ones ended.
+    Newton steps where the problem has products, else by L-BFGS as ``f + s F`` is; all from where the last ones ended.
 
     Stopping: see ``tol``; or when no step decreases the value at the least inner tolerance.
 
@@ -218,7 +218,7 @@ def penalty(
         seen = {name: n + sum(counts(u)[name] - n for u in found.values()) for name, n in counts(s).items()}
         if line.success:
             new = found[line.step]
-            kept = remember(s, new.x - s.x, new.gradient - s.gradient, xp)
+            kept = remember(s.steps, s.changes, new.x - s.x, new.gradient - s.gradient, MEMORY, xp=xp)
             return True, new._replace(steps=kept[0], changes=kept[1], nit=s.nit + 1, **seen)
         s = s._replace(steps=None, changes=None, nit=s.nit + 1, **seen)
         if fresh and s.eta <= LEAST * inner_tol:
