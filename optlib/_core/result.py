@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Any
 
 import numpy as np
 from scipy.optimize import OptimizeResult
@@ -35,6 +36,22 @@ KINDS = ("duality_gap", "lp_gap", "stationarity", "hypergradient_error", "regret
 
 class ConvergenceError(RuntimeError):
     """Raised by `Result.check` when a run was not successful."""
+
+
+class HaltError(ValueError):
+    """Raised by a method that cannot go on: the run ends at its last point; before the first one, it is an error.
+
+    Attributes
+    ----------
+    status : Status
+        `Status.BREAKDOWN` or `Status.NONFINITE`.
+    point : dict
+        Arrays to look at, by name: where it happened.
+    """
+
+    def __init__(self, text: str, status: Status, **point: Any) -> None:
+        super().__init__(text)
+        self.status, self.point = status, point
 
 
 @dataclass(frozen=True)
@@ -150,6 +167,8 @@ class Result(OptimizeResult):
         Seconds in the solver, without metrics and callbacks.
     state : NamedTuple
         What the method needs to go on; pass the result as ``init`` to continue.
+    failed_at : dict
+        Only there if a value was not finite or the method broke down: the arrays at which it happened, by name.
     """
 
     def check(self) -> "Result":

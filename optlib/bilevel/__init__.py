@@ -1,6 +1,7 @@
 """Bilevel optimization: hyperparameters tuned by gradients of the validation loss."""
 
 from optlib.bilevel._front import tune
+from optlib.bilevel.adapters import from_jax, from_torch
 from optlib.bilevel.bamm import bamm
 from optlib.bilevel.bda import bda
 from optlib.bilevel.bo_rep import bo_rep
@@ -23,6 +24,7 @@ from optlib.bilevel.problems.fields_of_experts import FieldsOfExpertsProblem
 from optlib.bilevel.problems.lasso import ElasticNetProblem, LassoProblem
 from optlib.bilevel.problems.linear_models import LogisticProblem, MultinomialProblem, RidgeProblem
 from optlib.bilevel.problems.merely_convex import CounterexampleProblem
+from optlib.bilevel.problems.networks import ShallowNetProblem
 from optlib.bilevel.problems.quadratics import LeastSquaresProblem, QuadraticProblem
 from optlib.bilevel.problems.total_variation import TotalVariationProblem
 from optlib.bilevel.problems.unbounded_smoothness import CoshProblem
@@ -30,6 +32,7 @@ from optlib.bilevel.quasi_newton import quasi_newton
 from optlib.bilevel.result import BilevelResult
 from optlib.bilevel.saba import saba
 from optlib.bilevel.scalar import scalar
+from optlib.bilevel.self_tuning import ridge_best_response, self_tuning
 from optlib.bilevel.soba import soba
 from optlib.bilevel.truncated import truncated
 
@@ -54,6 +57,7 @@ __all__ = [
     "QuadraticProblem",
     "RidgeProblem",
     "SVMProblem",
+    "ShallowNetProblem",
     "StackelbergProblem",
     "SumConstraintProblem",
     "TotalVariationProblem",
@@ -64,6 +68,8 @@ __all__ = [
     "elbo",
     "f2sa",
     "finite_differences",
+    "from_jax",
+    "from_torch",
     "hierarchy_free",
     "hoag",
     "hypergradient",
@@ -73,8 +79,10 @@ __all__ = [
     "penalty",
     "piecewise",
     "quasi_newton",
+    "ridge_best_response",
     "saba",
     "scalar",
+    "self_tuning",
     "soba",
     "truncated",
     "tune",

@@ -26,6 +26,7 @@ from optlib.bilevel.quasi_newton import quasi_newton
 from optlib.bilevel.result import BilevelResult
 from optlib.bilevel.saba import saba
 from optlib.bilevel.scalar import scalar
+from optlib.bilevel.self_tuning import self_tuning
 from optlib.bilevel.soba import soba
 from optlib.bilevel.truncated import truncated
 
@@ -47,6 +48,7 @@ METHODS = {
     "lv_hba": lv_hba,
     "elbo": elbo,
     "hierarchy_free": hierarchy_free,
+    "self_tuning": self_tuning,
 }
 
 

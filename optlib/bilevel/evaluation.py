@@ -5,12 +5,14 @@ import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from optlib._core import Certificate, Status
 from optlib._core import validation as check
 from optlib.backend import Array, linalg
-from optlib.bilevel.hypergradient import INNER, Call, HyperResult, choose, fitting
+from optlib.bilevel.hypergradient import INNER, NOT_CONVEX, Call, HyperResult, choose, fitting
 from optlib.bilevel.oracles import Oracles
-from optlib.bilevel.problem import point, require, vdot
+from optlib.bilevel.problem import halt, point, require, vdot
 from optlib.linop import cg
 
 FLOOR = 1e-12  # of the relative tolerance of evaluations
@@ -57,6 +59,7 @@ class Evaluator(Oracles):
         self.counts = dict(zip(COUNTS, (0, 1, 0, 0), strict=True))
         self.last: HyperResult | None = None
         self._call: Call | None = None
+        self.refused, self.remark = False, ""
 
     def __call__(
         self, x: Array, eta: float, y: Array | None = None, q: Array | None = None, factor: Array | None = None
@@ -75,6 +78,9 @@ class Evaluator(Oracles):
         found = call.implicit(self.y0 if y is None else y, q, self.mode)
         self.add(found.counts)
         self.last = found
+        self.remark = found.message or self.remark
+        self.refused = found.message.startswith(NOT_CONVEX)
+        refuse(found.message, x, found.y)
         return Evaluation(
             x, found.value, found.gradient, found.correction, found.y, found.q, eta, found.factor,
             found.residual[0] / (self.scale or 1.0),
@@ -104,8 +110,18 @@ class Evaluator(Oracles):
         return {name: self.counts[name] for name in COUNTS}
 
     def residual(self, x: Array, y: Array) -> float:
-        """Size of ``grad_y f`` at an answer, in units of that at the default start: large if the inner solve failed."""
-        return self.norm(self.problem.inner(x, y)[2]) / (self.scale or 1.0)
+        """Size of ``grad_y f`` at an answer, in units of that at the default start: large if the inner solve failed.
+
+        And the relative residual of the last adjoint system, if it has no solution.
+        """
+        left = self.norm(self.problem.inner(x, y)[2]) / (self.scale or 1.0)
+        if self.last is None or not self.last.message:
+            return left
+        return max(left, self.last.residual[1] / (self.norm(self.problem.outer(x, y)[2]) or 1.0))
+
+    def noted(self, note: str) -> str:
+        """A note for the certificate, with what was seen of the inner problem anywhere."""
+        return f"{note}; seen {self.remark}" if self.remark else note
 
     def found(self, state: Any, tol: float | None) -> dict[str, Any]:
         """Fields of the result of a descent, with the certificate of stationarity in the box."""
@@ -113,7 +129,8 @@ class Evaluator(Oracles):
         value = float(xp.max(xp.abs(self.projected(state.x, state.gradient))))
         certificate = Certificate(
             "stationarity", value, scale=abs(state.value) or 1.0, tol=tol, proof=False,
-            residual=self.residual(state.x, state.y), note=f"evaluations to a relative tolerance of {state.eta:.0e}",
+            residual=self.residual(state.x, state.y),
+            note=self.noted(f"evaluations to a relative tolerance of {state.eta:.0e}"),
         )  # fmt: skip
         return {
             "certificate": certificate, "fun": state.value, "y": state.y, "hypergradient": state.gradient,
@@ -124,7 +141,7 @@ class Evaluator(Oracles):
 
     def ending(self, state: Any) -> dict[str, Any]:
         """Fields of the result about its inner solution: that of a cold solve at x, if asked for; a warning."""
-        if not self.cold and self.flat(state):
+        if not self.cold and not self.refused and self.flat(state):
             warnings.warn(
                 "the inner problem has a direction without curvature along which the loss changes: its solution is not "
                 'unique, and the one found depends on the path; take `start="cold"`, compare with `refit=True`, or add '
@@ -155,8 +172,10 @@ class Evaluator(Oracles):
         def hvp(v: Array) -> Array:
             return xp.reshape(product(xp.reshape(v, shape)), (-1,))
 
-        found = cg(hvp, probe, tol=1e-3, maxiter=PROBES, check_every=1, record=False, **options)
-        z, slope = found.x, xp.reshape(self.problem.outer(state.x, state.y)[2], (-1,))
+        with np.errstate(over="ignore", invalid="ignore"):  # along the kernel
+            found = cg(hvp, probe, tol=1e-3, maxiter=PROBES, check_every=1, record=False, **options)
+        z = found.x / (self.norm(found.x) or 1.0)  # along a kernel it may be huge
+        slope = xp.reshape(self.problem.outer(state.x, state.y)[2], (-1,))
         if abs(float(vdot(z, slope, xp=xp))) <= 1e-3 * self.norm(z) * self.norm(slope):
             return False
         along, across = (float(vdot(u, hvp(u), xp=xp)) / float(vdot(u, u, xp=xp)) for u in (z, probe))
@@ -165,3 +184,12 @@ class Evaluator(Oracles):
         if self.norm(hvp(q) - slope) <= 0.1 * self.norm(slope) and least * self.norm(q) <= 0.1 * self.norm(slope):
             return False  # an adjoint of moderate size: the loss does not change along the kernel
         return found.status is Status.BREAKDOWN or along <= least
+
+
+def refuse(message: str, x: Array, y: Array) -> None:
+    """End the run where the inner problem was seen not to be convex.
+
+    Where it has many minimisers the run goes on: cold starts have a use there, and the result says so.
+    """
+    if message.startswith(NOT_CONVEX):
+        raise halt(message, "one that is strongly convex, for implicit gradients", Status.BREAKDOWN, x, y)

@@ -19,10 +19,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from optlib._core import settle
+import numpy as np
+
+from optlib._core import Status, settle
 from optlib._core import validation as check
-from optlib.backend import Array, linalg, to_numpy
-from optlib.bilevel.problem import Constants, Point, answer, answers, point, require, unconstrained, vdot
+from optlib.backend import Array, linalg
+from optlib.bilevel.problem import Constants, Point, answer, answers, halt, point, require, unconstrained, vdot
 from optlib.inner import accelerated_gradient, lbfgs
 from optlib.inner.newton import begin, cholesky, newton_steps
 from optlib.inner.newton import solve as solve_newton
@@ -45,6 +47,15 @@ SYMMETRIC = ("cg", "minres", "direct", "penalty")  # modes that need it
 INNER = ("auto", "newton", "lbfgs", "accelerated_gradient")
 DIRECT = 100  # inner variables up to which each linear system has a factor of its own
 FACTOR = 1000  # up to which a factor of an earlier point is the preconditioner
+SHIFTED = 1e-4  # relative change of a matrix that shows that its Cholesky factor is one of another matrix
+ROUNDING = 100.0  # units of rounding of the largest curvature below which a curvature counts as zero
+UNSOLVED = 1e-2  # relative residual of an adjoint system that counts as not solved at all
+FAR = 1e100  # entries of y that no minimiser has
+NOT_CONVEX = "an inner problem that is not convex"
+MANY = (
+    "an inner problem with many minimisers: its Hessian is singular, and the outer objective falls along a direction "
+    'in which the inner one is flat. The methods "bda" and "bamm", and mode="penalty", choose among them'
+)
 GROWTH = 1e6  # of the adjoint of an iteration, beyond which its step is too long
 
 
@@ -72,6 +83,8 @@ class HyperResult:
         The mode that ran.
     converged : bool
         Whether the inner and the adjoint system were solved to their tolerances.
+    message : str
+        Which assumption on the inner problem fails at x, and which methods do without it; empty if none was seen to.
     factor : array or None
         Cholesky factor of H at or near the solution, with ``"direct"``: a preconditioner for the next call.
     """
@@ -87,6 +100,7 @@ class HyperResult:
     mode: str = ""
     converged: bool = True
     factor: Array | None = None
+    message: str = ""
 
 
 def hypergradient(
@@ -160,10 +174,15 @@ def hypergradient(
     TypeError
         If the problem lacks an oracle that the mode needs; the message names modes that do without.
     ValueError
-        If an argument is invalid, or an oracle returns NaN.
+        If an argument is invalid, an oracle returns NaN, or the inner problem has no minimiser; the error has the
+        ``point``, a dictionary of x and y.
 
     Notes
     -----
+    The implicit modes are for strongly convex inner problems (``"minres"`` also for singular H with ``grad_y F`` in its
+    range). Where the adjoint system shows that H is singular or not positive definite, or the inner solution is no
+    minimiser, ``message`` says so and ``converged`` is False.
+
     Cost: an inner solve from `y`; then, with n products with H: ``"cg"`` about the square root of its condition,
     ``"neumann"`` `steps`, ``"reverse"`` `truncate` (and as many copies of y, or with `recompute` twice the root of that
     and `truncate` more gradients), ``"forward"`` `steps` times the number of
@@ -379,25 +398,55 @@ class Call:
         y, solved = self.solve(y)
         _, _, g = self.inner(y)
         value, grad_x, grad_y = self.outer(y)
-        self.check_finite(value, g, grad_y)
+        self.check_finite(y, value, g, grad_y)
         products = self.at(y)
         if products.active is not None:
             grad_y = self.xp.where(products.active, grad_y, self.xp.zeros_like(grad_y))
             q = None if q is None else self.xp.where(products.active, q, self.xp.zeros_like(q))
         product = self.transposed(y, products)
-        q, reached = self.adjoint(product, grad_y, q, y, mode)
+        q, reached, message = self.adjoint(product, grad_y, q, y, mode)
         r, size = self.norm(product(q) - grad_y), self.norm(g)
         gradient = grad_x - products.cross_vjp(q)
         correction = float(vdot(q, g, xp=self.xp))
         return HyperResult(
             value=float(value) - (correction if reached else 0.0), gradient=gradient, y=y, q=q,
-            error_bound=self.bound(y, q, size, r),
-            correction=abs(correction), residual=(size, r), counts=self.counts, mode=mode, converged=solved and reached,
-            factor=self.factor,
+            error_bound=self.bound(y, q, size, r), correction=abs(correction), residual=(size, r), counts=self.counts,
+            mode=mode, converged=solved and reached, factor=self.factor, message=message,
         )  # fmt: skip
 
-    def adjoint(self, product: Any, rhs: Array, q: Array | None, y: Array, mode: str) -> tuple[Array, bool]:
-        """Solve ``H' q = grad_y F``."""
+    def adjoint(self, product: Any, rhs: Array, q: Array | None, y: Array, mode: str) -> tuple[Array, bool, str]:
+        """Solve ``H' q = grad_y F``; also whether that is solved, and which assumption was seen to fail, in words."""
+        with np.errstate(over="ignore", invalid="ignore"):  # without a solution the iterates run off
+            found, reached, flat = self._adjoint(product, rhs, q, y, mode)
+        if not math.isfinite(self.norm(found)):
+            return self.xp.zeros_like(rhs), False, MANY
+        unit, size = self.norm(rhs), 0.0 if flat is None else self.norm(flat)
+        if flat is None or not unit > 0.0 or not size > 0.0:
+            return found, reached, ""
+        message = self._diagnose(product, rhs, self.norm(product(found) - rhs) / unit, flat / size, mode)
+        if message and q is not None:  # without a solution, each warm start is farther out than the last
+            found = self.adjoint(product, rhs, None, y, mode)[0]
+        return found, reached and not message, message
+
+    def _diagnose(self, product: Any, rhs: Array, left: float, flat: Array, mode: str) -> str:
+        """What a unit vector shows of H, beyond rounding; ``left`` is the relative residual of the adjoint system."""
+        image = product(flat)
+        top = max(self.norm(product(rhs)) / self.norm(rhs), self.norm(image))
+        bend, rounding = float(vdot(flat, image, xp=self.xp)), ROUNDING * float(self.xp.finfo(rhs.dtype).eps)
+        if bend < -rounding * top and mode != "minres":
+            return (
+                f"{NOT_CONVEX}: its Hessian has the curvature {bend:.2g} at the solution found. "
+                'mode="reverse" differentiates a number of steps, whatever they end at'
+            )
+        pull = abs(float(vdot(rhs, flat, xp=self.xp))) / self.norm(rhs)
+        if bend <= rounding * top and pull > rounding and left > UNSOLVED:
+            return MANY
+        return ""
+
+    def _adjoint(
+        self, product: Any, rhs: Array, q: Array | None, y: Array, mode: str
+    ) -> tuple[Array, bool, Array | None]:
+        """The solution, whether it is one, and a direction that may show why not."""
         xp, shape = self.xp, rhs.shape
         if mode == "active_set":
             q = self.problem.solve_adjoint(self.x, y, rhs)
@@ -412,10 +461,14 @@ class Call:
                 found = (minres if mode == "minres" else gmres)(
                     flattened, flat, init=start, tol=self.adjoint_tol, maxiter=self.maxiter, record=False
                 )
-                return xp.reshape(found.x, shape), found.success
-            size = math.prod(shape)
+                q = xp.reshape(found.x, shape)
+                return q, found.success, rhs - product(q) if mode == "minres" and not found.success else None
+            size, shown = math.prod(shape), None
             if mode == "direct" and self.factor is None:
-                self.factor = cholesky(self.problem.hessian(self.x, y), xp=xp)
+                H = self.problem.hessian(self.x, y)
+                self.factor = cholesky(H, xp=xp)
+                if not self.norm(self.factor @ self.factor.T - H) <= SHIFTED * self.norm(H):
+                    shown = linalg.eigh(H, xp=xp)[1][:, 0]
             solved, factor = solve_newton(
                 flattened, flat, start, tol=self.adjoint_tol, maxiter=self.maxiter,
                 factor=self.factor if mode == "direct" or size > DIRECT else None,
@@ -423,7 +476,8 @@ class Call:
                 diagonal=lambda: self.diagonal(y), xp=xp,
             )  # fmt: skip
             self.factor = self.factor if factor is None else factor
-            return xp.reshape(solved.x, shape), solved.success
+            shown = solved.flat if shown is None else shown
+            return xp.reshape(solved.x, shape), solved.success, None if shown is None else xp.reshape(shown, shape)
         gamma, target = self.length(), self.adjoint_tol * self.norm(rhs)
         if mode == "neumann":  # gamma sum_k (I - gamma H')^k grad_y F
             term = gamma * rhs
@@ -431,14 +485,14 @@ class Call:
             for _ in range(self.steps - 1):
                 term = term - gamma * product(term)
                 q = q + term
-            return q, True
+            return q, True, None
         q = xp.zeros_like(rhs) if q is None else q
         for _ in range(100 * self.maxiter):
             r = product(q) - rhs
             if self.norm(r) <= target:
-                return q, True
+                return q, True, None
             q = q - gamma * r
-        return q, False
+        return q, False, None
 
     def unrolled(self, y: Array, mode: str) -> HyperResult:
         """Modes that differentiate gradient steps."""
@@ -462,7 +516,7 @@ class Call:
         else:
             value, gradient, _, y = self.reverse(y)
         _, _, g = self.inner(y)
-        self.check_finite(value, g, gradient)
+        self.check_finite(y, value, g, gradient)
         return HyperResult(
             value=float(value), gradient=gradient, y=y, q=None, error_bound=None, correction=0.0,
             residual=(self.norm(g), 0.0), counts=self.counts, mode=mode,
@@ -505,7 +559,7 @@ class Call:
         y, solved = self.solve(y)
         value, _, grad_y = self.outer(y)
         base = self.inner(y)
-        self.check_finite(value, base[2], grad_y)
+        self.check_finite(y, value, base[2], grad_y)
         sigma = self.tol ** (1.0 / 3.0)
         found = [self.penalised(base, y, s) for s in (sigma, 0.5 * sigma)]
         gradient = 2.0 * found[1][1] - found[0][1]  # Richardson: the error is linear in s
@@ -536,12 +590,15 @@ class Call:
             return None
         return error_bound(self.problem.constants(self.x, y), mu, self.norm(q), g / mu, r)
 
-    def check_finite(self, *arrays: Array) -> None:
-        """Refuse NaN from an oracle, with the point at which it came."""
+    def check_finite(self, y: Array, *arrays: Array) -> None:
+        """Refuse an inner problem without a minimiser, and NaN from an oracle, with the point at which it came."""
+        xp = self.xp
+        if not float(xp.max(xp.abs(y))) <= FAR:  # also NaN
+            text = "an inner problem whose values fall without end: it is not convex, or has no minimiser"
+            raise halt(text, "one minimiser for each x", Status.BREAKDOWN, self.x, y)
         for u, name in zip(arrays, ("outer", "inner", "outer"), strict=False):
-            if not bool(self.xp.all(self.xp.isfinite(u))):
-                at = to_numpy(self.x).ravel()[:5]
-                raise check.error("problem", f"NaN or infinity from `{name}` at x = {at}", "finite numbers")
+            if not bool(xp.all(xp.isfinite(u))):
+                raise halt(f"NaN or infinity from `{name}`", "finite numbers", Status.NONFINITE, self.x, y)
 
 
 def error_bound(c: Constants, mu: float, q: float, d: float, r: float) -> float:

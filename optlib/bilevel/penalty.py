@@ -160,7 +160,7 @@ def penalty(
         call = Call(problem, x, xp, target, target, scale=1.0)
         z, _ = call.solve(s.z)
         base = call.inner(z)
-        call.check_finite(base[0], base[2])
+        call.check_finite(z, base[0], base[2])
         value, gradient, near, left = call.penalised(base, s.near, sigma)
         half, bias, left = near, sigma, max(left, box.norm(base[2]))
         if richardson:

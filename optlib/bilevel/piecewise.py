@@ -16,6 +16,7 @@ FACTOR = 0.6  # between penalties of the path
 FLOOR = 1e-3  # smallest penalty of the path, in units of the largest
 WORSE, RISES = 1.001, 2  # values so much above the best end the path after so many
 NEAREST, FARTHEST = 0.02, 0.9  # Newton steps in units of the bracket
+NARROW = 0.1  # logarithm of the width of a bracket in which the curvature of a piece is trusted
 COARSE, FINE = 1e-3, 1e-5  # relative duality gaps of fits on the path and after it
 
 
@@ -88,8 +89,9 @@ def piecewise(
     -------
     BilevelResult
         ``bracket`` is the interval of x that holds a local minimum. ``certificate`` of kind ``"stationarity"``: the
-        suboptimality ``min(Phi'^2 / (2 Phi''), |Phi'| w)``, with derivatives in alpha and the width w of the bracket; a
-        heuristic, because Phi may have other minima. Its residual is the largest relative duality gap of the fits.
+        suboptimality ``|Phi'| w``, or ``Phi'^2 / (2 Phi'')`` in a bracket narrower than a tenth of alpha if that is
+        less, with derivatives in alpha and the width w of the bracket; a heuristic, because Phi may have other minima.
+        Its residual is the largest relative duality gap of the fits.
 
     Raises
     ------
@@ -101,9 +103,9 @@ def piecewise(
     The path ``alpha = 0.6^k alpha_max`` is followed with loose fits, each warm from the one before, until two values in
     a row are above the best by a thousandth, or down to ``alpha_max / 1000``. Around the best point its neighbours are
     the bracket. Then the fits are accurate: between two changes of the support, the solution is linear in alpha and the
-    loss quadratic, so that a Newton step in alpha is exact; it is taken if it stays off the ends of the bracket, which
-    is halved in the logarithm otherwise. The sign of the derivative moves the ends, which is all that is needed at the
-    kinks.
+    loss quadratic, so that a Newton step in alpha is exact; it is taken if it stays off the ends of the bracket and
+    promises more than the tolerance, otherwise the bracket is halved in the logarithm. The sign of the derivative moves
+    the ends, which is all that is needed at the kinks.
 
     Stopping: the estimate at most ``tol Phi``.
 
@@ -179,7 +181,7 @@ def piecewise(
             elif not lead.sure or edge or s.alpha != lead.alpha:
                 s = evaluate(lead.alpha, s, points, True)
             else:
-                s = evaluate(propose(points, lead, other), s, points, True)
+                s = evaluate(propose(points, lead, other, rtol * lead.value), s, points, True)
             s = s._replace(nit=s.nit + 1)
 
     def finish(step: Step) -> dict[str, Any]:
@@ -225,13 +227,19 @@ def judge(points: list[Known], lead: Known, low: float, high: float) -> tuple[fl
     else:
         other = min((p.alpha for p in points if p.alpha > lead.alpha), default=high)
     gap = abs(lead.slope * (other - lead.alpha))
-    return (min(gap, 0.5 * lead.slope**2 / lead.curvature) if lead.curvature > 0.0 else gap), False, other
+    if lead.curvature > 0.0 and abs(math.log(other / lead.alpha)) <= NARROW:
+        gap = min(gap, 0.5 * lead.slope**2 / lead.curvature)
+    return gap, False, other
 
 
-def propose(points: list[Known], lead: Known, other: float) -> float:
-    """The next penalty: a Newton step where it ends inside the bracket, else the middle, or an edge not yet seen."""
+def propose(points: list[Known], lead: Known, other: float, goal: float) -> float:
+    """The next penalty: a Newton step where it ends inside the bracket and gains more than ``goal``, else the middle.
+
+    An edge of the box that was not yet seen comes before the middle.
+    """
     width = other - lead.alpha
-    part = -lead.slope / (lead.curvature * width) if lead.curvature > 0.0 and width else math.inf
-    if part < FARTHEST:
-        return lead.alpha + max(part, NEAREST) * width
+    if lead.curvature > 0.0 and width and 0.5 * lead.slope**2 / lead.curvature > goal:
+        part = -lead.slope / (lead.curvature * width)
+        if part < FARTHEST:
+            return lead.alpha + max(part, NEAREST) * width
     return math.sqrt(lead.alpha * other) if any(p.alpha == other for p in points) else other

@@ -11,8 +11,11 @@ Signs, once and for all: ``H = grad_yy f``; ``C = grad_xy f``, so that ``C v`` h
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
+from optlib._core import HaltError, Status
 from optlib._core import validation as check
-from optlib.backend import Array
+from optlib.backend import Array, to_numpy
 
 
 class Point(NamedTuple):
@@ -162,7 +165,9 @@ class Problem:
 
 
 # what does without an oracle, for the message
-FIRST_ORDER = '`penalty`, `f2sa` or mode="penalty", or `finite_differences(problem)` for products by differences'
+FIRST_ORDER = (
+    '`penalty`, `f2sa`, `self_tuning` or mode="penalty", or `finite_differences(problem)` for products by differences'
+)
 INSTEAD = {
     "hvp": FIRST_ORDER,
     "cross_vjp": FIRST_ORDER,
@@ -266,6 +271,12 @@ def answers(name: str, found: Any, x: Array, y: Array) -> tuple[Array, Array, Ar
     if getattr(value, "shape", ()) != ():
         raise check.error("problem", f"a value of shape {tuple(value.shape)} from `{name}`", "a number")
     return value, answer(f"{name}: grad_x", grad_x, x), answer(f"{name}: grad_y", grad_y, y)
+
+
+def halt(got: str, expected: str, status: Status, x: Array, y: Array) -> HaltError:
+    """The error of a problem at a point, which it keeps."""
+    at = np.array2string(to_numpy(x).ravel()[:5], precision=4)
+    return HaltError(str(check.error("problem", f"{got}, at x = {at}", expected)), status, x=x, y=y)
 
 
 def vdot(u: Array, v: Array, *, xp: Any) -> Array:

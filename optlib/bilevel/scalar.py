@@ -212,7 +212,8 @@ def scalar(
             note = "at the edge of the box, from which the loss falls outwards"
         certificate = Certificate(
             "stationarity", max(gap, lead.correction), scale=abs(lead.value) or 1.0,
-            tol=rtol if tol is not None else None, residual=evaluator.residual(s.x, s.y), proof=False, note=note,
+            tol=rtol if tol is not None else None, residual=evaluator.residual(s.x, s.y), proof=False,
+            note=evaluator.noted(note),
         )  # fmt: skip
         ends = sorted((lead.x, other.x)) if other is not None else [low, high]
         known = evaluator.last.error_bound if evaluator.last is not None and lead.x == points[-1].x else None

@@ -1,9 +1,10 @@
 """One penalty from any start: what `optlib.bilevel.tune` reaches, and at what cost beside a grid."""
 
-from functools import cache, partial
+from functools import cache
 from typing import Any
 
 import numpy as np
+import scipy.sparse
 
 from optlib.backend import to_device, to_numpy
 from optlib.bilevel import LogisticProblem, MultinomialProblem, TotalVariationProblem, hypergradient, tune
@@ -52,18 +53,18 @@ _BOXES = ("usual", "wide", "without the best")
 _STARTS = 5
 
 
-def _problem(name: str, quick: bool, move: Any) -> Any:
+def _problem(name: str, quick: bool) -> Any:
     if name == "total variation":
         size = 24 if quick else 96
         clean = np.kron(np.random.default_rng(0).random((6, 6)), np.ones((size // 6, size // 6)))[None]
         noisy = clean + 0.1 * np.random.default_rng(1).normal(size=clean.shape)
-        return TotalVariationProblem(move(noisy), move(clean), smoothing=0.01)
+        return TotalVariationProblem(noisy, clean, smoothing=0.01)
     made = MultinomialProblem if name == "digits" else LogisticProblem
-    return made(*(move(u) for u in _samples(name, quick)), penalty="scalar")
+    return made(*_samples(name, quick), penalty="scalar")
 
 
 @cache
-def _samples(name: str, quick: bool) -> tuple[np.ndarray, ...]:
+def _samples(name: str, quick: bool) -> tuple[Any, ...]:
     """Training and validation samples, half each."""
     rng = np.random.default_rng(0)
     if name == "breast cancer":
@@ -76,7 +77,7 @@ def _samples(name: str, quick: bool) -> tuple[np.ndarray, ...]:
         X, t = np.column_stack([X.reshape(len(X), -1), np.ones(len(X))]), t.astype(float)
     else:
         n, d = (400, 150) if quick else (10_000, 2000)
-        X = rng.standard_normal((n, d)) * (rng.random((n, d)) < 0.01)
+        X = scipy.sparse.random_array((n, d), density=0.01, rng=rng, format="csr", data_sampler=rng.standard_normal)
         w = 2.0 * rng.standard_normal(d) * (rng.random(d) < 0.1)
         t = np.where(X @ w + 0.5 * rng.logistic(size=n) > 0.0, 1.0, -1.0)
     order = rng.permutation(len(t))[: 600 if quick else None]
@@ -94,7 +95,7 @@ def _cases(scale: str) -> list[Row]:
 @grid(_cases)
 def run(case: Row, backend: str, rng: np.random.Generator) -> Row:
     """Measure one case."""
-    problem = _problem(case["problem"], case["quick"], partial(to_device, backend=backend))
+    problem = to_device(_problem(case["problem"], case["quick"]), backend)
     return _STUDIES[case["study"]](case, problem)
 
 

@@ -15,6 +15,7 @@ from optlib.bilevel import (
     MultinomialProblem,
     QuadraticProblem,
     RidgeProblem,
+    ShallowNetProblem,
     StackelbergProblem,
     SumConstraintProblem,
     SVMProblem,
@@ -34,8 +35,10 @@ from optlib.bilevel import (
     penalty,
     piecewise,
     quasi_newton,
+    ridge_best_response,
     saba,
     scalar,
+    self_tuning,
     soba,
     truncated,
     tune,
@@ -258,4 +261,17 @@ CASES += [
     ("elbo-blocks", lambda: elbo(R, blocks=[0, 1]), ValueError, "`blocks`"),
     ("elbo-blocks-floats", lambda: elbo(R, blocks=[0.5, 1.0, 2.0]), ValueError, "`blocks`"),
     ("elbo-init", lambda: elbo(R, init=np.ones(3)), TypeError, "`init`"),
+]
+
+CASES += [
+    ("self-tuning-scale", lambda: self_tuning(ONE, scale=5.0), ValueError, "`scale`"),
+    ("self-tuning-samples", lambda: self_tuning(ONE, samples=1), ValueError, "`samples`"),
+    ("self-tuning-step", lambda: self_tuning(ONE, step=0.0), ValueError, "`step`"),
+    ("self-tuning-equilibrium", lambda: self_tuning(E), ValueError, "`problem`.*gmres"),
+    ("self-tuning-lipschitz", lambda: self_tuning(ShallowNetProblem.random()), TypeError, "`problem`.*`lipschitz`"),
+    ("self-tuning-init", lambda: self_tuning(ONE, init=np.ones(1)), TypeError, "`init`"),
+    ("gates", lambda: ridge_best_response(Q), TypeError, "`problem`.*`regression`"),
+    ("net-empty", lambda: ShallowNetProblem(np.ones((0, 2)), [], A[:, :2], t), ValueError, "`A`"),
+    ("net-features", lambda: ShallowNetProblem(A, t, A[:, :2], t), ValueError, "`V`"),
+    ("net-hidden", lambda: ShallowNetProblem(A, t, A, t, hidden=0), ValueError, "`hidden`"),
 ]

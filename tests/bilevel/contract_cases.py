@@ -58,6 +58,11 @@ def whole(backend):
     return (MAKERS["ridge"](1, backend.asarray([0.0])),), {"emphasis": 1.0, "blocks": [0, 0, 1, 1, 1], "check_every": 1}
 
 
+def learned(backend):
+    args, _ = one(backend)
+    return args, {"rng": 0, "warmup": 1, "samples": 4, "entropy": 1e-3, "check_every": 1}
+
+
 CASES = {
     "bilevel.lv_hba": constrained,
     "bilevel.bamm": merely_convex,
@@ -74,6 +79,7 @@ CASES = {
     "bilevel.quasi_newton": several,
     "bilevel.saba": batches,
     "bilevel.scalar": one,
+    "bilevel.self_tuning": learned,
     "bilevel.soba": batches,
     "bilevel.truncated": unrolled,
 }
