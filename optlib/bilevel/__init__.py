@@ -45,13 +45,16 @@ from optlib.bilevel.truncated import truncated
 if TYPE_CHECKING:
     from optlib.bilevel.estimators.cleaner import DataCleaner
     from optlib.bilevel.estimators.kernel_ridge import KernelRidgeTuned
+    from optlib.bilevel.estimators.lasso import ElasticNetTuned, LassoTuned
     from optlib.bilevel.estimators.logistic import LogisticRegressionTuned
     from optlib.bilevel.estimators.ridge import RidgeTuned
 
 # Estimators and their modules: these bring scikit-learn, and come in where they are used.
 ESTIMATORS = {
     "DataCleaner": "cleaner",
+    "ElasticNetTuned": "lasso",
     "KernelRidgeTuned": "kernel_ridge",
+    "LassoTuned": "lasso",
     "LogisticRegressionTuned": "logistic",
     "RidgeTuned": "ridge",
 }
@@ -66,6 +69,7 @@ __all__ = [
     "CounterexampleProblem",
     "DataCleaner",
     "ElasticNetProblem",
+    "ElasticNetTuned",
     "EquilibriumProblem",
     "FieldsOfExpertsProblem",
     "FoldsProblem",
@@ -74,6 +78,7 @@ __all__ = [
     "KernelRidgeProblem",
     "KernelRidgeTuned",
     "LassoProblem",
+    "LassoTuned",
     "LeastSquaresProblem",
     "LeaveOneOutRidgeProblem",
     "LogisticProblem",
