@@ -25,7 +25,7 @@ def bound(A, t, mean, variance, prior, noise, kappa):
 def test_stationary_and_monotone(seed, blocks, emphasis):
     """J falls from cycle to cycle; no minimiser started at the answer finds a lower value nearby."""
     problem = RidgeProblem.random(8, 5, rng=seed)
-    found = elbo(problem, blocks=blocks, emphasis=emphasis, check_every=1, maxiter=3000)
+    found = elbo(problem, blocks=blocks, emphasis=emphasis, check_every=1, maxiter=1000)
     assert np.all(np.diff(found.history["fun"]) <= 1e-10) or found.at_bounds
     A, t = problem.regression()
     group = np.arange(5) if blocks is None else np.unique(blocks, return_inverse=True)[1]
@@ -76,8 +76,8 @@ def test_order_of_features_does_not_matter():
     A, t = problem.regression()
     order, blocks = np.array([3, 0, 4, 1, 2]), np.array([0, 0, 1, 1, 1])
     other = RidgeProblem(A[:, order], t, A[:, order], t)
-    first, second = (elbo(p, blocks=b, tol=1e-9) for p, b in ((problem, blocks), (other, blocks[order])))
-    assert_close(second.x, first.x[order], rtol=1e-5)
+    first, second = (elbo(p, blocks=b, tol=1e-6) for p, b in ((problem, blocks), (other, blocks[order])))
+    assert_close(second.x, first.x[order], rtol=1e-6)
 
 
 @pytest.mark.parametrize("shape", [(6, 20), (20, 6)])
