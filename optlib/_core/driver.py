@@ -157,8 +157,7 @@ def run(
         Name of the method.
     finish : callable
         ``finish(step)`` is called once after the loop; returns ``certificate`` and the fields of the result. Instead of
-        the certificate it may return ``later``, a function that computes it and other fields, if it is proven to hold;
-        the result class then has ``defer(later)``.
+        the certificate it may return ``later``, a function that computes it and other fields, if it is proven to hold.
     tol : float or None
         Stop when the stopping quantity is at most ``tol``; None runs exactly ``maxiter`` iterations.
     maxiter : int

@@ -1,5 +1,8 @@
 """Bilevel optimization: hyperparameters tuned by gradients of the validation loss."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from optlib.bilevel._front import tune
 from optlib.bilevel.adapters import from_jax, from_torch
 from optlib.bilevel.bamm import bamm
@@ -21,7 +24,10 @@ from optlib.bilevel.problems.cleaning import CleaningProblem
 from optlib.bilevel.problems.constrained import AffineConstraintProblem, SumConstraintProblem, SVMProblem
 from optlib.bilevel.problems.equilibria import EquilibriumProblem, StackelbergProblem
 from optlib.bilevel.problems.fields_of_experts import FieldsOfExpertsProblem
+from optlib.bilevel.problems.folds import FoldsProblem
+from optlib.bilevel.problems.kernel_ridge import KernelRidgeFoldsProblem, KernelRidgeProblem
 from optlib.bilevel.problems.lasso import ElasticNetProblem, LassoProblem
+from optlib.bilevel.problems.leave_one_out import LeaveOneOutRidgeProblem
 from optlib.bilevel.problems.linear_models import LogisticProblem, MultinomialProblem, RidgeProblem
 from optlib.bilevel.problems.merely_convex import CounterexampleProblem
 from optlib.bilevel.problems.networks import ShallowNetProblem
@@ -36,6 +42,23 @@ from optlib.bilevel.self_tuning import ridge_best_response, self_tuning
 from optlib.bilevel.soba import soba
 from optlib.bilevel.truncated import truncated
 
+if TYPE_CHECKING:
+    from optlib.bilevel.estimators.cleaner import DataCleaner
+    from optlib.bilevel.estimators.kernel_ridge import KernelRidgeTuned
+    from optlib.bilevel.estimators.lasso import ElasticNetTuned, LassoTuned
+    from optlib.bilevel.estimators.logistic import LogisticRegressionTuned
+    from optlib.bilevel.estimators.ridge import RidgeTuned
+
+# Estimators and their modules: these bring scikit-learn, and come in where they are used.
+ESTIMATORS = {
+    "DataCleaner": "cleaner",
+    "ElasticNetTuned": "lasso",
+    "KernelRidgeTuned": "kernel_ridge",
+    "LassoTuned": "lasso",
+    "LogisticRegressionTuned": "logistic",
+    "RidgeTuned": "ridge",
+}
+
 __all__ = [
     "AffineConstraintProblem",
     "BilevelResult",
@@ -44,18 +67,28 @@ __all__ = [
     "Constraints",
     "CoshProblem",
     "CounterexampleProblem",
+    "DataCleaner",
     "ElasticNetProblem",
+    "ElasticNetTuned",
     "EquilibriumProblem",
     "FieldsOfExpertsProblem",
+    "FoldsProblem",
     "HyperResult",
+    "KernelRidgeFoldsProblem",
+    "KernelRidgeProblem",
+    "KernelRidgeTuned",
     "LassoProblem",
+    "LassoTuned",
     "LeastSquaresProblem",
+    "LeaveOneOutRidgeProblem",
     "LogisticProblem",
+    "LogisticRegressionTuned",
     "MultinomialProblem",
     "Point",
     "Problem",
     "QuadraticProblem",
     "RidgeProblem",
+    "RidgeTuned",
     "SVMProblem",
     "ShallowNetProblem",
     "StackelbergProblem",
@@ -87,3 +120,9 @@ __all__ = [
     "truncated",
     "tune",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in ESTIMATORS:
+        return getattr(import_module(f"optlib.bilevel.estimators.{ESTIMATORS[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

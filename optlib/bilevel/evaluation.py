@@ -9,7 +9,7 @@ import numpy as np
 
 from optlib._core import Certificate, Status
 from optlib._core import validation as check
-from optlib.backend import Array, linalg
+from optlib.backend import Array, array_namespace, linalg
 from optlib.bilevel.hypergradient import INNER, NOT_CONVEX, Call, HyperResult, choose, fitting
 from optlib.bilevel.oracles import Oracles
 from optlib.bilevel.problem import halt, point, require, vdot
@@ -91,7 +91,7 @@ class Evaluator(Oracles):
     ) -> Evaluation:
         """Evaluate with rising accuracy until the correction of the value is at most what is ``allowed``."""
         found = self(x, eta, *warm)
-        while found.eta > least and found.correction > (most := allowed(found)):
+        while found.eta > least and found.correction > (most := max(allowed(found), 0.0)):
             reached = min(found.eta, found.residual) * 0.5 * most / found.correction
             before = found
             found = self(x, min(max(reached, least), 0.1 * found.eta), found.y, found.q, found.factor)
@@ -166,7 +166,7 @@ class Evaluator(Oracles):
         size = math.prod(shape)
         probe = xp.cos(xp.arange(size, dtype=state.y.dtype, device=state.y.device))
         options: dict[str, Any] = {}
-        if state.factor is not None:
+        if state.factor is not None and state.factor.ndim == 2:
             options = {"preconditioner": lambda v: linalg.cho_solve(state.factor, v, xp=xp)}
 
         def hvp(v: Array) -> Array:
@@ -184,6 +184,31 @@ class Evaluator(Oracles):
         if self.norm(hvp(q) - slope) <= 0.1 * self.norm(slope) and least * self.norm(q) <= 0.1 * self.norm(slope):
             return False  # an adjoint of moderate size: the loss does not change along the kernel
         return found.status is Status.BREAKDOWN or along <= least
+
+
+def inner_solution(problem: Any, x: Array, y: Array | None = None, *, tol: float = 1e-8) -> tuple[Array, bool]:
+    """The inner solution at x, from ``y``, to a gradient of ``tol`` times that at the default start.
+
+    Parameters
+    ----------
+    problem : object
+        See `Problem`.
+    x : array
+        Hyperparameters.
+    y : array, optional
+        Where to begin; by default ``problem.start()``.
+    tol : float
+        Relative tolerance.
+
+    Returns
+    -------
+    y : array
+        The solution.
+    solved : bool
+        Whether the tolerance was reached.
+    """
+    start = problem.start()[1] if y is None else y
+    return Call(problem, x, array_namespace(x, start), tol, tol).solve(start)
 
 
 def refuse(message: str, x: Array, y: Array) -> None:

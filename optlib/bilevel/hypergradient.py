@@ -131,9 +131,9 @@ def hypergradient(
     mode : str
         How the inner problem is differentiated:
 
-        - ``"active_set"``: implicit, where penalties have kinks: on the coefficients that are not zero, by the
-          problem's own solver. Needs ``solve_inner`` and ``solve_adjoint``. The gradient is exact where the support
-          does not change; at a kink of Phi it is that of one side.
+        - ``"active_set"``: implicit, by the problem's own solver: by a factor at hand, or where penalties have kinks on
+          the coefficients that are not zero. Needs ``solve_inner`` and ``solve_adjoint``. The gradient is exact where
+          the support does not change; at a kink of Phi it is that of one side.
         - ``"cg"``: implicit, conjugate gradients (H positive definite), preconditioned by the diagonal of H, or by a
           factor of it at an earlier point for up to 1000 inner variables, where the problem can do that.
         - ``"minres"``: implicit, for symmetric H that may be indefinite or singular.
@@ -236,6 +236,8 @@ def choose(problem: Any, y: Array) -> str:
     """The mode that "auto" stands for."""
     if not getattr(problem, "symmetric", True):
         return "gmres"
+    if blocks := getattr(problem, "blocks", None):
+        return choose(blocks[0], y[0, ...])
     if callable(getattr(problem, "solve_adjoint", None)):
         return "active_set"
     products = callable(getattr(problem, "at", None)) or callable(getattr(problem, "hvp", None))
@@ -268,6 +270,10 @@ class Call:
         self.factor, self.solver, self.recompute = factor, inner, recompute
         self.given_step = None if step is None else check.scalar("step", step, low=0.0, low_open=True)
         self.counts = {"gradients": 0, "products": 0, "outer": 0}
+        self.blocks = [
+            Call(block, x, xp, tol, adjoint_tol, steps, truncate, step, maxiter, inner=inner, recompute=recompute)
+            for block in getattr(problem, "blocks", None) or ()
+        ]
         self._point: tuple[Array, Point] | None = None
         self._inner: tuple[Array, tuple[Array, Array, Array]] | None = None
 
@@ -361,6 +367,14 @@ class Call:
                 value, grad = value + extra * more, grad + extra * more_grad
             return value, grad
 
+        if self.blocks and not extra:  # each as accurate as makes the whole
+            found = []
+            for k, block in enumerate(self.blocks):
+                block.scale, block.tol = self.reference() / len(self.blocks) ** 0.5, self.tol
+                block.factor = None if self.factor is None else self.factor[k, ...]
+                found.append(block.solve(y[k, ...]))
+            self.gather()
+            return self.xp.stack([u for u, _ in found]), all(done for _, done in found)
         own = getattr(self.problem, "solve_inner", None)
         if own is not None and (self.solver == "auto" or not symmetric) and not extra:
             y, counts = own(self.x, y, target)
@@ -368,11 +382,11 @@ class Call:
                 self.counts[name] = self.counts.get(name, 0) + n
             return y, True
         second = callable(getattr(self.problem, "at", None)) or callable(getattr(self.problem, "hvp", None))
-        if not second or extra or self.solver == "accelerated_gradient":
-            options = {} if extra or self.solver != "accelerated_gradient" else self.curvature()
+        if self.solver == "accelerated_gradient":
+            options = {} if extra else self.curvature()
             found = accelerated_gradient(fun, y, tol=target, maxiter=100 * self.maxiter, record=False, **options)
             return found.x, found.success
-        if self.solver == "lbfgs":
+        if self.solver == "lbfgs" or extra or not second:
             found = lbfgs(fun, y, tol=target, maxiter=10 * self.maxiter, record=False)
             return found.x, found.success
         size = math.prod(y.shape)
@@ -385,6 +399,15 @@ class Call:
         self.factor = state.factor
         return state.x, self.norm(state.grad) <= target
 
+    def gather(self) -> None:
+        """Take over the counts and the factors of the blocks."""
+        for block in self.blocks:
+            for name, n in block.counts.items():
+                self.counts[name] = self.counts.get(name, 0) + n
+                block.counts[name] = 0
+        factors = [block.factor for block in self.blocks]
+        self.factor = None if any(L is None for L in factors) else self.xp.stack(factors)
+
     # -- modes --
 
     def implicit(self, y: Array, q: Array | None, mode: str) -> HyperResult:
@@ -394,7 +417,7 @@ class Call:
             "direct": ("hessian", "cross_vjp"),
             "fixed_point": ("cross_vjp",),
         }.get(mode, ("hvp", "cross_vjp"))
-        require(self.problem, oracles, f'mode="{mode}"')
+        require(self.blocks[0].problem if self.blocks else self.problem, oracles, f'mode="{mode}"')
         y, solved = self.solve(y)
         _, _, g = self.inner(y)
         value, grad_x, grad_y = self.outer(y)
@@ -416,6 +439,15 @@ class Call:
 
     def adjoint(self, product: Any, rhs: Array, q: Array | None, y: Array, mode: str) -> tuple[Array, bool, str]:
         """Solve ``H' q = grad_y F``; also whether that is solved, and which assumption was seen to fail, in words."""
+        if self.blocks:
+            parts = []
+            for k, block in enumerate(self.blocks):
+                block.adjoint_tol = self.adjoint_tol
+                at, start = y[k, ...], None if q is None else q[k, ...]
+                parts.append(block.adjoint(block.at(at).hvp, rhs[k, ...], start, at, mode))
+            self.gather()
+            found, reached, messages = zip(*parts, strict=True)
+            return self.xp.stack(found), all(reached), next((m for m in messages if m), "")
         with np.errstate(over="ignore", invalid="ignore"):  # without a solution the iterates run off
             found, reached, flat = self._adjoint(product, rhs, q, y, mode)
         if not math.isfinite(self.norm(found)):
@@ -448,9 +480,13 @@ class Call:
     ) -> tuple[Array, bool, Array | None]:
         """The solution, whether it is one, and a direction that may show why not."""
         xp, shape = self.xp, rhs.shape
+        if not bool(xp.any(rhs != 0)):  # F does not depend on y
+            return rhs, True, None
         if mode == "active_set":
             q = self.problem.solve_adjoint(self.x, y, rhs)
-            return q, self.norm(product(q) - rhs) <= self.adjoint_tol * self.norm(rhs)
+            left = rhs - product(q)
+            reached = self.norm(left) <= self.adjoint_tol * self.norm(rhs)
+            return q, reached, None if reached else left
         if mode in ("direct", "cg", "minres", "gmres"):
             flat, start = xp.reshape(rhs, (-1,)), None if q is None else xp.reshape(q, (-1,))
 
@@ -533,6 +569,7 @@ class Call:
                 kept.append(y)
             y = y - gamma * self.inner(y)[2]
         value, gradient, alpha = self.outer(y)
+        self.check_finite(y, value, value, alpha)
         limit = GROWTH * max(self.norm(alpha), 1e-300)
         for t, before in enumerate(self.backwards(kept, every, gamma)):
             products = self.at(before)
@@ -593,7 +630,10 @@ class Call:
     def check_finite(self, y: Array, *arrays: Array) -> None:
         """Refuse an inner problem without a minimiser, and NaN from an oracle, with the point at which it came."""
         xp = self.xp
-        if not float(xp.max(xp.abs(y))) <= FAR:  # also NaN
+        top = float(xp.max(xp.abs(y)))
+        if math.isnan(top):
+            raise halt("NaN from `inner`, on the way to y", "finite numbers", Status.NONFINITE, self.x, y)
+        if top > FAR:
             text = "an inner problem whose values fall without end: it is not convex, or has no minimiser"
             raise halt(text, "one minimiser for each x", Status.BREAKDOWN, self.x, y)
         for u, name in zip(arrays, ("outer", "inner", "outer"), strict=False):

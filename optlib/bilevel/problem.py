@@ -95,6 +95,9 @@ class Problem:
     symmetric : bool
         Whether H is symmetric, as it is for a minimiser; False for equilibria, where ``inner`` gives a map that
         vanishes at the answer in the place of ``grad_y f``, H is its derivative, and there is also ``hvp_t``.
+    blocks : sequence of objects, optional
+        If the inner problem is a sum of independent ones, which share x: those problems; ``y[k]`` belongs to the k-th,
+        and they are solved one by one.
     smooth : bool
         Whether Phi is differentiable everywhere; not so where penalties have kinks.
     equality : bool or boolean array, shape (m,)
@@ -128,6 +131,8 @@ class Problem:
         Where to begin.
     ``solve_inner(x, y, tol) -> y, counts``
         Own solver: the norm of ``grad_y f`` at most ``tol``.
+    ``solve_adjoint(x, y, rhs) -> q``
+        Own solver of ``H q = rhs``: by a factor at hand, or on the active set where f has kinks.
     ``hessian(x, y) -> array (d, d)``
         The matrix H for the flattened y, where that is cheap.
     ``mu(x)``, ``lipschitz(x)``, ``lipschitz_outer(x)`` -> float or None
@@ -175,6 +180,8 @@ INSTEAD = {
     "cross_vjp": FIRST_ORDER,
     "cross_jvp": 'a mode that needs no forward products: "cg", "reverse"',
     "hvp_t": 'mode="forward", which needs products with H only',
+    "piece": 'a method for any loss of one hyperparameter: "scalar"',
+    "solve_adjoint": 'mode="cg", which needs products only',
     "hessian": 'mode="cg", which needs products only',
     "constants": 'certified=False, or methods that need none: "hoag"',
     "hvp_outer": "`finite_differences(problem)` for products by differences of gradients",

@@ -27,6 +27,27 @@ def sweep_sparse(data, indices, indptr, means, roots, squares, r, y, l1, l2, cou
     return r, y, done
 
 
+def sparse_correlate(data, indices, indptr, r):
+    """Variant of `optlib.inner.design.sparse_correlate`."""
+    out = np.zeros(indptr.size - 1, data.dtype)
+    _correlate(data, indices, indptr, r, out)
+    return out
+
+
+def sparse_combine(data, indices, indptr, v, n):
+    """Variant of `optlib.inner.design.sparse_combine`."""
+    out = np.zeros(n, data.dtype)
+    _combine(data, indices, indptr, v, out)
+    return out
+
+
+def sparse_gram(data, indices, indptr, n):
+    """Variant of `optlib.inner.design.sparse_gram`: each row spread once, met by the rows before it."""
+    out = np.zeros((indptr.size - 1, indptr.size - 1), data.dtype)
+    _gram(data, indices, indptr, np.zeros(n, data.dtype), out)
+    return out
+
+
 def top(scores, count):
     """Variant of `optlib.inner.design.top`: a partition instead of a sort."""
     rest = scores.size - count
@@ -176,6 +197,36 @@ def _sparse(data, indices, indptr, means, roots, squares, r, y, l1, l2, count, l
     if shift != 0.0:
         _subtract(r, -shift, roots)
     return done
+
+
+@njit(**JIT)
+def _correlate(data, indices, indptr, r, out):
+    for j in range(out.size):
+        total = out[j]
+        for q in range(indptr[j], indptr[j + 1]):
+            total += data[q] * r[indices[q]]
+        out[j] = total
+
+
+@njit(**JIT)
+def _combine(data, indices, indptr, v, out):
+    for j in range(v.size):
+        for q in range(indptr[j], indptr[j + 1]):
+            out[indices[q]] += v[j] * data[q]
+
+
+@njit(**JIT)
+def _gram(data, indices, indptr, spread, out):
+    for j in range(out.shape[0]):
+        for q in range(indptr[j], indptr[j + 1]):
+            spread[indices[q]] += data[q]
+        for i in range(j + 1):
+            total = out[j, i]
+            for q in range(indptr[i], indptr[i + 1]):
+                total += data[q] * spread[indices[q]]
+            out[j, i] = out[i, j] = total
+        for q in range(indptr[j], indptr[j + 1]):
+            spread[indices[q]] = 0.0
 
 
 @njit(**JIT)

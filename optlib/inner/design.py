@@ -13,9 +13,10 @@ import scipy.sparse as sp
 
 from optlib._core import validation as check
 from optlib.backend import Array, array_namespace, kernel, linalg, scatter
-from optlib.backend.sparse import as_csr, csr_from_parts, is_sparse
+from optlib.backend.sparse import is_sparse
 
 NAMES = ("A", "b", "sample_weight")
+HOST = array_namespace()  # sparse matrices are those of SciPy
 
 
 @kernel(numba="optlib.inner._coordinates_numba:sweep_dense", match="iterate")
@@ -102,6 +103,73 @@ def _sweeps(
         if float(moved) <= limit:
             break
     return r, xp.stack(values) if values else y, done
+
+
+def dense_rows(data: Array, indices: Array, indptr: Array, n: int, xp: Any) -> Array:
+    """Compressed rows as an array of shape (k, n)."""
+    k = indptr.shape[0] - 1
+    entries = xp.arange(data.shape[0], dtype=indptr.dtype, device=data.device)
+    rows = xp.searchsorted(indptr, entries, side="right") - 1
+    return xp.reshape(scatter.segment_sum(data, rows * n + indices, k * n, xp=xp), (k, n))
+
+
+@kernel(numba="optlib.inner._coordinates_numba:sparse_correlate", match="sum")
+def sparse_correlate(data: Array, indices: Array, indptr: Array, r: Array, *, xp: Any) -> Array:
+    """Inner products of compressed rows with a vector.
+
+    Parameters
+    ----------
+    data, indices, indptr : array
+        The rows.
+    r : array, shape (n,)
+    xp : module
+
+    Returns
+    -------
+    array, shape (k,)
+    """
+    return dense_rows(data, indices, indptr, r.shape[0], xp) @ r
+
+
+@kernel(numba="optlib.inner._coordinates_numba:sparse_combine", match="sum")
+def sparse_combine(data: Array, indices: Array, indptr: Array, v: Array, n: int, *, xp: Any) -> Array:
+    """Sum of compressed rows with coefficients.
+
+    Parameters
+    ----------
+    data, indices, indptr : array
+        The rows.
+    v : array, shape (k,)
+        Coefficients.
+    n : int
+        Length of the rows.
+    xp : module
+
+    Returns
+    -------
+    array, shape (n,)
+    """
+    return v @ dense_rows(data, indices, indptr, n, xp)
+
+
+@kernel(numba="optlib.inner._coordinates_numba:sparse_gram", match="sum")
+def sparse_gram(data: Array, indices: Array, indptr: Array, n: int, *, xp: Any) -> Array:
+    """Inner products of compressed rows.
+
+    Parameters
+    ----------
+    data, indices, indptr : array
+        The rows.
+    n : int
+        Their length.
+    xp : module
+
+    Returns
+    -------
+    array, shape (k, k)
+    """
+    rows = dense_rows(data, indices, indptr, n, xp)
+    return rows @ xp.matrix_transpose(rows)
 
 
 @kernel(numba="optlib.inner._coordinates_numba:centred", match="sum")
@@ -208,41 +276,40 @@ class DenseColumns:
 class SparseColumns:
     """Features of a sparse design, centred implicitly: ``s A`` in compressed form, means m and roots s."""
 
-    def __init__(self, rows: Any, means: Array, roots: Array, squares: Array | None = None) -> None:
-        self.rows, self.means, self.roots = rows, means, roots
-        if squares is None:
-            own = np.asarray(rows.multiply(rows).sum(axis=1)).ravel()
-            squares = np.maximum(own - roots.shape[0] * means**2, 0.0).astype(means.dtype)
-        self.squares = squares
+    def __init__(self, parts: tuple[Array, Array, Array], means: Array, roots: Array, squares: Array) -> None:
+        self.parts, self.means, self.roots, self.squares = parts, means, roots, squares
+        self.n, self.centred = roots.shape[0], bool(np.any(means))
 
     def take(self, index: Array) -> "SparseColumns":
         """Some of the features."""
-        return SparseColumns(self.rows[index], self.means[index], self.roots, self.squares[index])
+        data, indices, indptr = self.parts
+        begin, lengths = indptr[:-1][index], np.diff(indptr)[index]
+        ends = np.concatenate([np.zeros(1, indptr.dtype), np.cumsum(lengths, dtype=indptr.dtype)])
+        places = np.repeat(begin - ends[:-1], lengths) + np.arange(ends[-1], dtype=indptr.dtype)
+        parts = data[places], indices[places], ends
+        return SparseColumns(parts, self.means[index], self.roots, self.squares[index])
 
     def gram(self) -> Array:
         """Inner products of the features."""
-        return (self.rows @ self.rows.T).toarray() - self.roots.shape[0] * np.outer(self.means, self.means)
+        found = sparse_gram(*self.parts, self.n, xp=HOST)
+        return found - self.n * np.outer(self.means, self.means) if self.centred else found
 
     def correlate(self, r: Array) -> Array:
         """Inner products with a vector of the samples that is orthogonal to the roots, as residuals are."""
-        return self.rows @ r
+        return sparse_correlate(*self.parts, r, xp=HOST)
 
     def combine(self, v: Array) -> Array:
         """Sum of the features with coefficients."""
-        return self.rows.T @ v - (self.means @ v) * self.roots
+        found = sparse_combine(*self.parts, v, self.n, xp=HOST)
+        return found - (self.means @ v) * self.roots if self.centred else found
 
     def sweep(self, r: Array, y: Array, l1: Array, l2: Array, count: int, limit: float) -> tuple[Array, Array, int]:
         """Sweeps of coordinate descent over all features."""
-        return sweep_sparse(
-            self.rows.data, self.rows.indices, self.rows.indptr, self.means, self.roots, self.squares, r, y, l1, l2,
-            count, limit, xp=array_namespace(r),
-        )  # fmt: skip
+        return sweep_sparse(*self.parts, self.means, self.roots, self.squares, r, y, l1, l2, count, limit, xp=HOST)
 
     def _map_arrays(self, move: Callable[[Array], Array]) -> "SparseColumns":
-        parts = (move(u) for u in (self.rows.data, self.rows.indices, self.rows.indptr))
-        return SparseColumns(
-            csr_from_parts(*parts, shape=self.rows.shape), *map(move, (self.means, self.roots, self.squares))
-        )
+        data, indices, indptr = map(move, self.parts)
+        return SparseColumns((data, indices, indptr), *map(move, (self.means, self.roots, self.squares)))
 
 
 class Design:
@@ -304,11 +371,14 @@ class Samples(NamedTuple):
         roots = xp.sqrt(n * shares)
         offset = float(xp.sum(shares * b)) if intercept else 0.0
         b = roots * (b - offset)
+        columns: DenseColumns | SparseColumns
         if sparse:
             rows = rows if index is None else rows[:, index]
             means = rows @ shares if intercept else np.zeros(rows.shape[0], rows.dtype)
-            rows = rows.multiply(roots).tocsr() if weighted else rows
-            columns = SparseColumns(rows, means, roots)
+            data = rows.data * roots[rows.indices] if weighted else rows.data
+            parts = data, rows.indices, rows.indptr
+            squares = sparse_correlate(data * data, rows.indices, rows.indptr, np.ones_like(roots), xp=xp)
+            columns = SparseColumns(parts, means, roots, np.maximum(squares - n * means**2, 0.0))
         elif index is None and not (intercept or weighted):
             means = xp.zeros(rows.shape[0], dtype=b.dtype, device=b.device)
             columns = DenseColumns(rows)
@@ -346,14 +416,15 @@ def make_samples(A: Any, b: Any, sample_weight: Any = None, names: tuple[str, st
     sparse = is_sparse(A)
     if sparse and not sp.issparse(A):
         raise check.error(names[0], type(A).__module__, "a dense array, or a sparse matrix of SciPy", kind=TypeError)
-    try:
-        A = as_csr(A, dtype=A.dtype if A.dtype in (np.float32, np.float64) else np.float64) if sparse else A
-    except TypeError as failure:
-        raise check.error(names[0], f"entries of dtype {A.dtype}", "real numbers", kind=TypeError) from failure
+    if sparse and A.dtype.kind not in "fiub":
+        raise check.error(names[0], f"entries of dtype {A.dtype}", "real numbers", kind=TypeError)
     xp, device, dtype = check.common(**{names[0]: A.data if sparse else A, names[1]: b, names[2]: sample_weight})
     if sparse:
-        check.array(names[0], A.data, xp=xp)
-        rows = A.astype(dtype).T.tocsr()
+        rows = A.T.tocsr()  # of compressed columns the same arrays
+        rows = rows if rows.dtype == dtype else rows.astype(dtype)
+        if not rows.has_canonical_format:
+            rows = rows.copy()
+            rows.sum_duplicates()
     else:
         A = check.array(names[0], A, xp=xp, ndim=2, dtype=dtype, device=device, finite=False)
         rows = xp.matrix_transpose(A)

@@ -90,8 +90,8 @@ def certify(
     dict
         The fields of `TransportResult` that this determines: ``certificate``, ``x``, ``potentials``, ``plan``,
         ``fun``, ``value``, ``value_linear``, ``dual_value``, ``gap``, ``lp_bounds``, ``marginal_error``. If what is
-        ``swept`` proves already that the certificate holds, ``x``, ``potentials``, ``plan``, and as ``later`` the
-        function that computes all of them.
+        ``swept`` proves already that the certificate holds, ``x``, ``potentials``, ``plan``, ``dual_value``, and as
+        ``later`` the function that computes all of them.
 
     Notes
     -----
@@ -103,12 +103,20 @@ def certify(
     if not problem.balanced or any(problem.has_zeros):
         swept = stored = None
     if swept is not None and problem.dtype == wide.dtype and _proven(wide, reg, g, tol, *swept):
-        shift = _shift(wide, xp.sum(swept[0] * wide.a), xp.sum(g * wide.b))
+        f = swept[0]
+        f_mass, g_mass = host_numbers([xp.sum(f * wide.a), xp.sum(g * wide.b)], xp)
+        shift = _shift(wide, f_mass, g_mass)
         return {
-            **_answer(problem, reg, swept[0] - shift, g + shift),
-            "later": partial(_certified, problem, reg, g, tol, swept),
+            **_answer(problem, reg, f - shift, g + shift),
+            "dual_value": _dual_value(wide, reg, f_mass, g_mass),
+            "later": partial(_certified, problem, reg, g, tol, swept, stored),
         }
     return _certified(problem, reg, g, tol, swept, stored)
+
+
+def scale(problem: Problem, eps: float, tol: float | None) -> float:
+    """The natural unit of the gap of a balanced problem."""
+    return problem.mass[0] * _unit(problem, eps, tol)
 
 
 def _answer(problem: Problem, reg: float, u: Array, v: Array) -> dict[str, Any]:
@@ -119,6 +127,11 @@ def _answer(problem: Problem, reg: float, u: Array, v: Array) -> dict[str, Any]:
 def _shift(problem: Problem, f_mass: Any, g_mass: Any) -> Any:
     """What the row potential has too much of, for both to be of the same mean."""
     return 0.5 * (f_mass - g_mass) / problem.mass[0]
+
+
+def _dual_value(problem: Problem, eps: float, f_mass: float, g_mass: float) -> float:
+    """Dual objective of a balanced problem with exact rows."""
+    return f_mass + g_mass - eps * (problem.mass[0] - problem.mass[0] ** 2)
 
 
 def _proven(problem: Problem, eps: float, g: Array, tol: float | None, f: Array, c: Array) -> bool:
@@ -244,7 +257,7 @@ def _balanced(
     shift = _shift(problem, f_mass, g_mass)
     found = {
         "value_linear": linear,
-        "dual_value": f_mass + g_mass - eps * (mass - mass * mass),
+        "dual_value": _dual_value(problem, eps, f_mass, g_mass),
         "gap": max(gap, 0.0) + slack,
         "lp_bounds": (max(lower, least) - rounding, upper + slack),
         "marginal_error": row_error + column_error,

@@ -28,6 +28,19 @@ def sparse(draw):
     return *parts, means, roots, squares, r - means.any() * r.mean(), y, l1, l2, count, limit
 
 
+def compressed(*more):
+    """Compressed rows, and what ``more`` makes of them."""
+
+    @st.composite
+    def made(draw):
+        parts = draw(sparse())
+        rng, (k, n) = np.random.default_rng(1), (parts[2].size - 1, parts[6].size)
+        given = {"r": rng.standard_normal(n), "v": rng.standard_normal(k), "n": n}
+        return *parts[:3], *(given[name] for name in more)
+
+    return made()
+
+
 @st.composite
 def signed(draw):
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
@@ -80,6 +93,9 @@ CASES = {
     "inner.block_coordinate_descent.sweep_groups": groups(),
     "inner.design.centred": samples(),
     "inner.design.definite_solve": systems(),
+    "inner.design.sparse_correlate": compressed("r"),
+    "inner.design.sparse_combine": compressed("v", "n"),
+    "inner.design.sparse_gram": compressed("n"),
     "inner.design.sweep_dense": dense(),
     "inner.design.sweep_sparse": sparse(),
     "inner.design.top": scores(),
