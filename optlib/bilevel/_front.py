@@ -9,14 +9,35 @@ from optlib._core import validation as check
 from optlib.backend import array_namespace
 from optlib.bilevel.bamm import bamm
 from optlib.bilevel.bda import bda
+from optlib.bilevel.bo_rep import bo_rep
+from optlib.bilevel.f2sa import f2sa
 from optlib.bilevel.hoag import hoag
+from optlib.bilevel.hypergradient import choose
+from optlib.bilevel.lv_hba import lv_hba
+from optlib.bilevel.maid import maid
 from optlib.bilevel.oracles import box
+from optlib.bilevel.penalty import penalty
 from optlib.bilevel.problem import require
 from optlib.bilevel.quasi_newton import quasi_newton
 from optlib.bilevel.result import BilevelResult
+from optlib.bilevel.saba import saba
 from optlib.bilevel.scalar import scalar
+from optlib.bilevel.soba import soba
 
-METHODS = {"scalar": scalar, "quasi_newton": quasi_newton, "hoag": hoag, "bda": bda, "bamm": bamm}
+METHODS = {
+    "scalar": scalar,
+    "quasi_newton": quasi_newton,
+    "hoag": hoag,
+    "maid": maid,
+    "penalty": penalty,
+    "saba": saba,
+    "soba": soba,
+    "f2sa": f2sa,
+    "bo_rep": bo_rep,
+    "bda": bda,
+    "bamm": bamm,
+    "lv_hba": lv_hba,
+}
 
 
 def tune(
@@ -38,7 +59,8 @@ def tune(
     bounds : (float or array, float or array), optional
         Box; by default ``problem.bounds()``.
     method : str or callable
-        ``"auto"``: `scalar` for one hyperparameter, else `quasi_newton`; or a name, or a solver itself.
+        ``"auto"``: `lv_hba` for inner problems with constraints, `penalty` for problems without products of second
+        order, else `scalar` for one hyperparameter and `quasi_newton` for several; or a name, or a solver itself.
     **options : optional
         Of the method: ``tol``, ``maxiter``, ``callback``, ...
 
@@ -84,10 +106,14 @@ def tune(
             "measure on samples of their own, or use folds",
             stacklevel=2,
         )
-    if method == "auto":
-        method, why = ("scalar", "one hyperparameter") if size == 1 else ("quasi_newton", f"{size} hyperparameters")
-    else:
+    if method != "auto":
         why = "as asked"
+    elif callable(getattr(problem, "constraints", None)):
+        method, why = "lv_hba", "inner constraints"
+    elif choose(problem, problem.start()[1]) == "penalty":
+        method, why = "penalty", "no products of second order"
+    else:
+        method, why = ("scalar", "one hyperparameter") if size == 1 else ("quasi_newton", f"{size} hyperparameters")
     if method == "quasi_newton" and x0 is None and options.get("init") is None and hasattr(problem, "tied"):
         untie = getattr(problem, "untie", None)
         low, high = _common(problem, bounds) if untie is None else problem.tied().bounds()

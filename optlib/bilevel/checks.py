@@ -79,6 +79,13 @@ def check_problem(
         compare("cross_jvp", products.cross_jvp(u), differences.cross_jvp(x, y, u))
         if products.cross_vjp is not None:
             compare("cross_jvp: adjoint", vdot(products.cross_jvp(u), v, xp=xp), vdot(products.cross_vjp(v), u, xp=xp))
+    if callable(getattr(problem, "constraints", None)):
+        here = problem.constraints(x, y)
+        lam = random.normal(rng, here.value.shape, like=here.value)
+        for name, move, h in (("vjp_x", (hx * u, 0.0 * y), hx), ("vjp_y", (0.0 * x, hy * v), hy)):
+            sides = [problem.constraints(x + s * move[0], y + s * move[1]).value for s in (1.0, -1.0)]
+            found = vdot(getattr(here, name)(lam), u if name == "vjp_x" else v, xp=xp)
+            compare(f"constraints: {name}", found, vdot(lam, sides[0] - sides[1], xp=xp) / (2.0 * h))
     for name in ("hvp_outer", "cross_outer"):
         if callable(getattr(problem, name, None)):
             compare(name, getattr(problem, name)(x, y, v), getattr(differences, name)(x, y, v))

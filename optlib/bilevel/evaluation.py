@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 from optlib._core import Certificate
 from optlib._core import validation as check
 from optlib.backend import Array
-from optlib.bilevel.hypergradient import Call, HyperResult, choose
+from optlib.bilevel.hypergradient import INNER, Call, HyperResult, choose
 from optlib.bilevel.oracles import Oracles
 from optlib.bilevel.problem import require
 
@@ -33,10 +33,11 @@ class Evaluation(NamedTuple):
 class Evaluator(Oracles):
     """Calls the implicit hypergradient of a problem, keeps its counts and the scale of its tolerances."""
 
-    def __init__(self, problem: Any, x0: Any, bounds: Any, mode: str) -> None:
+    def __init__(self, problem: Any, x0: Any, bounds: Any, mode: str, inner: str = "auto") -> None:
         needs = ("inner", "outer", "start", "cross_vjp")
         super().__init__(problem, x0, bounds, needs, "tuning by implicit gradients")
         check.option("mode", mode, ("auto", "cg", "minres", "direct", "neumann", "fixed_point"))
+        self.solver = check.option("inner", inner, INNER)
         self.mode = choose(problem, self.y0) if mode == "auto" else mode
         if self.mode == "penalty":
             require(problem, ("hvp",), "tuning by implicit gradients")
@@ -51,18 +52,22 @@ class Evaluator(Oracles):
         """Inner and adjoint system at x to the relative tolerance ``eta``, from ``y``, ``q`` and an old factor of H."""
         call = self._call
         if call is None or call.x is not x:  # else the same point again, more accurately
-            call = self._call = Call(self.problem, x, self.xp, eta, eta, scale=self.scale)
+            call = self._call = Call(self.problem, x, self.xp, eta, eta, scale=self.scale, inner=self.solver)
         call.tol, call.adjoint_tol, call.factor = eta, eta, factor
         call.counts = dict.fromkeys(call.counts, 0)
         found = call.implicit(self.y0 if y is None else y, q, self.mode)
-        self.counts["evaluations"] += 1
-        for name, n in found.counts.items():
-            self.counts[name] = self.counts.get(name, 0) + n
+        self.add(found.counts)
         self.last = found
         return Evaluation(
             x, found.value, found.gradient, found.correction, found.y, found.q, eta, found.factor,
             found.residual[0] / (self.scale or 1.0),
         )  # fmt: skip
+
+    def add(self, counts: dict[str, int]) -> None:
+        """Count an evaluation and its calls of the oracles."""
+        self.counts["evaluations"] += 1
+        for name, n in counts.items():
+            self.counts[name] = self.counts.get(name, 0) + n
 
     def seen(self) -> dict[str, int]:
         """The counts, as fields of a state."""

@@ -41,6 +41,7 @@ def hoag(
     *,
     bounds: Any = None,
     schedule: Any = "exponential",
+    inner: str = "auto",
     mode: str = "cg",
     init: Any = None,
     tol: float | None = 1e-4,
@@ -67,6 +68,8 @@ def hoag(
     schedule : str or callable
         Tolerances ``eps_k`` of the inner and the adjoint system, from 1e-3: ``"exponential"`` (0.9^k),
         ``"quadratic"``, ``"cubic"``, ``"exact"`` (1e-12), or a function of k; see `optlib.steps.tolerance_schedule`.
+    inner : {"auto", "newton", "lbfgs", "accelerated_gradient"}
+        The inner solver; the authors' program takes L-BFGS. "auto" is what `hypergradient` takes.
     mode : str
         How the adjoint is solved, see `hypergradient`.
     init : BilevelResult or HoagState, optional
@@ -111,7 +114,7 @@ def hoag(
     >>> hoag(LogisticProblem.random(60, 8, rng=1, penalty="scalar")).success
     True
     """
-    evaluator = Evaluator(problem, x0, bounds, mode)
+    evaluator = Evaluator(problem, x0, bounds, mode, inner)
     xp = evaluator.xp
     goal = 0.0 if tol is None else check.scalar("tol", tol, low=0.0)
     eps = tolerance_schedule(schedule)
@@ -154,6 +157,6 @@ def hoag(
     return run(
         steps, state=state, like=evaluator.start, xp=xp, method="hoag", finish=finish, tol=None, maxiter=maxiter,
         check_every=check_every, callback=callback, record=record, max_time=max_time, disp=disp, checkpoint=checkpoint,
-        problem=(evaluator.start, evaluator.low, evaluator.high, evaluator.mode, str(schedule), tol),
+        problem=(evaluator.start, evaluator.low, evaluator.high, evaluator.mode, inner, str(schedule), tol),
         result_class=BilevelResult, message=f"{schedule} tolerances, adjoint by {evaluator.mode!r}",
     )  # fmt: skip

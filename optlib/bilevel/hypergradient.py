@@ -9,25 +9,27 @@ differs by one of first order. ``|<q, g>|`` estimates the error of the latter.
 *Error bound.* Let mu be the least curvature of f, ``d = |g| / mu >= |y - y*|``, and let H, C, grad_y F, grad_x F have
 the Lipschitz constants M, L_C, L_F, L_X in y. From ``q - q*(x) = H^-1 r + [q at y] - [q at y*]``,
 
-    |p - grad Phi(x)| <= |C| |r| / mu + [|C| (L_F + M |q|) / mu + L_C |q| + L_X] d.
+    |p - grad Phi(x)| <= (|C| + L_C d) [|r| + (L_F + M |q|) d] / mu + (L_C |q| + L_X) d.
 
 It is a proof where the problem knows its constants (``problem.constants``), and useless where mu is tiny.
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from optlib._core import settle
 from optlib._core import validation as check
 from optlib.backend import Array, linalg, to_numpy
-from optlib.bilevel.problem import Point, answer, answers, point, require, vdot
-from optlib.inner import accelerated_gradient
+from optlib.bilevel.problem import Constants, Point, answer, answers, point, require, unconstrained, vdot
+from optlib.inner import accelerated_gradient, lbfgs
 from optlib.inner.newton import begin, cholesky, newton_steps
 from optlib.inner.newton import solve as solve_newton
 from optlib.linop import minres
 
 MODES = ("auto", "cg", "minres", "direct", "neumann", "fixed_point", "reverse", "forward", "penalty")
+INNER = ("auto", "newton", "lbfgs", "accelerated_gradient")
 DIRECT = 100  # inner variables up to which each linear system has a factor of its own
 FACTOR = 1000  # up to which a factor of an earlier point is the preconditioner
 GROWTH = 1e6  # of the adjoint of an iteration, beyond which its step is too long
@@ -85,6 +87,7 @@ def hypergradient(
     adjoint_tol: float | None = None,
     steps: int = 100,
     truncate: int | None = None,
+    recompute: bool = False,
     step: float | None = None,
     maxiter: int = 1000,
 ) -> HyperResult:
@@ -122,6 +125,8 @@ def hypergradient(
         Iterations of the modes that iterate.
     truncate : int, optional
         How many of them are differentiated; by default all.
+    recompute : bool
+        Whether ``"reverse"`` keeps only every ``sqrt(truncate)``-th iterate and computes those between again.
     step : float, optional
         Their step; by default ``1 / lipschitz(x)``.
     maxiter : int
@@ -142,7 +147,8 @@ def hypergradient(
     Notes
     -----
     Cost: an inner solve from `y`; then, with n products with H: ``"cg"`` about the square root of its condition,
-    ``"neumann"`` `steps`, ``"reverse"`` `truncate` (and as many copies of y), ``"forward"`` `steps` times the number of
+    ``"neumann"`` `steps`, ``"reverse"`` `truncate` (and as many copies of y, or with `recompute` twice the root of that
+    and `truncate` more gradients), ``"forward"`` `steps` times the number of
     hyperparameters. ``"penalty"`` takes two more inner solves; its error is O(tol / s + s^2).
 
     ``"reverse"`` and ``"forward"`` differentiate the iteration, not the solution: truncated after K steps the gradient
@@ -164,6 +170,7 @@ def hypergradient(
     ('direct', True)
     """
     require(problem, ("inner", "outer", "start"), "hypergradient")
+    unconstrained(problem, "hypergradient")
     check.option("mode", mode, MODES)
     tol = check.scalar("tol", tol, low=0.0, low_open=True)
     adjoint_tol = tol if adjoint_tol is None else check.scalar("adjoint_tol", adjoint_tol, low=0.0, low_open=True)
@@ -179,7 +186,7 @@ def hypergradient(
         q = check.array("q", q, xp=xp, shape=tuple(y0.shape), dtype=y0.dtype, device=device)
     if mode == "auto":
         mode = choose(problem, y0)
-    call = Call(problem, x, xp, tol, adjoint_tol, steps, truncate, step, maxiter)
+    call = Call(problem, x, xp, tol, adjoint_tol, steps, truncate, step, maxiter, recompute=recompute)
     if mode in ("reverse", "forward"):
         return call.unrolled(y0, mode)
     if mode == "penalty":
@@ -207,11 +214,11 @@ class Call:
     def __init__(
         self, problem: Any, x: Array, xp: Any, tol: float, adjoint_tol: float, steps: int = 100, truncate: int = 100,
         step: float | None = None, maxiter: int = 1000, scale: float | None = None,
-        factor: Array | None = None,
+        factor: Array | None = None, inner: str = "auto", recompute: bool = False,
     ) -> None:  # fmt: skip
         self.problem, self.x, self.xp, self.tol, self.adjoint_tol = problem, x, xp, tol, adjoint_tol
         self.steps, self.truncate, self.maxiter, self.scale = steps, truncate, maxiter, scale
-        self.factor = factor
+        self.factor, self.solver, self.recompute = factor, inner, recompute
         self.given_step = None if step is None else check.scalar("step", step, low=0.0, low_open=True)
         self.counts = {"gradients": 0, "products": 0, "outer": 0}
         self._point: tuple[Array, Point] | None = None
@@ -268,6 +275,12 @@ class Call:
         require(self.problem, ("lipschitz",), "a mode that iterates, without `step`,")
         return 1.0 / self.problem.lipschitz(self.x)
 
+    def curvature(self) -> dict[str, Any]:
+        """Constants of ``f(x, .)`` for the accelerated gradient method, where the problem knows both."""
+        known = [getattr(self.problem, name, None) for name in ("lipschitz", "mu")]
+        lipschitz, mu = (None if oracle is None else oracle(self.x) for oracle in known)
+        return {"lipschitz": lipschitz, "mu": min(mu, lipschitz), "check_every": 1} if lipschitz and mu else {}
+
     def reference(self) -> float:
         """Size of the gradients of the inner problem: that at the default start."""
         if self.scale is None:
@@ -287,14 +300,19 @@ class Call:
                 value, grad = value + extra * more, grad + extra * more_grad
             return value, grad
 
-        if (own := getattr(self.problem, "solve_inner", None)) is not None and not extra:
+        own = getattr(self.problem, "solve_inner", None)
+        if own is not None and self.solver == "auto" and not extra:
             y, counts = own(self.x, y, target)
             for name, n in counts.items():
                 self.counts[name] = self.counts.get(name, 0) + n
             return y, True
         second = callable(getattr(self.problem, "at", None)) or callable(getattr(self.problem, "hvp", None))
-        if not second or extra:
-            found = accelerated_gradient(fun, y, tol=target, maxiter=100 * self.maxiter, record=False)
+        if not second or extra or self.solver == "accelerated_gradient":
+            options = {} if extra or self.solver != "accelerated_gradient" else self.curvature()
+            found = accelerated_gradient(fun, y, tol=target, maxiter=100 * self.maxiter, record=False, **options)
+            return found.x, found.success
+        if self.solver == "lbfgs":
+            found = lbfgs(fun, y, tol=target, maxiter=10 * self.maxiter, record=False)
             return found.x, found.success
         size = math.prod(y.shape)
         hessian = (lambda y: self.problem.hessian(self.x, y)) if self.dense(size) else None
@@ -392,15 +410,18 @@ class Call:
             value, grad_x, grad_y = self.outer(y)
             gradient = grad_x + xp.reshape(xp.stack([vdot(z, grad_y, xp=xp) for z in columns]), x.shape)
         else:
+            every = math.isqrt(self.truncate) if self.recompute else 1
+            for _ in range(self.steps - self.truncate):
+                y = y - gamma * self.inner(y)[2]
             kept: list[Array] = []
-            for t in range(self.steps):
-                if t >= self.steps - self.truncate:
+            for t in range(self.truncate):
+                if t % every == 0:
                     kept.append(y)
                 y = y - gamma * self.inner(y)[2]
             value, gradient, grad_y = self.outer(y)
             alpha = grad_y
             limit = GROWTH * max(self.norm(grad_y), 1e-300)
-            for t, before in enumerate(reversed(kept)):
+            for t, before in enumerate(self.backwards(kept, every, gamma)):
                 products = self.at(before)
                 gradient = gradient - gamma * products.cross_vjp(alpha)
                 alpha = alpha - gamma * products.hvp(alpha)
@@ -414,23 +435,41 @@ class Call:
             residual=(self.norm(g), 0.0), counts=self.counts, mode=mode,
         )  # fmt: skip
 
+    def backwards(self, kept: list[Array], every: int, gamma: float) -> Iterator[Array]:
+        """The last iterates, last first, from every so many of them."""
+        left = self.truncate
+        while kept:
+            between = [kept.pop()]
+            while (len(kept) * every) + len(between) < left:
+                between.append(between[-1] - gamma * self.inner(between[-1])[2])
+            left -= len(between)
+            while between:
+                yield between.pop()
+
     def penalty(self, y: Array) -> HyperResult:
         """The mode without second-order oracles."""
         y, solved = self.solve(y)
         value, _, grad_y = self.outer(y)
-        _, inner_x, g = self.inner(y)
-        self.check_finite(value, g, grad_y)
+        base = self.inner(y)
+        self.check_finite(value, base[2], grad_y)
         sigma = self.tol ** (1.0 / 3.0)
-        found = []
-        for s in (sigma, 0.5 * sigma):
-            shifted, reached = self.solve(y, extra=s)
-            solved = solved and reached
-            found.append((self.inner(shifted)[1] - inner_x) / s + self.outer(shifted)[1])
-        gradient = 2.0 * found[1] - found[0]  # Richardson: the error is linear in s
+        found = [self.penalised(base, y, s) for s in (sigma, 0.5 * sigma)]
+        gradient = 2.0 * found[1][1] - found[0][1]  # Richardson: the error is linear in s
         return HyperResult(
             value=float(value), gradient=gradient, y=y, q=None, error_bound=None, correction=0.0,
-            residual=(self.norm(g), 0.0), counts=self.counts, mode="penalty", converged=solved,
+            residual=(self.norm(base[2]), 0.0), counts=self.counts, mode="penalty",
+            converged=solved and max(found[0][3], found[1][3]) <= self.tol * self.reference(),
         )  # fmt: skip
+
+    def penalised(self, base: tuple[Array, Array, Array], y: Array, sigma: float) -> tuple[Array, Array, Array, float]:
+        """``psi(x) = (min (f + sigma F) - min f) / sigma``, its gradient, the first minimiser, the gradient left there.
+
+        ``base`` is what ``inner`` returns at the minimiser of f, ``y`` where the search for the other one begins.
+        """
+        y, _ = self.solve(y, extra=sigma)
+        (value, grad_x, grad_y), (outer, outer_x, outer_y) = self.inner(y), self.outer(y)
+        left = self.norm(grad_y + sigma * outer_y)
+        return outer + (value - base[0]) / sigma, outer_x + (grad_x - base[1]) / sigma, y, left
 
     # -- what is known of the error --
 
@@ -441,10 +480,7 @@ class Call:
         mu = self.problem.mu(self.x)
         if not mu:
             return None
-        c = self.problem.constants(self.x, y)
-        size = self.norm(q)
-        slope = c.cross * (c.outer_y + c.hessian * size) / mu + c.cross_change * size + c.outer_x
-        return c.cross * r / mu + slope * g / mu
+        return error_bound(self.problem.constants(self.x, y), mu, self.norm(q), g / mu, r)
 
     def check_finite(self, *arrays: Array) -> None:
         """Refuse NaN from an oracle, with the point at which it came."""
@@ -452,3 +488,9 @@ class Call:
             if not bool(self.xp.all(self.xp.isfinite(u))):
                 at = to_numpy(self.x).ravel()[:5]
                 raise check.error("problem", f"NaN or infinity from `{name}` at x = {at}", "finite numbers")
+
+
+def error_bound(c: Constants, mu: float, q: float, d: float, r: float) -> float:
+    """Bound of ``|p - grad Phi|`` from ``|q|``, a bound d of ``|y - y*|`` and the residual r of the adjoint system."""
+    cross = c.cross + c.cross_change * d  # |C| at y*
+    return cross * (r + (c.outer_y + c.hessian * q) * d) / mu + (c.cross_change * q + c.outer_x) * d

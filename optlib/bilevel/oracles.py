@@ -6,7 +6,7 @@ from typing import Any
 
 from optlib._core import validation as check
 from optlib.backend import Array, linalg
-from optlib.bilevel.problem import Point, answer, answers, point, require
+from optlib.bilevel.problem import Point, answer, answers, point, require, unconstrained
 
 
 class Oracles:
@@ -28,6 +28,8 @@ class Oracles:
 
     def __init__(self, problem: Any, x0: Any, bounds: Any, needs: Sequence[str], method: str) -> None:
         require(problem, needs, method)
+        if "constraints" not in needs:
+            unconstrained(problem, method)
         self.problem = problem
         start, self.y0 = problem.start()
         self.xp, device, _ = check.common(x0=x0, start=start)

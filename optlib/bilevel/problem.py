@@ -60,6 +60,22 @@ class Constants(NamedTuple):
     outer_x: float = 0.0
 
 
+class Constraints(NamedTuple):
+    """Constraints of the inner problem at a point ``(x, y)``.
+
+    Attributes
+    ----------
+    value : array, shape (m,)
+        The functions ``g(x, y)``: at most zero, or zero for equalities.
+    vjp_x, vjp_y : callable
+        ``lam -> grad_x <lam, g>`` and ``lam -> grad_y <lam, g>``, of the shapes of x and y.
+    """
+
+    value: Array
+    vjp_x: Callable[[Array], Array]
+    vjp_y: Callable[[Array], Array]
+
+
 class Problem:
     """Base of the bilevel problems, and the list of the oracles that an own problem may have.
 
@@ -71,21 +87,31 @@ class Problem:
     ----------
     symmetric : bool
         Whether H is symmetric, as it is for a minimiser; False for equilibria, which also have ``hvp_t``.
+    equality : bool or boolean array, shape (m,)
+        Which of the ``constraints`` are equalities.
     n_inner, n_outer : int or None
-        Numbers of terms, if ``inner`` and ``outer`` are means over samples and take the argument ``idx``.
+        Numbers of terms, if f and F are sums over samples. Then ``inner``, ``outer``, ``at`` (or the products) also
+        take ``idx``, an array of sample numbers, and estimate the whole sum by these samples.
 
     Notes
     -----
     Oracles:
 
     ``inner(x, y) -> value, grad_x, grad_y`` and ``outer(x, y) -> value, grad_x, grad_y``
-        First order; the value is a 0-d array. For finite sums also ``idx``, an array of sample numbers.
+        First order; the value is a 0-d array.
     ``hvp(x, y, v)``, ``cross_vjp(x, y, v)``, ``cross_jvp(x, y, u)``
         Products of second order. A problem may instead have ``at(x, y) -> Point``, whose products share work, with each
         other and with ``inner``.
     ``hvp_outer(x, y, v)``, ``cross_outer(x, y, v)``
         The products of the outer objective, ``grad_yy F v`` and ``grad_xy F v``, for methods that descend on a mixture
         of both objectives.
+    ``directions(x, y, q, idx=None) -> grad_y, hq, cq``
+        ``grad_y f`` and both products with q in one pass over the samples, for the methods that work on batches.
+    ``constraints(x, y) -> Constraints``
+        Constraints of the inner problem that depend on x, convex in y; only `lv_hba` heeds them.
+    ``project_joint(x, y) -> x, y``, ``project_y(y) -> y``
+        The nearest point of all sets: the constraints, that of x and that of y; and that of y alone, if there is one.
+        `optlib.geometry.AffineProjection` and `optlib.geometry.project_intersection` help.
     ``start() -> x, y``
         Where to begin.
     ``solve_inner(x, y, tol) -> y, counts``
@@ -101,6 +127,7 @@ class Problem:
     """
 
     symmetric = True
+    equality: Any = False
     n_inner: int | None = None
     n_outer: int | None = None
 
@@ -122,13 +149,17 @@ class Problem:
 
 
 # what does without an oracle, for the message
+FIRST_ORDER = '`penalty`, `f2sa` or mode="penalty", or `finite_differences(problem)` for products by differences'
 INSTEAD = {
-    "hvp": 'mode="penalty", or `finite_differences(problem)` for products by differences of gradients',
-    "cross_vjp": 'mode="penalty", or `finite_differences(problem)` for products by differences of gradients',
+    "hvp": FIRST_ORDER,
+    "cross_vjp": FIRST_ORDER,
     "cross_jvp": 'a mode that needs no forward products: "cg", "reverse"',
     "hessian": 'mode="cg", which needs products only',
+    "constants": 'certified=False, or methods that need none: "hoag"',
     "hvp_outer": "`finite_differences(problem)` for products by differences of gradients",
     "cross_outer": "`finite_differences(problem)` for products by differences of gradients",
+    "constraints": "other methods, which are for inner problems without constraints: `tune` chooses",
+    "project_joint": "`optlib.geometry.AffineProjection` or `optlib.geometry.project_intersection` to write it",
     "mu": 'methods that need no constants: "hoag"',
 }
 
@@ -142,6 +173,18 @@ def point(problem: Any, x: Array, y: Array) -> Point:
         if (oracle := getattr(problem, name, None)) is not None:
             found[name] = lambda v, oracle=oracle: oracle(x, y, v)
     return Point(**found)
+
+
+def directions(problem: Any, x: Array, y: Array, q: Array, idx: Array | None) -> tuple[Array, Array, Array]:
+    """``grad_y f``, ``H q`` and ``C q``, on all samples or on some; in one pass where the problem has it."""
+    if (own := getattr(problem, "directions", None)) is not None:
+        return own(x, y, q, idx)
+    more = () if idx is None else (idx,)
+    if (at := getattr(problem, "at", None)) is not None:
+        products = at(x, y, *more)
+        inner = problem.inner(x, y, *more) if products.inner is None else products.inner()
+        return inner[2], products.hvp(q), products.cross_vjp(q)
+    return problem.inner(x, y, *more)[2], problem.hvp(x, y, q, *more), problem.cross_vjp(x, y, q, *more)
 
 
 def require(problem: Any, oracles: Sequence[str], method: str) -> None:
@@ -162,6 +205,21 @@ def require(problem: Any, oracles: Sequence[str], method: str) -> None:
             f"add it, or use {INSTEAD[name]}" if name in INSTEAD else "add it",
             TypeError,
         )
+
+
+def unconstrained(problem: Any, method: str) -> None:
+    """Check that the inner problem has no constraints.
+
+    Raises
+    ------
+    TypeError
+        If it has: its solution is not where the gradient of f vanishes.
+    """
+    if callable(getattr(problem, "constraints", None)):
+        raise check.error(
+            "problem", f"{type(problem).__name__} with inner `constraints`", f"none, for {method}",
+            'use method="lv_hba"', TypeError,
+        )  # fmt: skip
 
 
 def answer(name: str, found: Array, like: Array) -> Array:

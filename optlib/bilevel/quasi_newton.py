@@ -11,6 +11,7 @@ from optlib.backend import Array, supports
 from optlib.bilevel.evaluation import Evaluation, Evaluator
 from optlib.bilevel.problem import vdot
 from optlib.bilevel.result import BilevelResult
+from optlib.inner.lbfgs import remember, two_loop
 
 MEMORY = 20  # pairs
 START, SURE, LEAST = 1e-3, 1e-6, 1e-8  # relative tolerances of evaluations: first, for the stop, smallest
@@ -210,7 +211,7 @@ def quasi_newton(
                     eta = max(0.1 * eta, LEAST)
                 elif found.correction < 1e-3 * predicted:
                     eta = min(3.0 * eta, START)
-                kept = remember(s, x - s.x, found.gradient - s.gradient, xp)
+                kept = remember(s.steps, s.changes, x - s.x, found.gradient - s.gradient, MEMORY, xp=xp)
                 return True, loaded(s, found, radius=radius, eta=eta, steps=kept[0], changes=kept[1])
             excess = found.value - s.value + predicted
             best = 0.5 * predicted / excess if excess > 0.0 and excess < float("inf") else 0.5
@@ -230,7 +231,7 @@ def quasi_newton(
 
 
 def direction(s: QuasiNewtonState, gradient: Array, free: Array, xp: Any) -> Array:
-    """Two-loop recursion on the free hyperparameters."""
+    """L-BFGS direction on the free hyperparameters."""
     d = -gradient
     if s.steps is None:
         return d
@@ -244,21 +245,4 @@ def direction(s: QuasiNewtonState, gradient: Array, free: Array, xp: Any) -> Arr
             pairs.append((u, v, product))
     if not pairs:
         return d
-    alphas = []
-    for u, v, product in reversed(pairs):
-        alphas.append(float(vdot(u, d, xp=xp)) / product)
-        d = d - alphas[-1] * v
-    u, v, product = pairs[-1]
-    d = d * (product / float(vdot(v, v, xp=xp)))
-    for (u, v, product), alpha in zip(pairs, reversed(alphas), strict=True):
-        d = d + (alpha - float(vdot(v, d, xp=xp)) / product) * u
-    return d
-
-
-def remember(s: QuasiNewtonState, step: Array, change: Array, xp: Any) -> tuple[Array, Array]:
-    """The memory with one pair more, the oldest dropped."""
-    u, v = step[None, ...], change[None, ...]
-    if s.steps is None:
-        return u, v
-    oldest = max(0, s.steps.shape[0] + 1 - MEMORY)
-    return xp.concat([s.steps[oldest:, ...], u], axis=0), xp.concat([s.changes[oldest:, ...], v], axis=0)
+    return two_loop(d, pairs, xp=xp)

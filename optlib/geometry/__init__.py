@@ -1,6 +1,7 @@
 """Geometry of convex sets: projections, proximal operators, domains, mirror maps and their divergences."""
 
 from optlib.geometry.domains import Ball, Box, Domain, L1Ball, NuclearBall, Simplex, Spectrahedron
+from optlib.geometry.intersections import AffineProjection, project_intersection
 from optlib.geometry.mirror import (
     BitEntropy,
     CappedEntropy,
@@ -42,6 +43,7 @@ from optlib.geometry.projections import (
 from optlib.geometry.prox import prox_elastic_net, prox_group_l2, prox_l1, prox_nuclear, prox_tv1d
 
 __all__ = [
+    "AffineProjection",
     "Ball",
     "BitEntropy",
     "Box",
@@ -73,6 +75,7 @@ __all__ = [
     "project_box",
     "project_capped_simplex",
     "project_ellipsoid",
+    "project_intersection",
     "project_kl_cap",
     "project_kl_floor",
     "project_l1_ball",

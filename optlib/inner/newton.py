@@ -14,6 +14,7 @@ from optlib.steps import armijo
 FORCING = 0.1  # relative residual of the first Newton systems; it falls with the gradient
 PATIENCE = 20  # unknowns per product after which conjugate gradients get a fresh factor, at the price of about two
 DAMPING = 1e-3  # in units of the largest diagonal entry, when the Hessian has no Cholesky factor
+ROUNDING = 1e3  # error of a value that a line search allows for, in units of the last place
 
 
 class NewtonState(NamedTuple):
@@ -187,7 +188,8 @@ def newton_steps(
         if not float(slope) < 0.0:
             status = Status.CONVERGED if norm == 0.0 else Status.BREAKDOWN
             continue
-        found = armijo(along, s.value, slope)
+        slack = ROUNDING * float(xp.finfo(s.x.dtype).eps) * abs(float(s.value))
+        found = armijo(along, s.value, slope, slack=slack)
         s = s._replace(gradients=s.gradients + found.evaluations)
         if not found.success:
             status = Status.STALLED

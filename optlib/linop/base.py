@@ -149,6 +149,31 @@ class LinearOperator:
             dtype=self.dtype,
         )
 
+    def take(self, index: Array, axis: int = 0) -> "LinearOperator":
+        """Return the operator of some of the rows, or of the columns.
+
+        Parameters
+        ----------
+        index : array of int, shape (k,)
+            On the device of the operator.
+        axis : {0, 1}
+            Rows or columns.
+
+        Returns
+        -------
+        LinearOperator
+
+        Raises
+        ------
+        TypeError
+            If the operator does not hold its rows.
+        """
+        raise check.error("A", f"a {type(self).__name__.removeprefix('_')} operator", "a matrix", kind=TypeError)
+
+    def _held(self) -> Array | None:
+        """The matrix as an array, not to be changed; None where it is not held as one."""
+        return None
+
     def _squared(self) -> "LinearOperator | None":
         """The matrix of the squared entries; None where they are not at hand."""
         return None
@@ -225,6 +250,9 @@ class _Transpose(LinearOperator):
 
     def _rmatvec(self, y: Array) -> Array:
         return self._a._matvec(y)
+
+    def take(self, index: Array, axis: int = 0) -> LinearOperator:
+        return _Transpose(self._a.take(index, 1 - axis))
 
     def _map_arrays(self, move: Callable[[Array], Array]) -> LinearOperator:
         return _Transpose(self._a._map_arrays(move))
@@ -391,6 +419,10 @@ class VStack(LinearOperator):
         parts = zip(self._parts, self._ends, self._ends[1:], strict=False)
         first, *rest = (a._rmatvec(y[i:j, ...]) for a, i, j in parts)
         return sum(rest, first)
+
+    def take(self, index: Array, axis: int = 0) -> LinearOperator:
+        """Return the operator of some of the columns."""
+        return VStack(*(a.take(index, 1) for a in self._parts)) if axis == 1 else super().take(index, axis)
 
     def _map_arrays(self, move: Callable[[Array], Array]) -> LinearOperator:
         return VStack(*(a._map_arrays(move) for a in self._parts))

@@ -120,8 +120,14 @@ class _Dense(LinearOperator):
     def _rmatvec(self, y: Array) -> Array:
         return self._a.T @ y
 
+    def take(self, index: Array, axis: int = 0) -> LinearOperator:
+        return _Dense(self.xp.take(self._a, index, axis=axis))
+
     def to_dense(self) -> Array:
         return self.xp.asarray(self._a, copy=True)
+
+    def _held(self) -> Array:
+        return self._a
 
     def _map_arrays(self, move: Product) -> LinearOperator:
         return _Dense(move(self._a))._tagged(self)
@@ -148,6 +154,9 @@ class _Sparse(LinearOperator):
 
     def _rmatvec(self, y: Array) -> Array:
         return self._transposed @ y
+
+    def take(self, index: Array, axis: int = 0) -> LinearOperator:
+        return _Sparse(self._csr[index] if axis == 0 else self._csr[:, index], self.dtype)
 
     def astype(self, dtype: Any) -> LinearOperator:
         return self if dtype == self.dtype else _Sparse(self._csr, dtype)._tagged(self)

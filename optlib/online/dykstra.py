@@ -1,12 +1,14 @@
 """Dykstra's algorithm: the projection onto the intersection of convex sets, from their projections."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 from optlib._core import Certificate, Result, Step, Steps, prepare_init, run
 from optlib._core import validation as check
 from optlib.backend import Array, asarray_like, linalg, supports, to_numpy
 from optlib.geometry import Domain
+from optlib.geometry.intersections import dykstra_cycle
 
 
 class DykstraState(NamedTuple):
@@ -93,6 +95,7 @@ def dykstra(
     if state is None:
         zeros = xp.zeros((len(sets), x0.shape[0]), dtype=dtype, device=device)
         state = DykstraState(x0, zeros, 0)
+    projections = [partial(d.project, xp=xp) for d in sets]
     first = x0 - sets[0].project(x0, xp=xp)
 
     def violation(x: Array) -> Array:
@@ -117,11 +120,8 @@ def dykstra(
                 counts={"projections": len(sets) * s.nit},
             )  # fmt: skip
             for _ in range(budget):
-                x, corrections = state.x, []
-                for i, domain in enumerate(sets):
-                    pulled = x + state.corrections[i, :]
-                    x = domain.project(pulled, xp=xp)
-                    corrections.append(pulled - x)
+                old = [state.corrections[i, :] for i in range(len(sets))]
+                x, corrections = dykstra_cycle(state.x, old, projections)
                 state = DykstraState(x, xp.stack(corrections), state.nit + 1)
 
     def finish(step: Step) -> dict[str, Any]:

@@ -48,7 +48,7 @@ def _exp_dense(c, gt, shift, inv, e):
     return s
 
 
-@njit(**INNER)
+@njit(**INNER, forceinline=True)
 def _exp_products(x0, x1, x2, y0, y1, y2, gt, shift, e):
     s = e.dtype.type(0)
     for j in range(e.size):
@@ -116,7 +116,7 @@ def exp_row_again(cost, x, y, i, gt, inv, e):
     return shift, s
 
 
-@njit(**INNER)
+@njit(**INNER, forceinline=True)
 def add_rows(out, e0, e1, e2, e3, weights):
     """Add four weighted rows."""
     number = out.dtype.type

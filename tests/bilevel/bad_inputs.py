@@ -3,19 +3,27 @@
 import numpy as np
 
 from optlib.bilevel import (
+    AffineConstraintProblem,
     CleaningProblem,
     CounterexampleProblem,
     FieldsOfExpertsProblem,
+    LeastSquaresProblem,
     LogisticProblem,
     MultinomialProblem,
     QuadraticProblem,
     RidgeProblem,
+    SumConstraintProblem,
+    SVMProblem,
     TotalVariationProblem,
     bamm,
     bda,
     check_problem,
     finite_differences,
+    hoag,
     hypergradient,
+    lv_hba,
+    maid,
+    penalty,
     quasi_newton,
     scalar,
     tune,
@@ -75,6 +83,23 @@ CASES += [
     ("scalar-start", lambda: scalar(ONE, [np.nan]), ValueError, "`x0`"),
     ("foreign-result", lambda: scalar(ONE, init=quasi_newton(Q, maxiter=1)), TypeError, "`init`"),
     ("adjoint-mode", lambda: quasi_newton(Q, mode="reverse"), ValueError, "`mode`"),
+    ("rank", lambda: LeastSquaresProblem(np.ones((3, 2)), A, t, np.eye(2), np.ones(2)), ValueError, "`A`.*rank"),
+    ("rows", lambda: LeastSquaresProblem(A, A[:2], t, A, t), ValueError, "`B`.*shape"),
+    ("maid-eps", lambda: maid(Q, eps=0.0), ValueError, "`eps`"),
+    ("maid-delta", lambda: maid(Q, delta=1e-17), ValueError, "`delta`"),
+    ("maid-eta", lambda: maid(Q, eta=1.0), ValueError, "`eta`"),
+    ("maid-inner", lambda: maid(Q, inner="simplex"), ValueError, "`inner`"),
+    ("maid-curvature", lambda: maid(RidgeProblem(A, t, A, t, intercept=True)), ValueError, "`problem`.*mu.*hoag"),
+    ("maid-constants", lambda: maid(CleaningProblem(A, [0, 1, 1], A, [0, 1, 1])), TypeError, "`constants`"),
+]
+CASES += [
+    ("penalty-sigma", lambda: penalty(Q, sigma=0.0), ValueError, "`sigma`"),
+    ("penalty-inner-tol", lambda: penalty(Q, inner_tol=-1.0), ValueError, "`inner_tol`"),
+    ("penalty-richardson", lambda: penalty(Q, richardson=2), ValueError, "`richardson`"),
+    ("penalty-start", lambda: penalty(Q, [1.0]), ValueError, "`x0`"),
+    ("penalty-bounds", lambda: penalty(Q, bounds=(1.0, 0.0)), ValueError, "`bounds`"),
+    ("penalty-foreign", lambda: penalty(Q, init=quasi_newton(Q, maxiter=1)), TypeError, "`init`"),
+    ("penalty-oracles", lambda: penalty(object()), TypeError, "`problem`"),
 ]
 IMAGES = np.ones((1, 3, 3))
 CASES += [
@@ -118,4 +143,25 @@ CASES += [
     ("bamm-schedule", lambda: bamm(Q, schedule="s4"), ValueError, "`schedule`"),
     ("bamm-adjoint", lambda: bamm(Q, adjoint="newton"), ValueError, "`adjoint`"),
     ("bamm-start", lambda: bamm(Q, [np.inf, 0.0]), ValueError, "`x0`"),
+]
+
+SUM = SumConstraintProblem(np.ones(3))
+
+CASES += [
+    ("sum-nan", lambda: SumConstraintProblem([np.nan]), ValueError, "`target`"),
+    ("sum-empty", lambda: SumConstraintProblem([]), ValueError, "`target`"),
+    ("affine-shapes", lambda: AffineConstraintProblem(A, A[:2], A, t, t), ValueError, "`H`"),
+    ("affine-outer", lambda: AffineConstraintProblem(A, A, np.eye(2), t, t), ValueError, "`B`"),
+    ("svm-one-class", lambda: SVMProblem(A, np.ones(3), A, t), ValueError, "`t`.*both classes"),
+    ("svm-labels", lambda: SVMProblem(A, t, A, [0, 1, 1]), ValueError, "`c`.*-1 and 1"),
+    ("svm-empty", lambda: SVMProblem(np.ones((0, 3)), [], A, t), ValueError, "`A`"),
+    ("svm-features", lambda: SVMProblem(A, t, np.ones((3, 2)), t), ValueError, "`V`"),
+    ("hba-unconstrained", lambda: lv_hba(Q), TypeError, "`constraints`"),
+    ("hba-eta", lambda: lv_hba(SUM, eta=5.0), ValueError, "`eta`.*at most"),
+    ("hba-alpha", lambda: lv_hba(SUM, eta=0.1, alpha=0.2), ValueError, "`alpha`.*at most 0.1"),
+    ("hba-power", lambda: lv_hba(SUM, power=0.5), ValueError, "`power`"),
+    ("hba-gamma", lambda: lv_hba(SUM, gamma=0.0), ValueError, "`gamma`"),
+    ("hba-init", lambda: lv_hba(SUM, init=np.ones(3)), TypeError, "`init`"),
+    ("constraints-gradient", lambda: hypergradient(SUM, np.ones(3)), TypeError, "`constraints`.*lv_hba"),
+    ("constraints-hoag", lambda: hoag(SUM), TypeError, "`problem`.*lv_hba|`cross_vjp`"),
 ]

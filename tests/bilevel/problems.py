@@ -1,18 +1,24 @@
 """Small problems of every class, on any backend."""
 
 from optlib.bilevel import (
+    AffineConstraintProblem,
     CleaningProblem,
+    CoshProblem,
     CounterexampleProblem,
     FieldsOfExpertsProblem,
+    LeastSquaresProblem,
     LogisticProblem,
     MultinomialProblem,
     QuadraticProblem,
     RidgeProblem,
+    SumConstraintProblem,
+    SVMProblem,
     TotalVariationProblem,
 )  # fmt: skip
 
 MAKERS = {
     "quadratic": lambda rng=0, like=None: QuadraticProblem.random(5, 3, rng=rng, like=like),
+    "least squares": lambda rng=0, like=None: LeastSquaresProblem.random(20, 4, 3, rng=rng, like=like),
     "ridge": lambda rng=0, like=None: RidgeProblem.random(rng=rng, like=like),
     "ridge scalar": lambda rng=0, like=None: RidgeProblem.random(rng=rng, like=like, penalty="scalar"),
     "ridge intercept": lambda rng=0, like=None: RidgeProblem.random(rng=rng, like=like, intercept=True),
@@ -26,6 +32,7 @@ MAKERS = {
     ),
     "multinomial scalar": lambda rng=0, like=None: MultinomialProblem.random(rng=rng, like=like, penalty="scalar"),
     "cleaning": lambda rng=0, like=None: CleaningProblem.random(rng=rng, like=like, ridge=0.05),
+    "cosh": lambda rng=0, like=None: CoshProblem.random(rng=rng, like=like),
     "total variation": lambda rng=0, like=None: TotalVariationProblem.random(rng=rng, like=like, noise=1.0),
     "total variation signals": lambda rng=0, like=None: TotalVariationProblem.random(
         3, (9,), rng=rng, like=like, noise=1.0, smoothing=0.1
@@ -39,4 +46,7 @@ MAKERS = {
 # whose inner problems have many solutions, or constraints: for the tests of oracles only
 OTHERS = {
     "counterexample": lambda rng=0, like=None: CounterexampleProblem.random(rng=rng, like=like),
+    "sum constraint": lambda rng=0, like=None: SumConstraintProblem.random(rng=rng, like=like),
+    "affine constraint": lambda rng=0, like=None: AffineConstraintProblem.random(rng=rng, like=like),
+    "svm": lambda rng=0, like=None: SVMProblem.random(rng=rng, like=like),
 }

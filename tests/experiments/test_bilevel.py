@@ -2,9 +2,11 @@
 
 import pytest
 
-from optlib.experiments import _records, bilevel_merely_convex
+from optlib.experiments import _records, bilevel_constrained, bilevel_merely_convex
 
-MODULES = [bilevel_merely_convex]
+MODULES = [bilevel_constrained, bilevel_merely_convex]
+# what was published, and does not hold: the program of LV-HBA diverges on its first example
+NOT_REPRODUCED = {"bilevel_constrained.published"}
 
 
 @pytest.fixture(scope="module", params=MODULES, ids=lambda module: module.__name__)
@@ -15,7 +17,8 @@ def measured(request, tmp_path_factory):
 
 def test_claims_hold(measured):
     module, rows = measured
-    assert [(v.claim.id, v.measured) for v in module.check(rows) if v.status != "pass"] == []
+    missed = [(v.claim.id, v.measured) for v in module.check(rows) if v.status != "pass"]
+    assert [v for v in missed if v[0] not in NOT_REPRODUCED] == []
 
 
 def test_figures(measured):
@@ -27,7 +30,12 @@ def test_figures(measured):
 def test_a_wrong_measurement_is_caught(measured):
     module, rows = measured
     broken = [
-        row | {k: [1e5] * len(v) if isinstance(v, list) else 1e5 for k, v in row.items() if k.startswith("error")}
+        row
+        | {
+            k: [1e5] * len(v) if isinstance(v, list) else 1e5
+            for k, v in row.items()
+            if k.startswith(("error", "ratio"))
+        }
         for row in rows
     ]
     assert any(v.status != "pass" for v in module.check(broken))

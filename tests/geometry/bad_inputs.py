@@ -108,3 +108,11 @@ CASES = [
     ("domain-matrix", lambda: geo.NuclearBall(2, 3).contains(np.ones((3, 2))), ValueError, r"`x`.*\(\.\.\., 2, 3\)"),
     ("domain-tol", lambda: geo.Simplex(3).contains(ONES, -1.0), ValueError, "`tol`.*>= 0"),
 ]
+
+CASES += [
+    ("affine-vector", lambda: geo.AffineProjection(ONES), ValueError, "`G`"),
+    ("affine-side", lambda: geo.AffineProjection(I3, ONES[:2]), ValueError, "`h`"),
+    ("affine-empty", lambda: geo.AffineProjection(np.ones((0, 3))), ValueError, "`G`"),
+    ("intersection-sets", lambda: geo.project_intersection(ONES, [ONES]), TypeError, "`projections`"),
+    ("intersection-tol", lambda: geo.project_intersection(ONES, [abs], tol=-1.0), ValueError, "`tol`"),
+]

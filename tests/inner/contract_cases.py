@@ -18,6 +18,12 @@ def accelerated(backend):
     return (fun, 1e-3 * x0), {}
 
 
+def composite(backend):
+    (fun, x0), _ = accelerated(backend)
+    xp = backend.xp
+    return (fun, lambda v, t: xp.sign(v) * xp.maximum(xp.abs(v) - 2.0 * t, xp.zeros_like(v)), x0), {}
+
+
 def second_order(backend):
     fun, x0, d = objective(backend)
     xp = backend.xp
@@ -28,4 +34,10 @@ def second_order(backend):
     }
 
 
-CASES = {"inner.accelerated_gradient": accelerated, "inner.newton": second_order}
+CASES = {
+    "inner.accelerated_gradient": accelerated,
+    "inner.fista": composite,
+    "inner.gradient_descent": accelerated,
+    "inner.lbfgs": accelerated,
+    "inner.newton": second_order,
+}

@@ -4,11 +4,12 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+import scipy.optimize
 from hypothesis import given
 from hypothesis import strategies as st
 
 from optlib import Status
-from optlib.inner import accelerated_gradient, newton
+from optlib.inner import accelerated_gradient, fista, gradient_descent, lbfgs, newton
 
 
 def quadratic(seed, condition):
@@ -29,7 +30,8 @@ def test_quadratic(seed, condition):
     both = newton(fun, start, factor=np.linalg.cholesky(H), tol=1e-9 * condition, **matrices)
     assert both.counts["products"] <= 2 * both.nit
     first = accelerated_gradient(fun, start, tol=1e-9 * condition)
-    for found in (direct, products, both, first):
+    quasi = lbfgs(fun, start, tol=1e-9 * condition)
+    for found in (direct, products, both, first, quasi):
         assert found.success and np.linalg.norm(found.x - want) <= 1e-8 * condition
         assert np.array_equal(found.grad, fun(found.x)[1])
 
@@ -98,3 +100,103 @@ def test_acceleration_pays(condition):
     _, _, fun = quadratic(0, condition)
     fast = accelerated_gradient(fun, np.zeros(6), tol=1e-8)
     assert fast.success and fast.nit <= 40.0 * condition**0.5
+
+
+@given(st.integers(0, 1000), st.sampled_from([1.0, 10.0, 1e3]))
+def test_acceleration_with_constants(seed, condition):
+    """The rate of the theorem, one gradient an iteration, and an honest end with wrong constants."""
+    H, b, fun = quadratic(seed, condition)
+    want, start = np.linalg.solve(H, b), np.zeros(6)
+    best, values = fun(want)[0], []
+    found = accelerated_gradient(
+        fun, start, lipschitz=condition, mu=1.0, tol=1e-9, check_every=1,
+        callback=lambda intermediate_result: values.append(fun(intermediate_result.state.x)[0] - best),
+    )  # fmt: skip
+    assert found.success and found.counts["gradients"] == found.nit + 1
+    rate = 0.5 * (condition + 1.0) * np.sum(want**2) * np.exp(-np.arange(len(values)) / condition**0.5)
+    assert np.all(values <= rate + 1e-12 * abs(best))
+
+
+def test_wrong_constants_are_no_success():
+    _, _, fun = quadratic(0, 100.0)
+    found = accelerated_gradient(fun, np.ones(6), lipschitz=20.0, mu=1.0, tol=1e-9)
+    assert not found.success and found.status in (Status.STALLED, Status.NONFINITE)
+
+
+@given(st.integers(0, 1000), st.sampled_from([2.0, 30.0]))
+def test_gradient_descent_rates(seed, condition):
+    """The rates of the theorems with steps 1 / L and 2 / (L + mu); steps that are found are no slower."""
+    H, b, fun = quadratic(seed, condition)
+    want, start, k = np.linalg.solve(H, b), np.zeros(6), 60
+    best, distance = fun(want)[0], np.linalg.norm(want)
+    found = gradient_descent(fun, start, step=1.0 / condition, tol=None, maxiter=k)
+    assert found.fun - best <= condition * distance**2 / (2 * k) + 1e-12
+    assert found.counts["gradients"] == k + 1
+    found = gradient_descent(fun, start, step=2.0 / (condition + 1.0), tol=None, maxiter=k)
+    assert np.linalg.norm(found.x - want) <= ((condition - 1) / (condition + 1)) ** k * distance + 1e-10
+    assert gradient_descent(fun, start, tol=1e-8, maxiter=2000).success
+
+
+def lasso(seed):
+    rng = np.random.default_rng(seed)
+    A, b = rng.normal(size=(60, 30)), rng.normal(size=60)
+    return A, b, lambda y: (0.5 * np.sum((A @ y - b) ** 2), A.T @ (A @ y - b)), 0.3 * np.max(np.abs(A.T @ b))
+
+
+def shrink(weight):
+    return lambda v, t: np.sign(v) * np.maximum(np.abs(v) - weight * t, 0.0)
+
+
+@given(st.integers(0, 1000))
+def test_fista_lasso(seed):
+    """Optimality conditions of the lasso, the reported value, and the rate ``2 L R^2 / (k + 1)^2``."""
+    A, b, fun, reg = lasso(seed)
+    found = fista(fun, shrink(reg), np.zeros(30), penalty=lambda x: reg * np.sum(np.abs(x)), tol=1e-8)
+    assert found.success
+    slack, on = reg - np.abs(A.T @ (A @ found.x - b)), found.x != 0
+    assert np.all(slack >= -1e-8) and np.all(np.abs(slack[on]) <= 1e-8) and 0 < on.sum() < 30
+    assert abs(found.fun - fun(found.x)[0] - reg * np.sum(np.abs(found.x))) <= 1e-12 * found.fun
+    L = np.linalg.norm(A, 2) ** 2
+    for k in (5, 20, 60):
+        res = fista(
+            fun, shrink(reg), np.zeros(30), penalty=lambda x: reg * np.sum(np.abs(x)), tol=None, maxiter=k, step=1 / L
+        )
+        # the estimated constant is at most twice the true one
+        assert res.fun - found.fun <= 4.0 * L * np.sum(found.x**2) / (k + 1) ** 2 + 1e-10
+
+
+def test_fista_projection_and_rest():
+    """Least squares over a box against SciPy; from the solution nothing moves."""
+    A, b, fun, _ = lasso(1)
+    want = scipy.optimize.lsq_linear(A, b, (-0.05, 0.1), tol=1e-14).x
+    clip = lambda v, t: np.clip(v, -0.05, 0.1)
+    found = fista(fun, clip, np.ones(30), tol=1e-9)
+    assert found.success and np.max(np.abs(found.x - want)) < 1e-8
+    assert fista(fun, clip, found.x, tol=1e-6).nit == 0
+
+
+def rosenbrock(x):
+    value = np.sum(100.0 * (x[1:] - x[:-1] ** 2) ** 2 + (1.0 - x[:-1]) ** 2)
+    return value, scipy.optimize.rosen_der(x)
+
+
+@pytest.mark.parametrize("size", [2, 10, 50])
+def test_lbfgs_against_scipy(size):
+    """Rosenbrock's function: the minimum, with at most 1.3 times the gradients of SciPy's program."""
+    start = np.tile([-1.2, 1.0], size // 2)
+    found = lbfgs(rosenbrock, start, tol=1e-6)
+    peer = scipy.optimize.minimize(
+        rosenbrock, start, jac=True, method="L-BFGS-B", options={"gtol": 1e-6 / size**0.5, "ftol": 0, "maxcor": 10}
+    )
+    assert found.success and np.max(np.abs(found.x - 1.0)) < 1e-6
+    assert found.counts["gradients"] <= 1.3 * peer.nfev
+
+
+def test_lbfgs_ends_at_rounding():
+    """A tolerance below rounding ends as stalled, near the solution; a stationary start stays."""
+    H, b, fun = quadratic(0, 100.0)
+    found = lbfgs(fun, np.ones(6), tol=1e-300)
+    assert found.status in (Status.STALLED, Status.CONVERGED)
+    assert np.linalg.norm(found.x - np.linalg.solve(H, b)) < 1e-10
+    assert lbfgs(lambda x: (np.sum(x * x), 2 * x), np.zeros(2)).nit == 0
+    assert lbfgs(lambda x: (np.nan, x), np.ones(2)).status is Status.NONFINITE

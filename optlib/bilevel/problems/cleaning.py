@@ -6,10 +6,11 @@ from typing import Any
 import numpy as np
 
 from optlib._core import validation as check
-from optlib.backend import Array, asarray_like, random
+from optlib.backend import Array, asarray_like, random, scatter
 from optlib.backend.special import expit
 from optlib.bilevel.problem import Point, Problem
-from optlib.bilevel.problems.linear_models import SOFTMAX, MultinomialProblem, _Part, bend, norm_squared
+from optlib.bilevel.problems.linear_models import MultinomialProblem, _Part, norm_squared, smoothness
+from optlib.bilevel.problems.losses import LOSSES, SOFTMAX, batch_directions, batch_gradient, bend
 
 
 class CleaningProblem(Problem):
@@ -46,6 +47,7 @@ class CleaningProblem(Problem):
     def _parts(self, train: _Part, valid: _Part) -> None:
         self.train, self.valid, self.xp = train, valid, train.A.xp
         self._norm: float | None = None
+        self.n_inner, self.n_outer = train.A.shape[0], valid.A.shape[0]
 
     @classmethod
     def random(
@@ -71,35 +73,68 @@ class CleaningProblem(Problem):
         """Box in which the sigmoid is not saturated."""
         return -8.0, 8.0
 
-    def inner(self, x: Array, y: Array) -> tuple[Array, Array, Array]:
+    def inner(self, x: Array, y: Array, idx: Array | None = None) -> tuple[Array, Array, Array]:
         """Value and gradients of f."""
-        return self.at(x, y).inner()
+        part, xp = self.train, self.xp
+        if idx is None or part.rows is None:
+            return self.at(x, y, idx).inner()
+        s, factor = expit(x, xp=xp), part.factor(idx)
+        weights = factor * part.weights * s
+        losses, grad = batch_gradient(part.rows, part.t, weights, idx, y, LOSSES.index(SOFTMAX), xp=xp)
+        losses = xp.take(weights, idx) * losses
+        grad_x = self._spread((1.0 - xp.take(s, idx)) * losses, idx)
+        return xp.sum(losses) + self.ridge * xp.sum(y * y), grad_x, grad + 2.0 * self.ridge * y
 
-    def outer(self, x: Array, y: Array) -> tuple[Array, Array, Array]:
+    def outer(self, x: Array, y: Array, idx: Array | None = None) -> tuple[Array, Array, Array]:
         """Value and gradients of F, which does not depend on x."""
-        xp, part = self.xp, self.valid
+        part, xp = self.valid, self.xp
+        if idx is not None and part.rows is not None:
+            weights = part.factor(idx) * part.weights
+            losses, grad = batch_gradient(part.rows, part.t, weights, idx, y, LOSSES.index(SOFTMAX), xp=xp)
+            return xp.sum(xp.take(weights, idx) * losses), xp.zeros_like(x), grad
+        part = part.take(idx)
         local = SOFTMAX.at(part.A._matvec(y), part.t, xp)
-        value = xp.sum(part.weights * local.value())
-        return value, xp.zeros_like(x), part.A._rmatvec(part.by_sample(local.first))
+        return xp.sum(part.weights * local.value()), xp.zeros_like(x), part.A._rmatvec(part.by_sample(local.first))
 
-    def at(self, x: Array, y: Array) -> Point:
+    def at(self, x: Array, y: Array, idx: Array | None = None) -> Point:
         """Products at a point; the predictions ``A y`` are shared by all."""
-        xp, part = self.xp, self.train
+        xp, part = self.xp, self.train.take(idx)
         local, s = SOFTMAX.at(part.A._matvec(y), part.t, xp), expit(x, xp=xp)
+        s = s if idx is None else xp.take(s, idx)
         weights, slope = part.weights * s, part.weights * s * (1.0 - s)
         weighted = weights[:, None] * local.scale
 
         def inner() -> tuple[Array, Array, Array]:
             losses = part.weights * local.value()
             grad_y = part.A._rmatvec(weights[:, None] * local.first) + 2.0 * self.ridge * y
-            return xp.sum(s * losses) + self.ridge * xp.sum(y * y), s * (1.0 - s) * losses, grad_y
+            grad_x = self._spread(s * (1.0 - s) * losses, idx)
+            return xp.sum(s * losses) + self.ridge * xp.sum(y * y), grad_x, grad_y
+
+        def cross_jvp(u: Array) -> Array:
+            return part.A._rmatvec((slope * (u if idx is None else xp.take(u, idx)))[:, None] * local.first)
 
         return Point(
             hvp=lambda v: part.A._rmatvec(bend(local, weighted, part.A._matvec(v), xp)) + 2.0 * self.ridge * v,
-            cross_vjp=lambda v: slope * xp.sum(local.first * part.A._matvec(v), axis=1),
-            cross_jvp=lambda u: part.A._rmatvec((slope * u)[:, None] * local.first),
+            cross_vjp=lambda v: self._spread(slope * xp.sum(local.first * part.A._matvec(v), axis=1), idx),
+            cross_jvp=cross_jvp,
             inner=inner,
         )
+
+    def _spread(self, values: Array, idx: Array | None) -> Array:
+        """Values of a batch at the places of its samples, zero elsewhere."""
+        return values if idx is None else scatter.segment_sum(values, idx, self.train.A.shape[0], xp=self.xp)
+
+    def directions(self, x: Array, y: Array, q: Array, idx: Array | None = None) -> tuple[Array, Array, Array]:
+        """Gradient in y and both products with q, in one pass over the samples."""
+        part, xp = self.train, self.xp
+        if idx is None or part.rows is None:
+            local = self.at(x, y, idx)
+            return local.inner()[2], local.hvp(q), local.cross_vjp(q)
+        s = expit(x, xp=xp)
+        weights = part.factor(idx) * part.weights * s
+        grad, product, slopes = batch_directions(part.rows, part.t, weights, idx, y, q, LOSSES.index(SOFTMAX), xp=xp)
+        cross = self._spread(xp.take(weights * (1.0 - s), idx) * slopes, idx)
+        return grad + 2.0 * self.ridge * y, product + 2.0 * self.ridge * q, cross
 
     def hvp_outer(self, x: Array, y: Array, v: Array) -> Array:
         """Product with ``grad_yy F``."""
@@ -115,11 +150,12 @@ class CleaningProblem(Problem):
         """Curvature of the penalty."""
         return 2.0 * self.ridge
 
-    def lipschitz(self, x: Array) -> float:
-        """Bound by half of ``max s(x) |A|^2 / n``."""
+    def lipschitz(self, x: Array, batch: int | None = None) -> float:
+        """Bound by half of ``max s(x) |A|^2 / n``; for the mean over `batch` samples their expected smoothness."""
         if self._norm is None:
             self._norm = norm_squared(self.train.A, self.train.weights)
-        return 0.5 * float(expit(self.xp.max(x), xp=self.xp)) * self._norm + 2.0 * self.ridge
+        norm = smoothness(self._norm, self.train, batch)
+        return 0.5 * float(expit(self.xp.max(x), xp=self.xp)) * norm + 2.0 * self.ridge
 
     def lipschitz_outer(self, x: Array) -> float:
         """Bound by half of ``|V|^2 / m``."""
@@ -128,5 +164,5 @@ class CleaningProblem(Problem):
     def _map_arrays(self, move: Callable[[Array], Array]) -> "CleaningProblem":
         made = object.__new__(CleaningProblem)
         made.ridge = self.ridge
-        made._parts(*(_Part(p.A._map_arrays(move), move(p.t), move(p.weights)) for p in (self.train, self.valid)))
+        made._parts(*(part.moved(move) for part in (self.train, self.valid)))
         return made

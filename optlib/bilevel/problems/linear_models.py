@@ -9,6 +9,16 @@ from optlib._core import validation as check
 from optlib.backend import Array, asarray_like, linalg, random, to_numpy
 from optlib.backend.namespace import asarray_on
 from optlib.bilevel.problem import Constants, Point, Problem
+from optlib.bilevel.problems.losses import (
+    LOGISTIC,
+    LOSSES,
+    SOFTMAX,
+    SQUARED,
+    Loss,
+    batch_directions,
+    batch_gradient,
+    bend,
+)
 from optlib.linop import LinearOperator, VStack, as_linear_operator
 
 PENALTIES = ("scalar", "feature", "entry")
@@ -16,82 +26,32 @@ BOUNDS = (-12.0, 12.0)  # of logarithms of penalties
 DENSE = 2000  # largest number of inner variables whose Hessian is formed
 
 
-class Local(NamedTuple):
-    """A loss at predictions z: by sample, what its parts share was computed once.
-
-    Attributes
-    ----------
-    value : callable
-        ``() -> values``, of shape (n,).
-    first : array
-        Derivatives, of the shape of z.
-    scale : array
-        The Hessian of a sample is ``diag(s)``, or ``diag(s) - s s'`` if `coupled`; of the shape of z.
-    coupled : bool
-    """
-
-    value: Callable[[], Array]
-    first: Array
-    scale: Array
-    coupled: bool = False
-
-
-class Loss:
-    """A loss of predictions ``z`` (n,) or (n, C) and targets ``t``, by sample; ``second(z, t)`` is its Hessian."""
-
-    def __init__(self, at: Callable[[Array, Array, Any], Local]) -> None:
-        self.at = at
-
-    def value(self, z: Array, t: Array, xp: Any) -> Array:
-        """Values."""
-        return self.at(z, t, xp).value()
-
-    def first(self, z: Array, t: Array, xp: Any) -> Array:
-        """Derivatives."""
-        return self.at(z, t, xp).first
-
-    def second(self, z: Array, t: Array, xp: Any) -> Callable[[Array], Array]:
-        """Product with the Hessian of each sample."""
-        local = self.at(z, t, xp)
-        return lambda u: bend(local, local.scale, u, xp)
-
-
-def bend(local: Local, weighted: Array, u: Array, xp: Any) -> Array:
-    """Product of u with the Hessian of each sample, ``weighted`` being ``local.scale`` times the weights of samples."""
-    if not local.coupled:
-        return weighted * u
-    return weighted * u - local.scale * xp.vecdot(weighted, u, axis=-1)[..., None]
-
-
-def _squared(z: Array, t: Array, xp: Any) -> Local:
-    r = z - t
-    return Local(lambda: 0.5 * r * r, r, xp.ones_like(r))
-
-
-def _logistic(z: Array, t: Array, xp: Any) -> Local:
-    margin = t * z
-    e = xp.exp(-xp.abs(margin))
-    s = xp.where(margin > 0, e, xp.ones_like(e)) / (1.0 + e)  # probability of the other label
-    return Local(lambda: xp.where(margin < 0, -margin, xp.zeros_like(e)) + xp.log1p(e), -t * s, s * (1.0 - s))
-
-
-def _softmax(z: Array, t: Array, xp: Any) -> Local:
-    top = xp.max(z, axis=-1, keepdims=True)
-    e = xp.exp(z - top)
-    total = xp.sum(e, axis=-1, keepdims=True)
-    p = e / total
-    return Local(lambda: xp.squeeze(xp.log(total) + top, axis=-1) - xp.sum(z * t, axis=-1), p - t, p, coupled=True)
-
-
-SQUARED, LOGISTIC, SOFTMAX = Loss(_squared), Loss(_logistic), Loss(_softmax)
-
-
 class _Part(NamedTuple):
-    """Samples of one level: design, targets, weights of the samples."""
+    """Samples of one level: design, targets, weights of the samples; the design as an array where it is one.
+
+    That array lacks the constant column of an intercept.
+    """
 
     A: LinearOperator
     t: Array
     weights: Array
+    rows: Array | None = None
+
+    def take(self, index: Array | None) -> "_Part":
+        """Samples whose weighted sums estimate those of all."""
+        if index is None:
+            return self
+        xp, factor = self.A.xp, self.factor(index)
+        return _Part(self.A.take(index), xp.take(self.t, index, axis=0), factor * xp.take(self.weights, index))
+
+    def factor(self, index: Array | None) -> float:
+        """Samples for each one of a batch."""
+        return 1.0 if index is None else self.A.shape[0] / index.shape[0]
+
+    def moved(self, move: Callable[[Array], Array]) -> "_Part":
+        """All arrays moved."""
+        rows = None if self.rows is None else move(self.rows)
+        return _Part(self.A._map_arrays(move), move(self.t), move(self.weights), rows)
 
     def by_sample(self, z: Array) -> Array:
         """Predictions, or what has their shape, times the weights."""
@@ -118,6 +78,7 @@ class LinearModelProblem(Problem):
         if intercept:
             last = self.xp.zeros((1, *self.shape[1:]), dtype=ones.dtype, device=train.A.device)
             self._mask = self.xp.concat([ones[:-1, ...], last], axis=0)
+        self.n_inner, self.n_outer = train.A.shape[0], valid.A.shape[0]
         self._known: dict[str, float] = {}
         self._squared: list[LinearOperator | None] = []
 
@@ -166,20 +127,33 @@ class LinearModelProblem(Problem):
 
     # -- oracles --
 
-    def inner(self, x: Array, y: Array) -> tuple[Array, Array, Array]:
+    def inner(self, x: Array, y: Array, idx: Array | None = None) -> tuple[Array, Array, Array]:
         """Value and gradients of f."""
-        return self.at(x, y).inner()
+        if idx is None or self.train.rows is None:
+            return self.at(x, y, idx).inner()
+        penalty = self._spread(self.xp.exp(x))
+        value, grad_y = self._loss(self.train, y, idx)
+        square = penalty * y * y
+        return value + 0.5 * self.xp.sum(square), 0.5 * self._gather(square), grad_y + penalty * y
 
-    def outer(self, x: Array, y: Array) -> tuple[Array, Array, Array]:
+    def outer(self, x: Array, y: Array, idx: Array | None = None) -> tuple[Array, Array, Array]:
         """Value and gradients of F, which does not depend on x."""
-        xp, part = self.xp, self.valid
-        local = self.loss.at(part.A._matvec(y), part.t, xp)
-        value = xp.sum(part.weights * local.value())
-        return value, xp.zeros_like(x), part.A._rmatvec(part.by_sample(local.first))
+        value, grad_y = self._loss(self.valid, y, idx)
+        return value, self.xp.zeros_like(x), grad_y
 
-    def at(self, x: Array, y: Array) -> Point:
+    def _loss(self, part: _Part, y: Array, idx: Array | None) -> tuple[Array, Array]:
+        """Weighted sum of the losses of samples, and its gradient."""
+        xp = self.xp
+        if idx is not None and part.rows is not None:
+            losses, grad = batch_gradient(part.rows, part.t, part.weights, idx, y, LOSSES.index(self.loss), xp=xp)
+            return part.factor(idx) * xp.sum(xp.take(part.weights, idx) * losses), part.factor(idx) * grad
+        part = part.take(idx)
+        local = self.loss.at(part.A._matvec(y), part.t, xp)
+        return xp.sum(part.weights * local.value()), part.A._rmatvec(part.by_sample(local.first))
+
+    def at(self, x: Array, y: Array, idx: Array | None = None) -> Point:
         """Products at a point: two products with A each for ``hvp``; the predictions ``A y`` are shared by all."""
-        xp, part, penalty = self.xp, self.train, self._spread(self.xp.exp(x))
+        xp, part, penalty = self.xp, self.train.take(idx), self._spread(self.xp.exp(x))
         local = self.loss.at(part.A._matvec(y), part.t, xp)
         weighted, py = part.by_sample(local.scale), penalty * y
 
@@ -197,8 +171,20 @@ class LinearModelProblem(Problem):
             cross_vjp=lambda v: self._gather(py * v),
             cross_jvp=lambda u: py * self._spread(u),
             inner=inner,
-            diagonal=diagonal,
+            diagonal=diagonal if idx is None else None,
         )
+
+    def directions(self, x: Array, y: Array, q: Array, idx: Array | None = None) -> tuple[Array, Array, Array]:
+        """Gradient in y and both products with q, in one pass over the samples."""
+        part = self.train
+        if idx is None or part.rows is None:
+            local = self.at(x, y, idx)
+            return local.inner()[2], local.hvp(q), local.cross_vjp(q)
+        penalty, factor = self._spread(self.xp.exp(x)), part.factor(idx)
+        grad, product, _ = batch_directions(
+            part.rows, part.t, part.weights, idx, y, q, LOSSES.index(self.loss), xp=self.xp
+        )
+        return factor * grad + penalty * y, factor * product + penalty * q, self._gather(penalty * y * q)
 
     def hvp_outer(self, x: Array, y: Array, v: Array) -> Array:
         """Product with ``grad_yy F``: two products with V."""
@@ -233,11 +219,13 @@ class LinearModelProblem(Problem):
         """Least penalty; unknown with an intercept, which has none."""
         return None if self.intercept else float(self.xp.exp(self.xp.min(x)))
 
-    def lipschitz(self, x: Array) -> float:
-        """Bound of the curvature: that of the loss times ``|A|^2``, and the largest penalty."""
-        return self.curvature * self._norms("train", self.train.A, self.train.weights) + float(
-            self.xp.exp(self.xp.max(x))
-        )
+    def lipschitz(self, x: Array, batch: int | None = None) -> float:
+        """Bound of the curvature: that of the loss times ``|A|^2``, and the largest penalty.
+
+        For the mean over `batch` samples, drawn without replacement: their expected smoothness.
+        """
+        loss = self.curvature * smoothness(self._norms("train", self.train.A, self.train.weights), self.train, batch)
+        return loss + float(self.xp.exp(self.xp.max(x)))
 
     def lipschitz_outer(self, x: Array) -> float:
         """Bound of the curvature of F."""
@@ -269,10 +257,26 @@ class LinearModelProblem(Problem):
         return self._squared[0]
 
     def _map_arrays(self, move: Callable[[Array], Array]) -> "LinearModelProblem":
-        parts = [_Part(p.A._map_arrays(move), move(p.t), move(p.weights)) for p in (self.train, self.valid)]
+        parts = [part.moved(move) for part in (self.train, self.valid)]
         made = object.__new__(type(self))
         LinearModelProblem.__init__(made, *parts, self.penalty, self.intercept, self.classes)
         return made
+
+
+def smoothness(norm: float, part: _Part, batch: int | None) -> float:
+    """Expected smoothness of a batch of samples, for ``norm``, the largest eigenvalue of ``A' W A``.
+
+    ``n (b - 1) / (b (n - 1)) L + (n - b) / (b (n - 1)) L_max`` (R. Gower et al., SGD: general analysis and improved
+    rates, ICML 2019, proposition 3.8).
+    """
+    n, xp = part.A.shape[0], part.A.xp
+    if batch is None or batch >= n:
+        return norm
+    longest = norm  # no row is longer than the matrix
+    if part.rows is not None:
+        constant = part.A.shape[1] - part.rows.shape[1]
+        longest = float(xp.max(part.weights * (xp.sum(part.rows**2, axis=1) + constant)))
+    return (n * (batch - 1) * norm + (n - batch) * n * longest) / (batch * (n - 1))
 
 
 def norm_squared(A: LinearOperator, weights: Array) -> float:
@@ -315,9 +319,10 @@ def _parts(
             if not total > 0.0:
                 raise check.error(names[2], "weights of sum 0", "a positive sum")
             u = u / total
+        rows = op._held()
         if intercept:
             op = VStack(op.T, as_linear_operator(xp.ones((1, n), dtype=op.dtype, device=op.device))).T
-        found.append(_Part(op, targets(names[1], goal, op, n), u))
+        found.append(_Part(op, targets(names[1], goal, op, n), u, rows))
     return found[0], found[1]
 
 
