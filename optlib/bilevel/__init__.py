@@ -1,5 +1,8 @@
 """Bilevel optimization: hyperparameters tuned by gradients of the validation loss."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from optlib.bilevel._front import tune
 from optlib.bilevel.bamm import bamm
 from optlib.bilevel.bda import bda
@@ -15,6 +18,9 @@ from optlib.bilevel.problem import Constants, Constraints, Point, Problem
 from optlib.bilevel.problems.cleaning import CleaningProblem
 from optlib.bilevel.problems.constrained import AffineConstraintProblem, SumConstraintProblem, SVMProblem
 from optlib.bilevel.problems.fields_of_experts import FieldsOfExpertsProblem
+from optlib.bilevel.problems.folds import FoldsProblem
+from optlib.bilevel.problems.kernel_ridge import KernelRidgeFoldsProblem, KernelRidgeProblem
+from optlib.bilevel.problems.leave_one_out import LeaveOneOutRidgeProblem
 from optlib.bilevel.problems.linear_models import LogisticProblem, MultinomialProblem, RidgeProblem
 from optlib.bilevel.problems.merely_convex import CounterexampleProblem
 from optlib.bilevel.problems.quadratics import LeastSquaresProblem, QuadraticProblem
@@ -26,6 +32,20 @@ from optlib.bilevel.saba import saba
 from optlib.bilevel.scalar import scalar
 from optlib.bilevel.soba import soba
 
+if TYPE_CHECKING:
+    from optlib.bilevel.estimators.cleaner import DataCleaner
+    from optlib.bilevel.estimators.kernel_ridge import KernelRidgeTuned
+    from optlib.bilevel.estimators.logistic import LogisticRegressionTuned
+    from optlib.bilevel.estimators.ridge import RidgeTuned
+
+# Estimators and their modules: these bring scikit-learn, and come in where they are used.
+ESTIMATORS = {
+    "DataCleaner": "cleaner",
+    "KernelRidgeTuned": "kernel_ridge",
+    "LogisticRegressionTuned": "logistic",
+    "RidgeTuned": "ridge",
+}
+
 __all__ = [
     "AffineConstraintProblem",
     "BilevelResult",
@@ -34,15 +54,23 @@ __all__ = [
     "Constraints",
     "CoshProblem",
     "CounterexampleProblem",
+    "DataCleaner",
     "FieldsOfExpertsProblem",
+    "FoldsProblem",
     "HyperResult",
+    "KernelRidgeFoldsProblem",
+    "KernelRidgeProblem",
+    "KernelRidgeTuned",
     "LeastSquaresProblem",
+    "LeaveOneOutRidgeProblem",
     "LogisticProblem",
+    "LogisticRegressionTuned",
     "MultinomialProblem",
     "Point",
     "Problem",
     "QuadraticProblem",
     "RidgeProblem",
+    "RidgeTuned",
     "SVMProblem",
     "SumConstraintProblem",
     "TotalVariationProblem",
@@ -63,3 +91,9 @@ __all__ = [
     "soba",
     "tune",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in ESTIMATORS:
+        return getattr(import_module(f"optlib.bilevel.estimators.{ESTIMATORS[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

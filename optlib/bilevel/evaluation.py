@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 from optlib._core import Certificate
 from optlib._core import validation as check
-from optlib.backend import Array
+from optlib.backend import Array, array_namespace
 from optlib.bilevel.hypergradient import INNER, Call, HyperResult, choose
 from optlib.bilevel.oracles import Oracles
 from optlib.bilevel.problem import require
@@ -36,7 +36,7 @@ class Evaluator(Oracles):
     def __init__(self, problem: Any, x0: Any, bounds: Any, mode: str, inner: str = "auto") -> None:
         needs = ("inner", "outer", "start", "cross_vjp")
         super().__init__(problem, x0, bounds, needs, "tuning by implicit gradients")
-        check.option("mode", mode, ("auto", "cg", "minres", "direct", "neumann", "fixed_point"))
+        check.option("mode", mode, ("auto", "own", "cg", "minres", "direct", "neumann", "fixed_point"))
         self.solver = check.option("inner", inner, INNER)
         self.mode = choose(problem, self.y0) if mode == "auto" else mode
         if self.mode == "penalty":
@@ -90,3 +90,28 @@ class Evaluator(Oracles):
             "error_bound": None if self.last is None else self.last.error_bound,
             "at_bounds": self.at_bounds(state.x, state.gradient),
         }  # fmt: skip
+
+
+def inner_solution(problem: Any, x: Array, y: Array | None = None, *, tol: float = 1e-8) -> tuple[Array, bool]:
+    """The inner solution at x, from ``y``, to a gradient of ``tol`` times that at the default start.
+
+    Parameters
+    ----------
+    problem : object
+        See `Problem`.
+    x : array
+        Hyperparameters.
+    y : array, optional
+        Where to begin; by default ``problem.start()``.
+    tol : float
+        Relative tolerance.
+
+    Returns
+    -------
+    y : array
+        The solution.
+    solved : bool
+        Whether the tolerance was reached.
+    """
+    start = problem.start()[1] if y is None else y
+    return Call(problem, x, array_namespace(x, start), tol, tol).solve(start)

@@ -28,7 +28,7 @@ from optlib.inner.newton import begin, cholesky, newton_steps
 from optlib.inner.newton import solve as solve_newton
 from optlib.linop import minres
 
-MODES = ("auto", "cg", "minres", "direct", "neumann", "fixed_point", "reverse", "forward", "penalty")
+MODES = ("auto", "own", "cg", "minres", "direct", "neumann", "fixed_point", "reverse", "forward", "penalty")
 INNER = ("auto", "newton", "lbfgs", "accelerated_gradient")
 DIRECT = 100  # inner variables up to which each linear system has a factor of its own
 FACTOR = 1000  # up to which a factor of an earlier point is the preconditioner
@@ -108,14 +108,15 @@ def hypergradient(
           factor of it at an earlier point for up to 1000 inner variables, where the problem can do that.
         - ``"minres"``: implicit, for symmetric H that may be indefinite or singular.
         - ``"direct"``: implicit, by a Cholesky factor of H. Needs ``hessian``.
+        - ``"own"``: implicit, by the problem's own ``solve_adjoint``.
         - ``"neumann"``: implicit, with `steps` terms of the Neumann series.
         - ``"fixed_point"``: implicit, ``q <- q - step (H q - grad_y F)``; also for H that is not symmetric.
         - ``"reverse"``: `steps` gradient steps from `y`, differentiated backwards through the last `truncate` ones.
         - ``"forward"``: the same iteration differentiated forwards: d products a step for each hyperparameter.
         - ``"penalty"``: no second-order oracle: ``(grad_x f(x, y_s) - grad_x f(x, y)) / s + grad_x F``, with the
           minimiser ``y_s`` of ``f + s F``, extrapolated from s and s / 2.
-        - ``"auto"``: ``"direct"`` for up to 100 inner variables where there is a ``hessian``, ``"cg"`` where there are
-          products, ``"fixed_point"`` for H that is not symmetric, else ``"penalty"``.
+        - ``"auto"``: ``"own"`` where there is one, ``"direct"`` for up to 100 inner variables with a ``hessian``,
+          ``"cg"`` where there are products, ``"fixed_point"`` for H that is not symmetric, else ``"penalty"``.
     tol : float
         The inner problem is solved to ``|grad_y f(x, y)| <= tol |grad_y f(x, y0)|`` with the ``y0`` of
         ``problem.start()``.
@@ -198,6 +199,10 @@ def choose(problem: Any, y: Array) -> str:
     """The mode that "auto" stands for."""
     if not getattr(problem, "symmetric", True):
         return "fixed_point"
+    if blocks := getattr(problem, "blocks", None):
+        return choose(blocks[0], y[0, ...])
+    if callable(getattr(problem, "solve_adjoint", None)):
+        return "own"
     products = callable(getattr(problem, "at", None)) or callable(getattr(problem, "hvp", None))
     size = math.prod(y.shape)
     if products and callable(getattr(problem, "hessian", None)) and size <= DIRECT:
@@ -221,6 +226,10 @@ class Call:
         self.factor, self.solver, self.recompute = factor, inner, recompute
         self.given_step = None if step is None else check.scalar("step", step, low=0.0, low_open=True)
         self.counts = {"gradients": 0, "products": 0, "outer": 0}
+        self.blocks = [
+            Call(block, x, xp, tol, adjoint_tol, steps, truncate, step, maxiter, inner=inner, recompute=recompute)
+            for block in getattr(problem, "blocks", None) or ()
+        ]
         self._point: tuple[Array, Point] | None = None
         self._inner: tuple[Array, tuple[Array, Array, Array]] | None = None
 
@@ -300,6 +309,14 @@ class Call:
                 value, grad = value + extra * more, grad + extra * more_grad
             return value, grad
 
+        if self.blocks and not extra:  # each as accurate as makes the whole
+            found = []
+            for k, block in enumerate(self.blocks):
+                block.scale, block.tol = self.reference() / len(self.blocks) ** 0.5, self.tol
+                block.factor = None if self.factor is None else self.factor[k, ...]
+                found.append(block.solve(y[k, ...]))
+            self.gather()
+            return self.xp.stack([u for u, _ in found]), all(done for _, done in found)
         own = getattr(self.problem, "solve_inner", None)
         if own is not None and self.solver == "auto" and not extra:
             y, counts = own(self.x, y, target)
@@ -324,12 +341,25 @@ class Call:
         self.factor = state.factor
         return state.x, self.norm(state.grad) <= target
 
+    def gather(self) -> None:
+        """Take over the counts and the factors of the blocks."""
+        for block in self.blocks:
+            for name, n in block.counts.items():
+                self.counts[name] = self.counts.get(name, 0) + n
+                block.counts[name] = 0
+        factors = [block.factor for block in self.blocks]
+        self.factor = None if any(L is None for L in factors) else self.xp.stack(factors)
+
     # -- modes --
 
     def implicit(self, y: Array, q: Array | None, mode: str) -> HyperResult:
         """Modes that solve the adjoint system."""
-        oracles = {"direct": ("hessian", "cross_vjp"), "fixed_point": ("cross_vjp",)}.get(mode, ("hvp", "cross_vjp"))
-        require(self.problem, oracles, f'mode="{mode}"')
+        oracles = {
+            "direct": ("hessian", "cross_vjp"),
+            "own": ("solve_adjoint", "cross_vjp"),
+            "fixed_point": ("cross_vjp",),
+        }.get(mode, ("hvp", "cross_vjp"))
+        require(self.blocks[0].problem if self.blocks else self.problem, oracles, f'mode="{mode}"')
         if getattr(self.problem, "symmetric", True):
             y, solved = self.solve(y)
         else:
@@ -354,6 +384,18 @@ class Call:
     def adjoint(self, products: Point, rhs: Array, q: Array | None, y: Array, mode: str) -> tuple[Array, bool]:
         """Solve ``H q = grad_y F``."""
         xp, shape = self.xp, rhs.shape
+        if self.blocks:
+            parts = []
+            for k, block in enumerate(self.blocks):
+                block.adjoint_tol = self.adjoint_tol
+                at, start = y[k, ...], None if q is None else q[k, ...]
+                parts.append(block.adjoint(block.at(at), rhs[k, ...], start, at, mode))
+            self.gather()
+            return xp.stack([u for u, _ in parts]), all(done for _, done in parts)
+        if not bool(xp.any(rhs != 0)):  # F does not depend on y
+            return rhs, True
+        if mode == "own":
+            return self.problem.solve_adjoint(self.x, y, rhs, q, self.adjoint_tol * self.norm(rhs)), True
         if mode in ("direct", "cg", "minres"):
             flat, start = xp.reshape(rhs, (-1,)), None if q is None else xp.reshape(q, (-1,))
             product = lambda v: xp.reshape(products.hvp(xp.reshape(v, shape)), (-1,))  # noqa: E731

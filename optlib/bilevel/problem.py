@@ -87,6 +87,9 @@ class Problem:
     ----------
     symmetric : bool
         Whether H is symmetric, as it is for a minimiser; False for equilibria, which also have ``hvp_t``.
+    blocks : sequence of objects, optional
+        If the inner problem is a sum of independent ones, which share x: those problems; ``y[k]`` belongs to the k-th,
+        and they are solved one by one.
     equality : bool or boolean array, shape (m,)
         Which of the ``constraints`` are equalities.
     n_inner, n_outer : int or None
@@ -116,6 +119,8 @@ class Problem:
         Where to begin.
     ``solve_inner(x, y, tol) -> y, counts``
         Own solver: the norm of ``grad_y f`` at most ``tol``.
+    ``solve_adjoint(x, y, rhs, q, tol) -> q``
+        Own solver of ``H q = rhs`` from the guess ``q`` (or None): a residual of norm ``tol`` at most.
     ``hessian(x, y) -> array (d, d)``
         The matrix H for the flattened y, where that is cheap.
     ``mu(x)``, ``lipschitz(x)``, ``lipschitz_outer(x)`` -> float or None
@@ -154,6 +159,7 @@ INSTEAD = {
     "hvp": FIRST_ORDER,
     "cross_vjp": FIRST_ORDER,
     "cross_jvp": 'a mode that needs no forward products: "cg", "reverse"',
+    "solve_adjoint": 'mode="cg", or "direct" with the oracle `hessian`',
     "hessian": 'mode="cg", which needs products only',
     "constants": 'certified=False, or methods that need none: "hoag"',
     "hvp_outer": "`finite_differences(problem)` for products by differences of gradients",

@@ -7,6 +7,7 @@ from optlib.bilevel import (
     CleaningProblem,
     CounterexampleProblem,
     FieldsOfExpertsProblem,
+    FoldsProblem,
     LeastSquaresProblem,
     LogisticProblem,
     MultinomialProblem,
@@ -49,6 +50,13 @@ CASES = [
         lambda: MultinomialProblem(A, [0, 1, 1], A, [0, 1, 1], valid_weights=np.zeros(3)),
         ValueError,
         "`valid_weights`",
+    ),
+    ("no-folds", lambda: FoldsProblem([]), ValueError, "`folds`"),
+    (
+        "unequal-folds",
+        lambda: FoldsProblem([QuadraticProblem.random(3, 2), QuadraticProblem.random(4, 2)]),
+        ValueError,
+        "`folds`.*fold 1",
     ),
     ("ridge", lambda: CleaningProblem(A, [0, 1, 1], A, [0, 1, 1], ridge=0.0), ValueError, "`ridge`"),
     (

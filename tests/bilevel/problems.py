@@ -6,7 +6,11 @@ from optlib.bilevel import (
     CoshProblem,
     CounterexampleProblem,
     FieldsOfExpertsProblem,
+    FoldsProblem,
+    KernelRidgeFoldsProblem,
+    KernelRidgeProblem,
     LeastSquaresProblem,
+    LeaveOneOutRidgeProblem,
     LogisticProblem,
     MultinomialProblem,
     QuadraticProblem,
@@ -31,6 +35,13 @@ MAKERS = {
         rng=rng, like=like, penalty="entry", intercept=True
     ),
     "multinomial scalar": lambda rng=0, like=None: MultinomialProblem.random(rng=rng, like=like, penalty="scalar"),
+    "folds": lambda rng=0, like=None: FoldsProblem.random(of=LogisticProblem, rng=rng, like=like),
+    "folds multinomial": lambda rng=0, like=None: FoldsProblem.random(
+        of=MultinomialProblem, rng=rng, like=like, penalty="scalar", intercept=True, folds=2
+    ),
+    "kernel ridge": lambda rng=0, like=None: KernelRidgeProblem.random(rng=rng, like=like),
+    "kernel ridge folds": lambda rng=0, like=None: KernelRidgeFoldsProblem.random(rng=rng, like=like),
+    "leave-one-out ridge": lambda rng=0, like=None: LeaveOneOutRidgeProblem.random(rng=rng, like=like, intercept=True),
     "cleaning": lambda rng=0, like=None: CleaningProblem.random(rng=rng, like=like, ridge=0.05),
     "cosh": lambda rng=0, like=None: CoshProblem.random(rng=rng, like=like),
     "total variation": lambda rng=0, like=None: TotalVariationProblem.random(rng=rng, like=like, noise=1.0),

@@ -78,7 +78,7 @@ class LinearModelProblem(Problem):
         if intercept:
             last = self.xp.zeros((1, *self.shape[1:]), dtype=ones.dtype, device=train.A.device)
             self._mask = self.xp.concat([ones[:-1, ...], last], axis=0)
-        self.n_inner, self.n_outer = train.A.shape[0], valid.A.shape[0]
+        self._stiffness = (1.0 - self._mask) * (0.5 / classes) if intercept and classes else 0.0
         self._known: dict[str, float] = {}
         self._squared: list[LinearOperator | None] = []
 
@@ -96,6 +96,16 @@ class LinearModelProblem(Problem):
     def bounds(self) -> tuple[float, float]:
         """Box of the log penalties."""
         return BOUNDS
+
+    @property
+    def n_inner(self) -> int:
+        """Number of training samples."""
+        return self.train.A.shape[0]
+
+    @property
+    def n_outer(self) -> int:
+        """Number of validation samples."""
+        return self.valid.A.shape[0]
 
     @property
     def n_valid(self) -> int:
@@ -125,6 +135,12 @@ class LinearModelProblem(Problem):
         z = z[:-1, ...] if self.intercept else z
         return self.xp.sum(z, axis=1) if self.penalty == "feature" and self.classes is not None else z
 
+    def _gauge(self, y: Array) -> Array | float:
+        """Gradient of ``(sum of the constants)^2 / 4C``: classes that move together are alike, this makes the sum 0."""
+        if not (self.intercept and self.classes):
+            return 0.0
+        return self.xp.sum((1.0 - self._mask) * y) * self._stiffness
+
     # -- oracles --
 
     def inner(self, x: Array, y: Array, idx: Array | None = None) -> tuple[Array, Array, Array]:
@@ -133,8 +149,9 @@ class LinearModelProblem(Problem):
             return self.at(x, y, idx).inner()
         penalty = self._spread(self.xp.exp(x))
         value, grad_y = self._loss(self.train, y, idx)
-        square = penalty * y * y
-        return value + 0.5 * self.xp.sum(square), 0.5 * self._gather(square), grad_y + penalty * y
+        square, gauge = penalty * y * y, self._gauge(y)
+        value = value + 0.5 * self.xp.sum(square + gauge * y)
+        return value, 0.5 * self._gather(square), grad_y + penalty * y + gauge
 
     def outer(self, x: Array, y: Array, idx: Array | None = None) -> tuple[Array, Array, Array]:
         """Value and gradients of F, which does not depend on x."""
@@ -158,16 +175,16 @@ class LinearModelProblem(Problem):
         weighted, py = part.by_sample(local.scale), penalty * y
 
         def inner() -> tuple[Array, Array, Array]:
-            square = py * y
-            value = xp.sum(part.weights * local.value()) + 0.5 * xp.sum(square)
-            return value, 0.5 * self._gather(square), part.A._rmatvec(part.by_sample(local.first)) + py
+            square, gauge = py * y, self._gauge(y)
+            value = xp.sum(part.weights * local.value()) + 0.5 * xp.sum(square + gauge * y)
+            return value, 0.5 * self._gather(square), part.A._rmatvec(part.by_sample(local.first)) + py + gauge
 
         def diagonal() -> Array | None:
             own = weighted * (1.0 - local.scale) if local.coupled else weighted
-            return None if self._squares() is None else self._squares()._rmatvec(own) + penalty
+            return None if self._squares() is None else self._squares()._rmatvec(own) + penalty + self._stiffness
 
         return Point(
-            hvp=lambda v: part.A._rmatvec(bend(local, weighted, part.A._matvec(v), xp)) + penalty * v,
+            hvp=lambda v: part.A._rmatvec(bend(local, weighted, part.A._matvec(v), xp)) + penalty * v + self._gauge(v),
             cross_vjp=lambda v: self._gather(py * v),
             cross_jvp=lambda u: py * self._spread(u),
             inner=inner,
@@ -184,7 +201,8 @@ class LinearModelProblem(Problem):
         grad, product, _ = batch_directions(
             part.rows, part.t, part.weights, idx, y, q, LOSSES.index(self.loss), xp=self.xp
         )
-        return factor * grad + penalty * y, factor * product + penalty * q, self._gather(penalty * y * q)
+        grad, product = factor * grad + penalty * y + self._gauge(y), factor * product + penalty * q + self._gauge(q)
+        return grad, product, self._gather(penalty * y * q)
 
     def hvp_outer(self, x: Array, y: Array, v: Array) -> Array:
         """Product with ``grad_yy F``: two products with V."""
@@ -213,7 +231,11 @@ class LinearModelProblem(Problem):
         H = xp.reshape(-(B.T @ B), (d, C, d, C))
         for c in range(C):
             H[:, c, :, c] += blocks[:, :, c]
-        return xp.reshape(H, (d * C, d * C))
+        H = xp.reshape(H, (d * C, d * C))
+        if self.intercept:
+            u = xp.reshape(self._stiffness, (-1,))
+            H = H + 2.0 * C * u[:, None] * u
+        return H
 
     def mu(self, x: Array) -> float | None:
         """Least penalty; unknown with an intercept, which has none."""

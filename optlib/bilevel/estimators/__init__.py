@@ -1,0 +1,1 @@
+"""Estimators with scikit-learn's interface whose hyperparameters are tuned by gradients."""
