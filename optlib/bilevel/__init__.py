@@ -34,6 +34,7 @@ from optlib.bilevel.soba import soba
 
 if TYPE_CHECKING:
     from optlib.bilevel.estimators.cleaner import DataCleaner
+    from optlib.bilevel.estimators.denoisers import FoEDenoiser, TVDenoiser
     from optlib.bilevel.estimators.kernel_ridge import KernelRidgeTuned
     from optlib.bilevel.estimators.logistic import LogisticRegressionTuned
     from optlib.bilevel.estimators.ridge import RidgeTuned
@@ -41,9 +42,11 @@ if TYPE_CHECKING:
 # Estimators and their modules: these bring scikit-learn, and come in where they are used.
 ESTIMATORS = {
     "DataCleaner": "cleaner",
+    "FoEDenoiser": "denoisers",
     "KernelRidgeTuned": "kernel_ridge",
     "LogisticRegressionTuned": "logistic",
     "RidgeTuned": "ridge",
+    "TVDenoiser": "denoisers",
 }
 
 __all__ = [
@@ -56,6 +59,7 @@ __all__ = [
     "CounterexampleProblem",
     "DataCleaner",
     "FieldsOfExpertsProblem",
+    "FoEDenoiser",
     "FoldsProblem",
     "HyperResult",
     "KernelRidgeFoldsProblem",
@@ -73,6 +77,7 @@ __all__ = [
     "RidgeTuned",
     "SVMProblem",
     "SumConstraintProblem",
+    "TVDenoiser",
     "TotalVariationProblem",
     "bamm",
     "bda",

@@ -123,7 +123,8 @@ def _cases(scale: str) -> list[Row]:
     cases += [{"study": "photograph", "side": side, "start": start} for start in starts]
     repeats = range(1 if quick else 3)
     first = ACCURACIES[::2] if quick else ACCURACIES
-    cases += product(study=["variation"], side=[12 if quick else 128], eps=first, repeat=repeats)
+    variation = {"side": [12 if quick else 128], "tol": [1e-2 if quick else 1e-3], "repeat": repeats}
+    cases += product(study=["variation"], eps=first, **variation)
     experts = {"side": [12 if quick else 64], "budget": [1500 if quick else 30_000], "repeat": repeats}
     cases += product(study=["experts"], eps=ACCURACIES, **experts)
     cases += product(study=["hoag"], schedule=("exponential", "quadratic", "cubic"), **experts)
@@ -192,7 +193,7 @@ def _photograph(case: Row, move: Any, rng: np.random.Generator) -> Row:
 
 def _variation(case: Row, move: Any, rng: np.random.Generator) -> Row:
     problem = TotalVariationProblem(*_pair("china", case["side"], move, rng))
-    found = maid(problem, eps=case["eps"], delta=case["eps"])
+    found = maid(problem, eps=case["eps"], delta=case["eps"], tol=case["tol"])
     return {
         "loss": found.fun, "gradients": found.counts["gradients"], "proven": bool(found.success),
         "psnr": problem.psnr(found.y),

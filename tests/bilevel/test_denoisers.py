@@ -20,7 +20,7 @@ from optlib.testing import assert_close
 QUICK = FoEDenoiser(filters=2, learn_filters=False, smoothing=0.02, max_iter=5)
 BOTH = [TVDenoiser(smoothing=0.02), QUICK]
 WITHOUT_TABLES = [
-    checks.check_do_not_raise_errors_in_init_or_set_param,
+    checks.check_do_not_raise_errors_in_init_or_set_params,
     checks.check_estimator_cloneable,
     checks.check_estimator_repr,
     checks.check_estimator_tags_renamed,

@@ -255,6 +255,7 @@ def test_denoisers_remove_noise(tmp_path):
     assert levels(tmp_path, "denoise-experts").shape == levels(tmp_path, "denoise-clean").shape == (32, 48, 3)
 
 
+@pytest.mark.filterwarnings("ignore:.*maxiter")
 def test_denoise_snippet_runs():
     rng = np.random.default_rng(0)
     clean = np.kron(rng.random((2, 3, 3, 3)), np.ones((1, 6, 6, 1)))

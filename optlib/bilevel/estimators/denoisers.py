@@ -5,12 +5,12 @@ import warnings
 from typing import Any
 
 import numpy as np
-from optlib.bilevel.estimators._shared import tuned
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_array, check_is_fitted
 
 from optlib._core import validation as check
+from optlib.bilevel.estimators._shared import tuned
 from optlib.bilevel.problems.denoising import DenoisingProblem
 from optlib.bilevel.problems.fields_of_experts import FieldsOfExpertsProblem
 from optlib.bilevel.problems.total_variation import TotalVariationProblem
@@ -75,7 +75,8 @@ class _Denoiser(TransformerMixin, BaseEstimator):
             x = self.result_.x.astype(some.dtype, copy=False)
             found, distance = problem.denoise(x, tol=TOL)
             done.append(found)
-            solved = solved and distance <= TOL * problem.contrast
+            rounding = 100.0 * float(np.finfo(some.dtype).eps * np.max(np.abs(some)))
+            solved = solved and distance <= TOL * problem.contrast + rounding
         if not solved:
             warnings.warn(f"{type(self).__name__}: images are not denoised to the tolerance", ConvergenceWarning, 2)
         out = np.concatenate(done)
