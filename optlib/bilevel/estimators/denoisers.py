@@ -175,7 +175,7 @@ class TVDenoiser(_Denoiser):
 
     See Also
     --------
-    FoEDenoiser : Learned filters, a few tenths of a decibel better on photographs.
+    FoEDenoiser : Learned filters: about as close on photographs, without flat patches; closer on known textures.
     TotalVariationProblem : The same for arrays of any library, and for signals.
 
     Notes
@@ -248,13 +248,13 @@ class FoEDenoiser(_Denoiser):
 
     See Also
     --------
-    TVDenoiser : One weight, learned in a second.
+    TVDenoiser : One or two hyperparameters, learned in a second.
     FieldsOfExpertsProblem : The same for arrays of any library.
 
     Notes
     -----
-    What is said of images, colours and scikit-learn in `TVDenoiser` holds here too. The images must have more pixels
-    than ten times the number of hyperparameters, or the tuning warns.
+    What is said of images, colours and scikit-learn in `TVDenoiser` holds here too. With fewer pixels than ten times
+    the number of hyperparameters, and when the learning ends at ``max_iter``, there is a warning.
 
     References
     ----------

@@ -140,7 +140,7 @@ def _facts(found: dict[str, Any], quality: dict[str, float]) -> list[tuple[str, 
             "the picture shown", f"≤ {255.0 * distance:.1g} of 255 levels",
             "root mean square, proven: so far is it from the exact solution, because the curvature is at least 1",
         ),
-        ("loss of the patches", f"{problem.psnr(experts.y):.1f} dB", f"from {problem.psnr(problem.noisy):.1f} dB"),
+        ("the patches themselves", f"{problem.psnr(experts.y):.1f} dB", f"from {problem.psnr(problem.noisy):.1f} dB"),
     ]  # fmt: skip
 
 
