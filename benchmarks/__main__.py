@@ -4,7 +4,7 @@ import argparse
 import os
 from importlib import import_module
 
-FAMILIES = ("transport", "sensing", "online")
+FAMILIES = ("transport", "sensing", "bilevel", "online")
 
 
 def main() -> None:

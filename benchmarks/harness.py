@@ -173,7 +173,7 @@ def machine(threads: int) -> dict[str, str]:
         "threads": str(threads),
         "python": platform.python_version(),
     }
-    for package in ("optlib", "numpy", "numba", "scipy", "POT", "ott-jax", "regot"):
+    for package in ("optlib", "numpy", "numba", "scipy", "POT", "ott-jax", "regot", "scikit-learn", "skglm", "optuna"):
         try:
             found[package] = version(package)
         except PackageNotFoundError:

@@ -3,12 +3,13 @@
 from optlib._core.callbacks import progress
 from optlib._core.checkpoint import CheckpointError
 from optlib._core.driver import Step, Steps, prepare_init, run, settle
-from optlib._core.result import Certificate, ConvergenceError, History, Result, Status
+from optlib._core.result import Certificate, ConvergenceError, HaltError, History, Result, Status
 
 __all__ = [
     "Certificate",
     "CheckpointError",
     "ConvergenceError",
+    "HaltError",
     "History",
     "Result",
     "Status",

@@ -15,7 +15,7 @@ import numpy as np
 
 from optlib._core import checkpoint as checkpoints
 from optlib._core import validation
-from optlib._core.result import MESSAGES, History, Result, Status
+from optlib._core.result import MESSAGES, HaltError, History, Result, Status
 from optlib.backend.namespace import Array, array_namespace, asarray_on, device_of, synchronize, to_numpy
 
 Thunk = Callable[[], Any]
@@ -157,8 +157,7 @@ def run(
         Name of the method.
     finish : callable
         ``finish(step)`` is called once after the loop; returns ``certificate`` and the fields of the result. Instead of
-        the certificate it may return ``later``, a function that computes it and other fields, if it is proven to hold;
-        the result class then has ``defer(later)``.
+        the certificate it may return ``later``, a function that computes it and other fields, if it is proven to hold.
     tol : float or None
         Stop when the stopping quantity is at most ``tol``; None runs exactly ``maxiter`` iterations.
     maxiter : int
@@ -228,6 +227,7 @@ def run(
         checkpoints.save(checkpoint, now.state, record_, mark)
 
     status: Status | None = None
+    halt: HaltError | None = None
     try:
         while True:
             done = step.nit - start
@@ -245,6 +245,8 @@ def run(
                 status = _verdict(step, values, tol, done, maxiter, elapsed, max_time)
                 if status is not Status.NONFINITE:
                     finite = step
+                else:
+                    halt = HaltError(MESSAGES[status], status, x=step.x)
                 if stop < 0.99 * best:
                     best, best_check = stop, checks
                 if status is None and patience is not None and checks - best_check >= patience:
@@ -265,7 +267,11 @@ def run(
                     break
                 clock.resume()
             budget = min(check_every - done % check_every, maxiter - done)
-            step = generator.send(budget)
+            try:
+                step = generator.send(budget)
+            except HaltError as stopped:
+                halt, status, elapsed = stopped, stopped.status, clock.pause()
+                break
     except KeyboardInterrupt:
         if checkpoint is not None:
             save(finite)
@@ -286,6 +292,8 @@ def run(
     if status is Status.CONVERGED and not holds:
         words = f"the stopping rule was met but the certificate fails ({fields['certificate']})"
         status = Status.STALLED
+    if halt is not None and str(halt) != words:
+        words += f": {halt}"
     text = f"{message}; {words}" if message else words
     result = result_class(
         {
@@ -293,6 +301,8 @@ def run(
             "counts": dict(finite.counts), "history": history, "time": elapsed, "state": finite.state, **fields,
         }
     )  # fmt: skip
+    if halt is not None:
+        result["failed_at"] = halt.point
     if later is None:
         result.setdefault("fun", None)
     else:

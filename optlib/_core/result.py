@@ -1,8 +1,9 @@
 """What a solver returns: result, certificate, history, status."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Any
 
 import numpy as np
 from scipy.optimize import OptimizeResult
@@ -35,6 +36,22 @@ KINDS = ("duality_gap", "lp_gap", "stationarity", "hypergradient_error", "regret
 
 class ConvergenceError(RuntimeError):
     """Raised by `Result.check` when a run was not successful."""
+
+
+class HaltError(ValueError):
+    """Raised by a method that cannot go on: the run ends at its last point; before the first one, it is an error.
+
+    Attributes
+    ----------
+    status : Status
+        `Status.BREAKDOWN` or `Status.NONFINITE`.
+    point : dict
+        Arrays to look at, by name: where it happened.
+    """
+
+    def __init__(self, text: str, status: Status, **point: Any) -> None:
+        super().__init__(text)
+        self.status, self.point = status, point
 
 
 @dataclass(frozen=True)
@@ -123,6 +140,17 @@ class History(Mapping[str, list[float]]):
         return f"History({rows} checks of {', '.join(self._columns)})"
 
 
+def _complete(method: Callable[..., Any]) -> Callable[..., Any]:
+    """A method of dictionaries, for results whose fields may still have to be computed."""
+
+    def call(self: "Result", *args: Any) -> Any:
+        self.complete()
+        return method(self, *args)
+
+    call.__doc__ = f"The method ``{method.__name__}`` of dictionaries, on all fields."
+    return call
+
+
 class Result(OptimizeResult):
     """Result of a solver: a `scipy.optimize.OptimizeResult` with a certificate.
 
@@ -150,7 +178,34 @@ class Result(OptimizeResult):
         Seconds in the solver, without metrics and callbacks.
     state : NamedTuple
         What the method needs to go on; pass the result as ``init`` to continue.
+    failed_at : dict
+        Only there if a value was not finite or the method broke down: the arrays at which it happened, by name.
     """
+
+    def defer(self, later: Callable[[], dict[str, Any]]) -> None:
+        """Set the function that computes the fields that are not there yet; it runs when one of them is asked for."""
+        object.__setattr__(self, "_later", later)  # not a field
+
+    @property
+    def deferred(self) -> bool:
+        """Whether some fields, the certificate among them, are not there yet: it is proven that it holds."""
+        return "_later" in self.__dict__
+
+    def complete(self) -> None:
+        """Compute the fields that are not there yet."""
+        if (later := self.__dict__.pop("_later", None)) is not None:
+            for name, value in later().items():
+                self.setdefault(name, value)
+
+    def __missing__(self, name: str) -> Any:
+        if not self.deferred:
+            raise KeyError(name)
+        self.complete()
+        return self[name]
+
+    keys, values, items, get = _complete(dict.keys), _complete(dict.values), _complete(dict.items), _complete(dict.get)
+    __iter__, __len__, __contains__ = _complete(dict.__iter__), _complete(dict.__len__), _complete(dict.__contains__)
+    __eq__, __reduce_ex__ = _complete(dict.__eq__), _complete(dict.__reduce_ex__)
 
     def check(self) -> "Result":
         """Return the result itself, or raise if the run was not successful.

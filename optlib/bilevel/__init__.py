@@ -4,25 +4,33 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from optlib.bilevel._front import tune
+from optlib.bilevel.adapters import from_jax, from_torch
 from optlib.bilevel.bamm import bamm
 from optlib.bilevel.bda import bda
 from optlib.bilevel.bo_rep import bo_rep
 from optlib.bilevel.checks import check_problem, finite_differences
+from optlib.bilevel.elbo import elbo
 from optlib.bilevel.f2sa import f2sa
+from optlib.bilevel.hierarchy_free import hierarchy_free
 from optlib.bilevel.hoag import hoag
 from optlib.bilevel.hypergradient import HyperResult, hypergradient
 from optlib.bilevel.lv_hba import lv_hba
 from optlib.bilevel.maid import maid
+from optlib.bilevel.nonsmooth import nonsmooth
 from optlib.bilevel.penalty import penalty
+from optlib.bilevel.piecewise import piecewise
 from optlib.bilevel.problem import Constants, Constraints, Point, Problem
 from optlib.bilevel.problems.cleaning import CleaningProblem
 from optlib.bilevel.problems.constrained import AffineConstraintProblem, SumConstraintProblem, SVMProblem
+from optlib.bilevel.problems.equilibria import EquilibriumProblem, StackelbergProblem
 from optlib.bilevel.problems.fields_of_experts import FieldsOfExpertsProblem
 from optlib.bilevel.problems.folds import FoldsProblem
 from optlib.bilevel.problems.kernel_ridge import KernelRidgeFoldsProblem, KernelRidgeProblem
+from optlib.bilevel.problems.lasso import ElasticNetProblem, LassoProblem
 from optlib.bilevel.problems.leave_one_out import LeaveOneOutRidgeProblem
 from optlib.bilevel.problems.linear_models import LogisticProblem, MultinomialProblem, RidgeProblem
 from optlib.bilevel.problems.merely_convex import CounterexampleProblem
+from optlib.bilevel.problems.networks import ShallowNetProblem
 from optlib.bilevel.problems.quadratics import LeastSquaresProblem, QuadraticProblem
 from optlib.bilevel.problems.total_variation import TotalVariationProblem
 from optlib.bilevel.problems.unbounded_smoothness import CoshProblem
@@ -30,7 +38,9 @@ from optlib.bilevel.quasi_newton import quasi_newton
 from optlib.bilevel.result import BilevelResult
 from optlib.bilevel.saba import saba
 from optlib.bilevel.scalar import scalar
+from optlib.bilevel.self_tuning import ridge_best_response, self_tuning
 from optlib.bilevel.soba import soba
+from optlib.bilevel.truncated import truncated
 
 if TYPE_CHECKING:
     from optlib.bilevel.estimators.cleaner import DataCleaner
@@ -58,6 +68,8 @@ __all__ = [
     "CoshProblem",
     "CounterexampleProblem",
     "DataCleaner",
+    "ElasticNetProblem",
+    "EquilibriumProblem",
     "FieldsOfExpertsProblem",
     "FoEDenoiser",
     "FoldsProblem",
@@ -65,6 +77,7 @@ __all__ = [
     "KernelRidgeFoldsProblem",
     "KernelRidgeProblem",
     "KernelRidgeTuned",
+    "LassoProblem",
     "LeastSquaresProblem",
     "LeaveOneOutRidgeProblem",
     "LogisticProblem",
@@ -76,6 +89,8 @@ __all__ = [
     "RidgeProblem",
     "RidgeTuned",
     "SVMProblem",
+    "ShallowNetProblem",
+    "StackelbergProblem",
     "SumConstraintProblem",
     "TVDenoiser",
     "TotalVariationProblem",
@@ -83,17 +98,26 @@ __all__ = [
     "bda",
     "bo_rep",
     "check_problem",
+    "elbo",
     "f2sa",
     "finite_differences",
+    "from_jax",
+    "from_torch",
+    "hierarchy_free",
     "hoag",
     "hypergradient",
     "lv_hba",
     "maid",
+    "nonsmooth",
     "penalty",
+    "piecewise",
     "quasi_newton",
+    "ridge_best_response",
     "saba",
     "scalar",
+    "self_tuning",
     "soba",
+    "truncated",
     "tune",
 ]
 

@@ -10,25 +10,34 @@ from optlib.backend import array_namespace
 from optlib.bilevel.bamm import bamm
 from optlib.bilevel.bda import bda
 from optlib.bilevel.bo_rep import bo_rep
+from optlib.bilevel.elbo import elbo
 from optlib.bilevel.f2sa import f2sa
+from optlib.bilevel.hierarchy_free import hierarchy_free
 from optlib.bilevel.hoag import hoag
 from optlib.bilevel.hypergradient import choose
 from optlib.bilevel.lv_hba import lv_hba
 from optlib.bilevel.maid import maid
+from optlib.bilevel.nonsmooth import nonsmooth
 from optlib.bilevel.oracles import box
 from optlib.bilevel.penalty import penalty
+from optlib.bilevel.piecewise import piecewise
 from optlib.bilevel.problem import require
 from optlib.bilevel.quasi_newton import quasi_newton
 from optlib.bilevel.result import BilevelResult
 from optlib.bilevel.saba import saba
 from optlib.bilevel.scalar import scalar
+from optlib.bilevel.self_tuning import self_tuning
 from optlib.bilevel.soba import soba
+from optlib.bilevel.truncated import truncated
 
 METHODS = {
     "scalar": scalar,
     "quasi_newton": quasi_newton,
+    "piecewise": piecewise,
+    "nonsmooth": nonsmooth,
     "hoag": hoag,
     "maid": maid,
+    "truncated": truncated,
     "penalty": penalty,
     "saba": saba,
     "soba": soba,
@@ -37,6 +46,9 @@ METHODS = {
     "bda": bda,
     "bamm": bamm,
     "lv_hba": lv_hba,
+    "elbo": elbo,
+    "hierarchy_free": hierarchy_free,
+    "self_tuning": self_tuning,
 }
 
 
@@ -60,9 +72,10 @@ def tune(
         Box; by default ``problem.bounds()``.
     method : str or callable
         ``"auto"``: `lv_hba` for inner problems with constraints, `penalty` for problems without products of second
-        order, else `scalar` for one hyperparameter and `quasi_newton` for several; or a name, or a solver itself.
+        order, `piecewise` for one penalty with kinks and `nonsmooth` for several, else `scalar` for one hyperparameter
+        and `quasi_newton` for several; or a name, or a solver itself.
     **options : optional
-        Of the method: ``tol``, ``maxiter``, ``callback``, ...
+        Of the method: ``tol``, ``maxiter``, ``callback``, ``start`` ("warm" or "cold"), ``refit``, ...
 
     Returns
     -------
@@ -112,18 +125,35 @@ def tune(
         method, why = "lv_hba", "inner constraints"
     elif choose(problem, problem.start()[1]) == "penalty":
         method, why = "penalty", "no products of second order"
+    elif size == 1 and callable(getattr(problem, "piece", None)):
+        method, why = "piecewise", "one penalty with kinks"
+    elif not getattr(problem, "smooth", True):
+        method, why = "nonsmooth", f"{size} hyperparameters, a loss with kinks"
+        if x0 is None and options.get("init") is None and (tied := _tied(problem, bounds)) is not None:
+            x0 = problem.untie(tune(tied, tol=1e-2, record=False).x)
+            why += ", from the best common ones"
     else:
         method, why = ("scalar", "one hyperparameter") if size == 1 else ("quasi_newton", f"{size} hyperparameters")
     if method == "quasi_newton" and x0 is None and options.get("init") is None and hasattr(problem, "tied"):
         untie = getattr(problem, "untie", None)
         low, high = _common(problem, bounds) if untie is None else problem.tied().bounds()
         if low < high:
-            common = scalar(problem.tied(), bounds=(low, high), tol=1e-3, record=False)
+            common = scalar(
+                problem.tied(), bounds=(low, high), tol=1e-3, record=False, start=options.get("start", "warm")
+            )
             x0 = problem.start()[0] + common.x[0] if untie is None else untie(common.x)
             why += f", from the common penalty {float(common.x[0]):.3g}"
     result = METHODS[method](problem, x0, bounds=bounds, **options)
     result["message"] = f"{method} ({why}): {result.message}"
     return result
+
+
+def _tied(problem: Any, bounds: Any) -> Any:
+    """The problem with common penalties, if there is one with fewer, and no box that may exclude them."""
+    if bounds is not None or not callable(getattr(problem, "untie", None)):
+        return None
+    tied = problem.tied()
+    return tied if math.prod(tied.start()[0].shape) < math.prod(problem.start()[0].shape) else None
 
 
 def _common(problem: Any, bounds: Any) -> tuple[float, float]:

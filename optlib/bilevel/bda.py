@@ -1,5 +1,6 @@
 """Bilevel descent aggregation: inner problems with many minimisers, of which the outer problem takes the best."""
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -8,7 +9,7 @@ from optlib._core import validation as check
 from optlib._core.driver import Steps
 from optlib.backend import Array, supports
 from optlib.bilevel.oracles import Oracles
-from optlib.bilevel.problem import require, vdot
+from optlib.bilevel.problem import halt, require, vdot
 from optlib.bilevel.result import BilevelResult
 from optlib.steps import armijo
 
@@ -170,6 +171,8 @@ def bda(
 
     def loaded(s: BdaState, x: Array, ys: list[Array], lengths: tuple[float, float], **more: Any) -> BdaState:
         value, gradient = backward(x, ys, lengths)
+        if not math.isfinite(value + float(xp.sum(gradient))):
+            raise halt("NaN or infinity from an oracle", "finite numbers", Status.NONFINITE, x, ys[-1])
         return s._replace(x=x, value=value, gradient=gradient, y=ys[-1], **more)
 
     def advance(s: BdaState, steps: tuple[float, float]) -> BdaState:

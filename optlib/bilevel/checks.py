@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+from optlib._core import validation as check
 from optlib.backend import Array, array_namespace, linalg, random
 from optlib.bilevel.problem import Point, point, require, vdot
 
@@ -56,7 +57,8 @@ def check_problem(
         errors[name] = 2.0 * float(linalg.norm(found - wanted, xp=xp)) / scale if scale > 0 else 0.0
         assert errors[name] <= rtol, f"{name}: relative error {errors[name]:.1e} against finite differences"
 
-    for name in ("inner", "outer"):
+    symmetric = getattr(problem, "symmetric", True)
+    for name in ("inner", "outer") if symmetric else ("outer",):  # an equilibrium has no objective
         oracle = getattr(problem, name)
         _, grad_x, grad_y = oracle(x, y)
         compare(
@@ -66,14 +68,14 @@ def check_problem(
             f"{name}: grad_y", vdot(grad_y, v, xp=xp), (oracle(x, y + hy * v)[0] - oracle(x, y - hy * v)[0]) / (2 * hy)
         )
     products = point(problem, x, y)
-    differences = finite_differences(problem)
+    differences = _Differences(problem)
     if products.hvp is not None:
         compare("hvp", products.hvp(v), differences.hvp(x, y, v))
-        if getattr(problem, "symmetric", True):
+        if symmetric:
             compare("hvp: symmetry", vdot(w, products.hvp(v), xp=xp), vdot(v, products.hvp(w), xp=xp))
         else:
             compare("hvp_t", vdot(w, products.hvp(v), xp=xp), vdot(v, problem.hvp_t(x, y, w), xp=xp))
-    if products.cross_vjp is not None and getattr(problem, "symmetric", True):
+    if products.cross_vjp is not None and symmetric:
         compare("cross_vjp", products.cross_vjp(v), differences.cross_vjp(x, y, v))
     if products.cross_jvp is not None:
         compare("cross_jvp", products.cross_jvp(u), differences.cross_jvp(x, y, u))
@@ -89,6 +91,16 @@ def check_problem(
     for name in ("hvp_outer", "cross_outer"):
         if callable(getattr(problem, name, None)):
             compare(name, getattr(problem, name)(x, y, v), getattr(differences, name)(x, y, v))
+    if products.inner is not None:
+        for name, mine, plain in zip(("value", "grad_x", "grad_y"), products.inner(), problem.inner(x, y), strict=True):
+            compare(f"inner at a point: {name}", mine, plain)
+    if products.diagonal is not None and (diagonal := products.diagonal()) is not None:
+        flat = xp.reshape(xp.zeros_like(v), (-1,))
+        flat = xp.where(
+            xp.arange(flat.shape[0], device=flat.device) == int(rng.integers(flat.shape[0])), 1.0 + flat, flat
+        )
+        unit = xp.reshape(flat, v.shape)
+        compare("diagonal", vdot(unit, diagonal, xp=xp), vdot(unit, products.hvp(unit), xp=xp))
     if callable(getattr(problem, "hessian", None)):
         compare("hessian", xp.reshape(problem.hessian(x, y) @ xp.reshape(v, (-1,)), v.shape), products.hvp(v))
     return errors
@@ -115,6 +127,8 @@ def finite_differences(problem: Any) -> Any:
     ------
     TypeError
         If the problem has no ``inner`` or ``outer``.
+    ValueError
+        If its H is not symmetric: the gradients then do not tell the transposed products.
 
     Notes
     -----
@@ -132,6 +146,8 @@ def finite_differences(problem: Any) -> Any:
     True
     """
     require(problem, ("inner", "outer"), "finite_differences")
+    if not getattr(problem, "symmetric", True):
+        raise check.error("problem", "H without symmetry", "an inner problem that is a minimisation", "add the oracles")
     return _Differences(problem)
 
 

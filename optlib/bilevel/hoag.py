@@ -43,6 +43,8 @@ def hoag(
     schedule: Any = "exponential",
     inner: str = "auto",
     mode: str = "cg",
+    start: str = "warm",
+    refit: bool = False,
     init: Any = None,
     tol: float | None = 1e-4,
     maxiter: int = 100,
@@ -72,6 +74,11 @@ def hoag(
         The inner solver; the authors' program takes L-BFGS. "auto" is what `hypergradient` takes.
     mode : str
         How the adjoint is solved, see `hypergradient`.
+    start : {"warm", "cold"}
+        Whether inner and adjoint solves begin from the last ones or from ``problem.start()``. Where the inner solution
+        is unique, only the time differs; where it is not, a warm one keeps traces of the path.
+    refit : bool
+        Solve the inner problem once more, cold, at the x returned: ``refit_fun`` and ``refit_y``.
     init : BilevelResult or HoagState, optional
         A result to continue.
     tol : float or None
@@ -114,7 +121,7 @@ def hoag(
     >>> hoag(LogisticProblem.random(60, 8, rng=1, penalty="scalar")).success
     True
     """
-    evaluator = Evaluator(problem, x0, bounds, mode, inner)
+    evaluator = Evaluator(problem, x0, bounds, mode, inner, start, refit)
     xp = evaluator.xp
     goal = 0.0 if tol is None else check.scalar("tol", tol, low=0.0)
     eps = tolerance_schedule(schedule)
@@ -157,6 +164,6 @@ def hoag(
     return run(
         steps, state=state, like=evaluator.start, xp=xp, method="hoag", finish=finish, tol=None, maxiter=maxiter,
         check_every=check_every, callback=callback, record=record, max_time=max_time, disp=disp, checkpoint=checkpoint,
-        problem=(evaluator.start, evaluator.low, evaluator.high, evaluator.mode, inner, str(schedule), tol),
+        problem=(evaluator.start, evaluator.low, evaluator.high, evaluator.mode, inner, start, str(schedule), tol),
         result_class=BilevelResult, message=f"{schedule} tolerances, adjoint by {evaluator.mode!r}",
     )  # fmt: skip

@@ -19,19 +19,43 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from optlib._core import settle
+import numpy as np
+
+from optlib._core import Status, settle
 from optlib._core import validation as check
-from optlib.backend import Array, linalg, to_numpy
-from optlib.bilevel.problem import Constants, Point, answer, answers, point, require, unconstrained, vdot
+from optlib.backend import Array, linalg
+from optlib.bilevel.problem import Constants, Point, answer, answers, halt, point, require, unconstrained, vdot
 from optlib.inner import accelerated_gradient, lbfgs
 from optlib.inner.newton import begin, cholesky, newton_steps
 from optlib.inner.newton import solve as solve_newton
-from optlib.linop import minres
+from optlib.linop import gmres, minres
 
-MODES = ("auto", "own", "cg", "minres", "direct", "neumann", "fixed_point", "reverse", "forward", "penalty")
+MODES = (
+    "auto",
+    "active_set",
+    "cg",
+    "minres",
+    "gmres",
+    "direct",
+    "neumann",
+    "fixed_point",
+    "reverse",
+    "forward",
+    "penalty",
+)
+SYMMETRIC = ("cg", "minres", "direct", "penalty")  # modes that need it
 INNER = ("auto", "newton", "lbfgs", "accelerated_gradient")
 DIRECT = 100  # inner variables up to which each linear system has a factor of its own
 FACTOR = 1000  # up to which a factor of an earlier point is the preconditioner
+SHIFTED = 1e-4  # relative change of a matrix that shows that its Cholesky factor is one of another matrix
+ROUNDING = 100.0  # units of rounding of the largest curvature below which a curvature counts as zero
+UNSOLVED = 1e-2  # relative residual of an adjoint system that counts as not solved at all
+FAR = 1e100  # entries of y that no minimiser has
+NOT_CONVEX = "an inner problem that is not convex"
+MANY = (
+    "an inner problem with many minimisers: its Hessian is singular, and the outer objective falls along a direction "
+    'in which the inner one is flat. The methods "bda" and "bamm", and mode="penalty", choose among them'
+)
 GROWTH = 1e6  # of the adjoint of an iteration, beyond which its step is too long
 
 
@@ -42,7 +66,7 @@ class HyperResult:
     Attributes
     ----------
     value : float
-        ``Phi(x)``, corrected to second order in the implicit modes.
+        ``Phi(x)``, corrected to second order in the implicit modes (unless the adjoint system has no solution).
     gradient : array
         ``grad Phi(x)``, of the shape of x.
     y, q : array
@@ -59,6 +83,8 @@ class HyperResult:
         The mode that ran.
     converged : bool
         Whether the inner and the adjoint system were solved to their tolerances.
+    message : str
+        Which assumption on the inner problem fails at x, and which methods do without it; empty if none was seen to.
     factor : array or None
         Cholesky factor of H at or near the solution, with ``"direct"``: a preconditioner for the next call.
     """
@@ -74,6 +100,7 @@ class HyperResult:
     mode: str = ""
     converged: bool = True
     factor: Array | None = None
+    message: str = ""
 
 
 def hypergradient(
@@ -104,19 +131,23 @@ def hypergradient(
     mode : str
         How the inner problem is differentiated:
 
+        - ``"active_set"``: implicit, by the problem's own solver: by a factor at hand, or where penalties have kinks on
+          the coefficients that are not zero. Needs ``solve_inner`` and ``solve_adjoint``. The gradient is exact where
+          the support does not change; at a kink of Phi it is that of one side.
         - ``"cg"``: implicit, conjugate gradients (H positive definite), preconditioned by the diagonal of H, or by a
           factor of it at an earlier point for up to 1000 inner variables, where the problem can do that.
         - ``"minres"``: implicit, for symmetric H that may be indefinite or singular.
+        - ``"gmres"``: implicit, for H that is not symmetric (with ``hvp_t``), by `optlib.linop.gmres`.
         - ``"direct"``: implicit, by a Cholesky factor of H. Needs ``hessian``.
-        - ``"own"``: implicit, by the problem's own ``solve_adjoint``.
         - ``"neumann"``: implicit, with `steps` terms of the Neumann series.
         - ``"fixed_point"``: implicit, ``q <- q - step (H q - grad_y F)``; also for H that is not symmetric.
         - ``"reverse"``: `steps` gradient steps from `y`, differentiated backwards through the last `truncate` ones.
         - ``"forward"``: the same iteration differentiated forwards: d products a step for each hyperparameter.
         - ``"penalty"``: no second-order oracle: ``(grad_x f(x, y_s) - grad_x f(x, y)) / s + grad_x F``, with the
           minimiser ``y_s`` of ``f + s F``, extrapolated from s and s / 2.
-        - ``"auto"``: ``"own"`` where there is one, ``"direct"`` for up to 100 inner variables with a ``hessian``,
-          ``"cg"`` where there are products, ``"fixed_point"`` for H that is not symmetric, else ``"penalty"``.
+        - ``"auto"``: ``"active_set"`` where there is a ``solve_adjoint``, ``"direct"`` for up to 100 inner variables
+          where there is a ``hessian``, ``"cg"`` where there are products, ``"gmres"`` for H that is not
+          symmetric, else ``"penalty"``.
     tol : float
         The inner problem is solved to ``|grad_y f(x, y)| <= tol |grad_y f(x, y0)|`` with the ``y0`` of
         ``problem.start()``.
@@ -143,10 +174,15 @@ def hypergradient(
     TypeError
         If the problem lacks an oracle that the mode needs; the message names modes that do without.
     ValueError
-        If an argument is invalid, or an oracle returns NaN.
+        If an argument is invalid, an oracle returns NaN, or the inner problem has no minimiser; the error has the
+        ``point``, a dictionary of x and y.
 
     Notes
     -----
+    The implicit modes are for strongly convex inner problems (``"minres"`` also for singular H with ``grad_y F`` in its
+    range). Where the adjoint system shows that H is singular or not positive definite, or the inner solution is no
+    minimiser, ``message`` says so and ``converged`` is False.
+
     Cost: an inner solve from `y`; then, with n products with H: ``"cg"`` about the square root of its condition,
     ``"neumann"`` `steps`, ``"reverse"`` `truncate` (and as many copies of y, or with `recompute` twice the root of that
     and `truncate` more gradients), ``"forward"`` `steps` times the number of
@@ -187,6 +223,7 @@ def hypergradient(
         q = check.array("q", q, xp=xp, shape=tuple(y0.shape), dtype=y0.dtype, device=device)
     if mode == "auto":
         mode = choose(problem, y0)
+    fitting(problem, mode)
     call = Call(problem, x, xp, tol, adjoint_tol, steps, truncate, step, maxiter, recompute=recompute)
     if mode in ("reverse", "forward"):
         return call.unrolled(y0, mode)
@@ -198,16 +235,23 @@ def hypergradient(
 def choose(problem: Any, y: Array) -> str:
     """The mode that "auto" stands for."""
     if not getattr(problem, "symmetric", True):
-        return "fixed_point"
+        return "gmres"
     if blocks := getattr(problem, "blocks", None):
         return choose(blocks[0], y[0, ...])
     if callable(getattr(problem, "solve_adjoint", None)):
-        return "own"
+        return "active_set"
     products = callable(getattr(problem, "at", None)) or callable(getattr(problem, "hvp", None))
     size = math.prod(y.shape)
     if products and callable(getattr(problem, "hessian", None)) and size <= DIRECT:
         return "direct"
     return "cg" if products else "penalty"
+
+
+def fitting(problem: Any, mode: str) -> None:
+    """Refuse modes that need symmetry for a problem without."""
+    if not getattr(problem, "symmetric", True) and mode in SYMMETRIC:
+        known = tuple(m for m in MODES if m not in SYMMETRIC)
+        raise check.error("mode", mode, f"one of {known}, as H is not symmetric", 'use mode="gmres"')
 
 
 class Call:
@@ -273,6 +317,18 @@ class Call:
         found = self.at(y).diagonal
         return None if found is None else found()
 
+    def transposed(self, y: Array, products: Point) -> Any:
+        """Product with the transpose of H, counted: that with H where it is symmetric."""
+        if getattr(self.problem, "symmetric", True):
+            return products.hvp
+        require(self.problem, ("hvp_t",), "an inner problem that is not symmetric")
+
+        def hvp_t(v: Array) -> Array:
+            self.counts["products"] += 1
+            return self.problem.hvp_t(self.x, y, v)
+
+        return hvp_t
+
     def norm(self, u: Array) -> float:
         """Euclidean norm on the host."""
         return float(linalg.norm(u, xp=self.xp))
@@ -300,7 +356,9 @@ class Call:
 
     def solve(self, y: Array, extra: float = 0.0) -> tuple[Array, bool]:
         """Minimise ``f(x, .) + extra F(x, .)`` from y; also whether the tolerance was reached."""
-        target = self.tol * self.reference()
+        target, symmetric = self.tol * self.reference(), getattr(self.problem, "symmetric", True)
+        if not symmetric:
+            require(self.problem, ("solve_inner",), "an inner problem that is not symmetric")
 
         def fun(y: Array) -> tuple[Array, Array]:
             value, _, grad = self.inner(y)
@@ -318,7 +376,7 @@ class Call:
             self.gather()
             return self.xp.stack([u for u, _ in found]), all(done for _, done in found)
         own = getattr(self.problem, "solve_inner", None)
-        if own is not None and self.solver == "auto" and not extra:
+        if own is not None and (self.solver == "auto" or not symmetric) and not extra:
             y, counts = own(self.x, y, target)
             for name, n in counts.items():
                 self.counts[name] = self.counts.get(name, 0) + n
@@ -355,82 +413,122 @@ class Call:
     def implicit(self, y: Array, q: Array | None, mode: str) -> HyperResult:
         """Modes that solve the adjoint system."""
         oracles = {
+            "active_set": ("solve_inner", "solve_adjoint", "cross_vjp"),
             "direct": ("hessian", "cross_vjp"),
-            "own": ("solve_adjoint", "cross_vjp"),
             "fixed_point": ("cross_vjp",),
         }.get(mode, ("hvp", "cross_vjp"))
         require(self.blocks[0].problem if self.blocks else self.problem, oracles, f'mode="{mode}"')
-        if getattr(self.problem, "symmetric", True):
-            y, solved = self.solve(y)
-        else:
-            require(self.problem, ("solve_inner", "hvp_t"), "an inner problem that is not symmetric")
-            y, _ = self.problem.solve_inner(self.x, y, self.tol * self.reference())
-            solved = True
+        y, solved = self.solve(y)
         _, _, g = self.inner(y)
         value, grad_x, grad_y = self.outer(y)
-        self.check_finite(value, g, grad_y)
+        self.check_finite(y, value, g, grad_y)
         products = self.at(y)
-        q, reached = self.adjoint(products, grad_y, q, y, mode)
-        hq = products.hvp(q) if getattr(self.problem, "symmetric", True) else self.problem.hvp_t(self.x, y, q)
-        r, size = self.norm(hq - grad_y), self.norm(g)
+        if products.active is not None:
+            grad_y = self.xp.where(products.active, grad_y, self.xp.zeros_like(grad_y))
+            q = None if q is None else self.xp.where(products.active, q, self.xp.zeros_like(q))
+        product = self.transposed(y, products)
+        q, reached, message = self.adjoint(product, grad_y, q, y, mode)
+        r, size = self.norm(product(q) - grad_y), self.norm(g)
         gradient = grad_x - products.cross_vjp(q)
         correction = float(vdot(q, g, xp=self.xp))
         return HyperResult(
-            value=float(value) - correction, gradient=gradient, y=y, q=q, error_bound=self.bound(y, q, size, r),
-            correction=abs(correction), residual=(size, r), counts=self.counts, mode=mode, converged=solved and reached,
-            factor=self.factor,
+            value=float(value) - (correction if reached else 0.0), gradient=gradient, y=y, q=q,
+            error_bound=self.bound(y, q, size, r), correction=abs(correction), residual=(size, r), counts=self.counts,
+            mode=mode, converged=solved and reached, factor=self.factor, message=message,
         )  # fmt: skip
 
-    def adjoint(self, products: Point, rhs: Array, q: Array | None, y: Array, mode: str) -> tuple[Array, bool]:
-        """Solve ``H q = grad_y F``."""
-        xp, shape = self.xp, rhs.shape
+    def adjoint(self, product: Any, rhs: Array, q: Array | None, y: Array, mode: str) -> tuple[Array, bool, str]:
+        """Solve ``H' q = grad_y F``; also whether that is solved, and which assumption was seen to fail, in words."""
         if self.blocks:
             parts = []
             for k, block in enumerate(self.blocks):
                 block.adjoint_tol = self.adjoint_tol
                 at, start = y[k, ...], None if q is None else q[k, ...]
-                parts.append(block.adjoint(block.at(at), rhs[k, ...], start, at, mode))
+                parts.append(block.adjoint(block.at(at).hvp, rhs[k, ...], start, at, mode))
             self.gather()
-            return xp.stack([u for u, _ in parts]), all(done for _, done in parts)
+            found, reached, messages = zip(*parts, strict=True)
+            return self.xp.stack(found), all(reached), next((m for m in messages if m), "")
+        with np.errstate(over="ignore", invalid="ignore"):  # without a solution the iterates run off
+            found, reached, flat = self._adjoint(product, rhs, q, y, mode)
+        if not math.isfinite(self.norm(found)):
+            return self.xp.zeros_like(rhs), False, MANY
+        unit, size = self.norm(rhs), 0.0 if flat is None else self.norm(flat)
+        if flat is None or not unit > 0.0 or not size > 0.0:
+            return found, reached, ""
+        message = self._diagnose(product, rhs, self.norm(product(found) - rhs) / unit, flat / size, mode)
+        if message and q is not None:  # without a solution, each warm start is farther out than the last
+            found = self.adjoint(product, rhs, None, y, mode)[0]
+        return found, reached and not message, message
+
+    def _diagnose(self, product: Any, rhs: Array, left: float, flat: Array, mode: str) -> str:
+        """What a unit vector shows of H, beyond rounding; ``left`` is the relative residual of the adjoint system."""
+        image = product(flat)
+        top = max(self.norm(product(rhs)) / self.norm(rhs), self.norm(image))
+        bend, rounding = float(vdot(flat, image, xp=self.xp)), ROUNDING * float(self.xp.finfo(rhs.dtype).eps)
+        if bend < -rounding * top and mode != "minres":
+            return (
+                f"{NOT_CONVEX}: its Hessian has the curvature {bend:.2g} at the solution found. "
+                'mode="reverse" differentiates a number of steps, whatever they end at'
+            )
+        pull = abs(float(vdot(rhs, flat, xp=self.xp))) / self.norm(rhs)
+        if bend <= rounding * top and pull > rounding and left > UNSOLVED:
+            return MANY
+        return ""
+
+    def _adjoint(
+        self, product: Any, rhs: Array, q: Array | None, y: Array, mode: str
+    ) -> tuple[Array, bool, Array | None]:
+        """The solution, whether it is one, and a direction that may show why not."""
+        xp, shape = self.xp, rhs.shape
         if not bool(xp.any(rhs != 0)):  # F does not depend on y
-            return rhs, True
-        if mode == "own":
-            return self.problem.solve_adjoint(self.x, y, rhs, q, self.adjoint_tol * self.norm(rhs)), True
-        if mode in ("direct", "cg", "minres"):
+            return rhs, True, None
+        if mode == "active_set":
+            q = self.problem.solve_adjoint(self.x, y, rhs)
+            left = rhs - product(q)
+            reached = self.norm(left) <= self.adjoint_tol * self.norm(rhs)
+            return q, reached, None if reached else left
+        if mode in ("direct", "cg", "minres", "gmres"):
             flat, start = xp.reshape(rhs, (-1,)), None if q is None else xp.reshape(q, (-1,))
-            product = lambda v: xp.reshape(products.hvp(xp.reshape(v, shape)), (-1,))  # noqa: E731
-            if mode == "minres":
-                found = minres(product, flat, init=start, tol=self.adjoint_tol, maxiter=self.maxiter, record=False)
-                return xp.reshape(found.x, shape), found.success
-            size = math.prod(shape)
+
+            def flattened(v: Array) -> Array:
+                return xp.reshape(product(xp.reshape(v, shape)), (-1,))
+
+            if mode in ("minres", "gmres"):
+                found = (minres if mode == "minres" else gmres)(
+                    flattened, flat, init=start, tol=self.adjoint_tol, maxiter=self.maxiter, record=False
+                )
+                q = xp.reshape(found.x, shape)
+                return q, found.success, rhs - product(q) if mode == "minres" and not found.success else None
+            size, shown = math.prod(shape), None
             if mode == "direct" and self.factor is None:
-                self.factor = cholesky(self.problem.hessian(self.x, y), xp=xp)
+                H = self.problem.hessian(self.x, y)
+                self.factor = cholesky(H, xp=xp)
+                if not self.norm(self.factor @ self.factor.T - H) <= SHIFTED * self.norm(H):
+                    shown = linalg.eigh(H, xp=xp)[1][:, 0]
             solved, factor = solve_newton(
-                product, flat, start, tol=self.adjoint_tol, maxiter=self.maxiter,
+                flattened, flat, start, tol=self.adjoint_tol, maxiter=self.maxiter,
                 factor=self.factor if mode == "direct" or size > DIRECT else None,
                 hessian=(lambda: self.problem.hessian(self.x, y)) if self.dense(size) and size > DIRECT else None,
                 diagonal=lambda: self.diagonal(y), xp=xp,
             )  # fmt: skip
             self.factor = self.factor if factor is None else factor
-            return xp.reshape(solved.x, shape), solved.success
+            shown = solved.flat if shown is None else shown
+            return xp.reshape(solved.x, shape), solved.success, None if shown is None else xp.reshape(shown, shape)
         gamma, target = self.length(), self.adjoint_tol * self.norm(rhs)
-        product = products.hvp
-        if not getattr(self.problem, "symmetric", True):
-            product = lambda v: self.problem.hvp_t(self.x, y, v)  # noqa: E731
-        if mode == "neumann":  # gamma sum_k (I - gamma H)^k grad_y F
+        if mode == "neumann":  # gamma sum_k (I - gamma H')^k grad_y F
             term = gamma * rhs
             q = term
             for _ in range(self.steps - 1):
                 term = term - gamma * product(term)
                 q = q + term
-            return q, True
+            return q, True, None
         q = xp.zeros_like(rhs) if q is None else q
         for _ in range(100 * self.maxiter):
             r = product(q) - rhs
             if self.norm(r) <= target:
-                return q, True
+                return q, True, None
             q = q - gamma * r
-        return q, False
+        return q, False, None
 
     def unrolled(self, y: Array, mode: str) -> HyperResult:
         """Modes that differentiate gradient steps."""
@@ -452,30 +550,34 @@ class Call:
             value, grad_x, grad_y = self.outer(y)
             gradient = grad_x + xp.reshape(xp.stack([vdot(z, grad_y, xp=xp) for z in columns]), x.shape)
         else:
-            every = math.isqrt(self.truncate) if self.recompute else 1
-            for _ in range(self.steps - self.truncate):
-                y = y - gamma * self.inner(y)[2]
-            kept: list[Array] = []
-            for t in range(self.truncate):
-                if t % every == 0:
-                    kept.append(y)
-                y = y - gamma * self.inner(y)[2]
-            value, gradient, grad_y = self.outer(y)
-            alpha = grad_y
-            limit = GROWTH * max(self.norm(grad_y), 1e-300)
-            for t, before in enumerate(self.backwards(kept, every, gamma)):
-                products = self.at(before)
-                gradient = gradient - gamma * products.cross_vjp(alpha)
-                alpha = alpha - gamma * products.hvp(alpha)
-                if t % 10 == 9 and not self.norm(alpha) <= limit:
-                    got = f"{gamma:.3g}, with which the adjoint grows"
-                    raise check.error("step", got, "a step below 2 / lipschitz(x)", "leave it to the default")
+            value, gradient, _, y = self.reverse(y)
         _, _, g = self.inner(y)
-        self.check_finite(value, g, gradient)
+        self.check_finite(y, value, g, gradient)
         return HyperResult(
             value=float(value), gradient=gradient, y=y, q=None, error_bound=None, correction=0.0,
             residual=(self.norm(g), 0.0), counts=self.counts, mode=mode,
         )  # fmt: skip
+
+    def reverse(self, y: Array) -> tuple[Array, Array, Array, Array]:
+        """Gradient steps from y: value of F after them, its gradients in x and in the first y, and the last y."""
+        gamma, every = self.length(), math.isqrt(self.truncate) if self.recompute else 1
+        for _ in range(self.steps - self.truncate):
+            y = y - gamma * self.inner(y)[2]
+        kept: list[Array] = []
+        for t in range(self.truncate):
+            if t % every == 0:
+                kept.append(y)
+            y = y - gamma * self.inner(y)[2]
+        value, gradient, alpha = self.outer(y)
+        limit = GROWTH * max(self.norm(alpha), 1e-300)
+        for t, before in enumerate(self.backwards(kept, every, gamma)):
+            products = self.at(before)
+            gradient = gradient - gamma * products.cross_vjp(alpha)
+            alpha = alpha - gamma * self.transposed(before, products)(alpha)
+            if t % 10 == 9 and not self.norm(alpha) <= limit:
+                got = f"{gamma:.3g}, with which the adjoint grows"
+                raise check.error("step", got, "a step below 2 / lipschitz(x)", "leave it to the default")
+        return value, gradient, alpha, y
 
     def backwards(self, kept: list[Array], every: int, gamma: float) -> Iterator[Array]:
         """The last iterates, last first, from every so many of them."""
@@ -493,7 +595,7 @@ class Call:
         y, solved = self.solve(y)
         value, _, grad_y = self.outer(y)
         base = self.inner(y)
-        self.check_finite(value, base[2], grad_y)
+        self.check_finite(y, value, base[2], grad_y)
         sigma = self.tol ** (1.0 / 3.0)
         found = [self.penalised(base, y, s) for s in (sigma, 0.5 * sigma)]
         gradient = 2.0 * found[1][1] - found[0][1]  # Richardson: the error is linear in s
@@ -524,12 +626,15 @@ class Call:
             return None
         return error_bound(self.problem.constants(self.x, y), mu, self.norm(q), g / mu, r)
 
-    def check_finite(self, *arrays: Array) -> None:
-        """Refuse NaN from an oracle, with the point at which it came."""
+    def check_finite(self, y: Array, *arrays: Array) -> None:
+        """Refuse an inner problem without a minimiser, and NaN from an oracle, with the point at which it came."""
+        xp = self.xp
+        if not float(xp.max(xp.abs(y))) <= FAR:  # also NaN
+            text = "an inner problem whose values fall without end: it is not convex, or has no minimiser"
+            raise halt(text, "one minimiser for each x", Status.BREAKDOWN, self.x, y)
         for u, name in zip(arrays, ("outer", "inner", "outer"), strict=False):
-            if not bool(self.xp.all(self.xp.isfinite(u))):
-                at = to_numpy(self.x).ravel()[:5]
-                raise check.error("problem", f"NaN or infinity from `{name}` at x = {at}", "finite numbers")
+            if not bool(xp.all(xp.isfinite(u))):
+                raise halt(f"NaN or infinity from `{name}`", "finite numbers", Status.NONFINITE, self.x, y)
 
 
 def error_bound(c: Constants, mu: float, q: float, d: float, r: float) -> float:

@@ -156,7 +156,7 @@ def lv_hba(
 ) -> BilevelResult:
     r"""Solve ``min F(x, y) s.t. y in argmin {f(x, .) : g(x, .) <= 0}`` in one loop, with gradients only.
 
-    The proximal Lagrangian value function
+    The proximal Lagrangian value function ::
 
         v(x, y, z) = min_theta max_lam f(x, theta) + <lam, g(x, theta)> + (|theta - y|^2 - |lam - z|^2) / 2 gamma
 

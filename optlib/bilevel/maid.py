@@ -7,7 +7,7 @@ from optlib._core import Certificate, Status, Step, prepare_init, run
 from optlib._core import validation as check
 from optlib._core.driver import Steps
 from optlib.backend import Array, linalg, supports
-from optlib.bilevel.evaluation import Evaluator
+from optlib.bilevel.evaluation import Evaluator, refuse
 from optlib.bilevel.hypergradient import Call, error_bound
 from optlib.bilevel.problem import INSTEAD, Constants, require, vdot
 from optlib.bilevel.result import BilevelResult
@@ -182,7 +182,7 @@ def maid(
         y, reached = call.solve(y)
         value, grad_x, grad_y = call.outer(y)
         g = call.inner(y)[2]
-        call.check_finite(value, g, grad_y)
+        call.check_finite(y, value, g, grad_y)
         return _Solved(call, y, float(value), grad_x, grad_y, call.norm(grad_y), call.norm(g) / mu, reached)
 
     def spread(value: _Solved | MaidState, constant: float) -> float:
@@ -204,7 +204,9 @@ def maid(
                 q = xp.zeros_like(y)
             if found.slope > s.delta:
                 call.adjoint_tol = s.delta / found.slope
-                q, solved = call.adjoint(products, found.grad_y, q, y, evaluator.mode)
+                product = call.transposed(y, products)
+                q, solved, failed = call.adjoint(product, found.grad_y, q, y, evaluator.mode)
+                refuse(failed, s.x, y)
             r, size = call.norm(products.hvp(q) - found.grad_y), call.norm(q)
             z = found.grad_x - products.cross_vjp(q)
             known = s.known if certified else estimate(s.known, found, s.y, q, products)

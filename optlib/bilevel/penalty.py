@@ -10,8 +10,9 @@ from optlib.backend import Array, supports
 from optlib.bilevel.hypergradient import Call
 from optlib.bilevel.oracles import Oracles
 from optlib.bilevel.problem import vdot
-from optlib.bilevel.quasi_newton import direction, remember
+from optlib.bilevel.quasi_newton import MEMORY, direction
 from optlib.bilevel.result import BilevelResult
+from optlib.inner.lbfgs import remember
 from optlib.steps import armijo
 
 SIGMA = 1e-3  # weight of F in the inner problem; larger where numbers have fewer digits
@@ -160,7 +161,7 @@ def penalty(
         call = Call(problem, x, xp, target, target, scale=1.0)
         z, _ = call.solve(s.z)
         base = call.inner(z)
-        call.check_finite(base[0], base[2])
+        call.check_finite(z, base[0], base[2])
         value, gradient, near, left = call.penalised(base, s.near, sigma)
         half, bias, left = near, sigma, max(left, box.norm(base[2]))
         if richardson:
@@ -218,7 +219,7 @@ def penalty(
         seen = {name: n + sum(counts(u)[name] - n for u in found.values()) for name, n in counts(s).items()}
         if line.success:
             new = found[line.step]
-            kept = remember(s, new.x - s.x, new.gradient - s.gradient, xp)
+            kept = remember(s.steps, s.changes, new.x - s.x, new.gradient - s.gradient, MEMORY, xp=xp)
             return True, new._replace(steps=kept[0], changes=kept[1], nit=s.nit + 1, **seen)
         s = s._replace(steps=None, changes=None, nit=s.nit + 1, **seen)
         if fresh and s.eta <= LEAST * inner_tol:

@@ -11,8 +11,11 @@ Signs, once and for all: ``H = grad_yy f``; ``C = grad_xy f``, so that ``C v`` h
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
+from optlib._core import HaltError, Status
 from optlib._core import validation as check
-from optlib.backend import Array
+from optlib.backend import Array, to_numpy
 
 
 class Point(NamedTuple):
@@ -26,6 +29,9 @@ class Point(NamedTuple):
         ``v -> C v``, of the shape of x.
     cross_jvp : callable or None
         ``u -> C' u``, of the shape of y.
+    active : array or None
+        Where the solution moves with x, if not everywhere: the coefficients that a penalty with kinks leaves. The
+        products are zero elsewhere.
     inner : callable or None
         ``() -> value, grad_x, grad_y`` of f, where it shares work with the products.
     diagonal : callable or None
@@ -35,6 +41,7 @@ class Point(NamedTuple):
     hvp: Callable[[Array], Array] | None = None
     cross_vjp: Callable[[Array], Array] | None = None
     cross_jvp: Callable[[Array], Array] | None = None
+    active: Array | None = None
     inner: Callable[[], tuple[Array, Array, Array]] | None = None
     diagonal: Callable[[], Array] | None = None
 
@@ -86,10 +93,13 @@ class Problem:
     Attributes
     ----------
     symmetric : bool
-        Whether H is symmetric, as it is for a minimiser; False for equilibria, which also have ``hvp_t``.
+        Whether H is symmetric, as it is for a minimiser; False for equilibria, where ``inner`` gives a map that
+        vanishes at the answer in the place of ``grad_y f``, H is its derivative, and there is also ``hvp_t``.
     blocks : sequence of objects, optional
         If the inner problem is a sum of independent ones, which share x: those problems; ``y[k]`` belongs to the k-th,
         and they are solved one by one.
+    smooth : bool
+        Whether Phi is differentiable everywhere; not so where penalties have kinks.
     equality : bool or boolean array, shape (m,)
         Which of the ``constraints`` are equalities.
     n_inner, n_outer : int or None
@@ -105,6 +115,8 @@ class Problem:
     ``hvp(x, y, v)``, ``cross_vjp(x, y, v)``, ``cross_jvp(x, y, u)``
         Products of second order. A problem may instead have ``at(x, y) -> Point``, whose products share work, with each
         other and with ``inner``.
+    ``hvp_t(x, y, v)``
+        Product with the transpose of H, where it is not symmetric.
     ``hvp_outer(x, y, v)``, ``cross_outer(x, y, v)``
         The products of the outer objective, ``grad_yy F v`` and ``grad_xy F v``, for methods that descend on a mixture
         of both objectives.
@@ -119,19 +131,23 @@ class Problem:
         Where to begin.
     ``solve_inner(x, y, tol) -> y, counts``
         Own solver: the norm of ``grad_y f`` at most ``tol``.
-    ``solve_adjoint(x, y, rhs, q, tol) -> q``
-        Own solver of ``H q = rhs`` from the guess ``q`` (or None): a residual of norm ``tol`` at most.
+    ``solve_adjoint(x, y, rhs) -> q``
+        Own solver of ``H q = rhs``: by a factor at hand, or on the active set where f has kinks.
     ``hessian(x, y) -> array (d, d)``
         The matrix H for the flattened y, where that is cheap.
     ``mu(x)``, ``lipschitz(x)``, ``lipschitz_outer(x)`` -> float or None
-        Least and largest curvature of ``f(x, .)``; largest curvature of ``F(x, .)``.
+        Least and largest curvature of ``f(x, .)``; largest curvature of ``F(x, .)``. For an equilibrium,
+        ``1 / lipschitz(x)`` is a step with which ``y - step grad_y`` contracts.
     ``constants(x, y) -> Constants``
         What the error bound of a hypergradient needs besides ``mu``.
+    ``regression() -> A, t``
+        Design and targets of a linear least-squares problem, dense, for methods in closed form.
     ``bounds() -> low, high``
         Box for x: floats or arrays.
     """
 
     symmetric = True
+    smooth = True
     equality: Any = False
     n_inner: int | None = None
     n_outer: int | None = None
@@ -154,12 +170,14 @@ class Problem:
 
 
 # what does without an oracle, for the message
-FIRST_ORDER = '`penalty`, `f2sa` or mode="penalty", or `finite_differences(problem)` for products by differences'
+FIRST_ORDER = (
+    '`penalty`, `f2sa`, `self_tuning` or mode="penalty", or `finite_differences(problem)` for products by differences'
+)
 INSTEAD = {
     "hvp": FIRST_ORDER,
     "cross_vjp": FIRST_ORDER,
     "cross_jvp": 'a mode that needs no forward products: "cg", "reverse"',
-    "solve_adjoint": 'mode="cg", or "direct" with the oracle `hessian`',
+    "hvp_t": 'mode="forward", which needs products with H only',
     "hessian": 'mode="cg", which needs products only',
     "constants": 'certified=False, or methods that need none: "hoag"',
     "hvp_outer": "`finite_differences(problem)` for products by differences of gradients",
@@ -258,6 +276,12 @@ def answers(name: str, found: Any, x: Array, y: Array) -> tuple[Array, Array, Ar
     if getattr(value, "shape", ()) != ():
         raise check.error("problem", f"a value of shape {tuple(value.shape)} from `{name}`", "a number")
     return value, answer(f"{name}: grad_x", grad_x, x), answer(f"{name}: grad_y", grad_y, y)
+
+
+def halt(got: str, expected: str, status: Status, x: Array, y: Array) -> HaltError:
+    """The error of a problem at a point, which it keeps."""
+    at = np.array2string(to_numpy(x).ravel()[:5], precision=4)
+    return HaltError(str(check.error("problem", f"{got}, at x = {at}", expected)), status, x=x, y=y)
 
 
 def vdot(u: Array, v: Array, *, xp: Any) -> Array:

@@ -17,6 +17,7 @@ MEMORY = 20  # pairs
 START, SURE, LEAST = 1e-3, 1e-6, 1e-8  # relative tolerances of evaluations: first, for the stop, smallest
 LONGEST = 4.0  # largest change of a hyperparameter in one step
 ARMIJO = 1e-4
+SHARE = 0.1  # of the expected decrease, that a correction may have
 SLOW, WINDOW = 0.1, 15  # decrease in units of the tolerance, over so many accepted steps, below which the run ends
 FLAT = 1e-3  # projected gradient in units of the tolerance, below which it ends at once
 
@@ -53,6 +54,8 @@ def quasi_newton(
     *,
     bounds: Any = None,
     mode: str = "auto",
+    start: str = "warm",
+    refit: bool = False,
     init: Any = None,
     tol: float | None = 1e-3,
     maxiter: int = 200,
@@ -75,6 +78,11 @@ def quasi_newton(
         Box; by default ``problem.bounds()``.
     mode : str
         How the adjoint is solved, see `hypergradient`.
+    start : {"warm", "cold"}
+        Whether inner and adjoint solves begin from the last ones or from ``problem.start()``. Where the inner solution
+        is unique, only the time differs; where it is not, a warm one keeps traces of the path.
+    refit : bool
+        Solve the inner problem once more, cold, at the x returned: ``refit_fun`` and ``refit_y``.
     init : BilevelResult or QuasiNewtonState, optional
         A result to continue.
     tol : float or None
@@ -102,7 +110,7 @@ def quasi_newton(
     The direction is that of L-BFGS on the hyperparameters that are free (not held at an edge of the box by their
     gradient), cut to a trust length that starts at 1 and doubles up to 4. A step is accepted when the corrected value
     falls by 1e-4 of the predicted decrease, up to a tenth of the corrections. The relative tolerance of evaluations
-    starts at 1e-3, falls tenfold while the corrections exceed a tenth of the predicted decrease, and rises again.
+    starts at 1e-3, falls while the corrections exceed a tenth of the predicted decrease, and rises again.
 
     Stopping: when 15 steps brought less than ``tol / 10`` of the value and the certificate holds, when no step
     decreases the value at the smallest tolerance of evaluations, or when the projected gradient is below
@@ -126,13 +134,13 @@ def quasi_newton(
     >>> bool(res.fun < float(problem.outer(*problem.start())[0]))
     True
     """
-    evaluator = Evaluator(problem, x0, bounds, mode)
+    evaluator = Evaluator(problem, x0, bounds, mode, start=start, refit=refit)
     xp = evaluator.xp
     goal = 0.0 if tol is None else check.scalar("tol", tol, low=0.0)
-    start, state = prepare_init(init, QuasiNewtonState)
-    if start is not None:
+    given, state = prepare_init(init, QuasiNewtonState)
+    if given is not None:
         raise check.error(
-            "init", type(start).__name__, "a result of the same method", "pass a start as `x0`", TypeError
+            "init", type(given).__name__, "a result of the same method", "pass a start as `x0`", TypeError
         )
     if state is None:
         state = QuasiNewtonState(
@@ -202,22 +210,26 @@ def quasi_newton(
         for trial in range(12):
             x = evaluator.project(s.x + t * d)
             predicted = -float(vdot(s.gradient, x - s.x, xp=xp))
-            found = evaluator(x, s.eta, s.y, s.q, s.factor)
+            if s.correction > SHARE * predicted and s.eta > LEAST:  # what it is compared with must be as accurate
+                again = measure(s.x, 0.1 * s.eta, predicted, s)
+                s = loaded(s, again, eta=again.eta)
+                predicted = -float(vdot(s.gradient, x - s.x, xp=xp))
+            found = measure(x, s.eta, predicted, s)
             slack = 0.1 * (s.correction + found.correction) + rounding * abs(s.value)
             if found.value <= s.value - ARMIJO * predicted + slack and found.value == found.value:
                 radius = min(2.0 * s.radius, LONGEST) if cut and trial == 0 else s.radius
-                eta = s.eta
-                if found.correction > 0.1 * predicted:
-                    eta = max(0.1 * eta, LEAST)
-                elif found.correction < 1e-3 * predicted:
-                    eta = min(3.0 * eta, START)
+                eta = found.eta if found.correction > 0.01 * SHARE * predicted else min(3.0 * found.eta, START)
                 kept = remember(s.steps, s.changes, x - s.x, found.gradient - s.gradient, MEMORY, xp=xp)
                 return True, loaded(s, found, radius=radius, eta=eta, steps=kept[0], changes=kept[1])
             excess = found.value - s.value + predicted
             best = 0.5 * predicted / excess if excess > 0.0 and excess < float("inf") else 0.5
             t *= min(max(best, 0.1), 0.5)
-            s = s._replace(radius=max(0.5 * s.radius, 1e-6))
+            s = s._replace(radius=max(0.5 * s.radius, 1e-6), factor=found.factor)
         return False, s._replace(**evaluator.seen())
+
+    def measure(x: Array, eta: float, predicted: float, s: QuasiNewtonState) -> Evaluation:
+        """Evaluate until the correction is small beside the decrease that is expected."""
+        return evaluator.measure(x, eta, lambda found: SHARE * predicted, LEAST, s.y, s.q, s.factor)
 
     def finish(step: Step) -> dict[str, Any]:
         return evaluator.found(step.state, tol)
@@ -225,7 +237,7 @@ def quasi_newton(
     return run(
         steps, state=state, like=evaluator.start, xp=xp, method="quasi_newton", finish=finish, tol=None,
         maxiter=maxiter, check_every=check_every, callback=callback, record=record, max_time=max_time, disp=disp,
-        checkpoint=checkpoint, problem=(evaluator.start, evaluator.low, evaluator.high, evaluator.mode, tol),
+        checkpoint=checkpoint, problem=(evaluator.start, evaluator.low, evaluator.high, evaluator.mode, start, tol),
         result_class=BilevelResult, message=f"projected L-BFGS, adjoint by {evaluator.mode!r}",
     )  # fmt: skip
 

@@ -9,7 +9,7 @@ from optlib._core import Certificate, Status, Step, prepare_init, run
 from optlib._core import validation as check
 from optlib._core.driver import Steps
 from optlib.backend import Array, supports
-from optlib.bilevel.evaluation import FLOOR, Evaluation, Evaluator
+from optlib.bilevel.evaluation import Evaluation, Evaluator
 from optlib.bilevel.result import BilevelResult
 
 EXPAND = (1.5, 3.0, 4.0)  # steps while there is no bracket; the last is repeated
@@ -58,6 +58,8 @@ def scalar(
     *,
     bounds: Any = None,
     mode: str = "auto",
+    start: str = "warm",
+    refit: bool = False,
     init: Any = None,
     tol: float | None = 1e-4,
     maxiter: int = 100,
@@ -80,6 +82,11 @@ def scalar(
         Box; by default ``problem.bounds()``. Both ends must be finite.
     mode : str
         How the adjoint is solved, see `hypergradient`.
+    start : {"warm", "cold"}
+        Whether inner and adjoint solves begin from the last ones or from ``problem.start()``. Where the inner solution
+        is unique, only the time differs; where it is not, a warm one keeps traces of the path.
+    refit : bool
+        Solve the inner problem once more, cold, at the x returned: ``refit_fun`` and ``refit_y``.
     init : BilevelResult or ScalarState, optional
         A result to continue.
     tol : float or None
@@ -95,8 +102,8 @@ def scalar(
     BilevelResult
         ``bracket`` is the interval that holds a local minimum. ``certificate`` of kind ``"stationarity"``: the
         suboptimality ``min(Phi'^2 / (2 Phi''), |Phi'| w)`` estimated with the bracket width w (0 at an edge of the box
-        from which Phi falls outwards); a heuristic, because Phi may have other minima. Its residual is that of the
-        inner problem: no success where that was not solved.
+        from which Phi falls outwards), or the correction of the value if that is larger; a heuristic, because Phi may
+        have other minima. Its residual is that of the inner problem: no success where that was not solved.
 
     Raises
     ------
@@ -130,7 +137,7 @@ def scalar(
     True
     """
     rtol = 1e-4 if tol is None else check.scalar("tol", tol, low=0.0)
-    evaluator = Evaluator(problem, x0, bounds, mode)
+    evaluator = Evaluator(problem, x0, bounds, mode, start=start, refit=refit)
     xp = evaluator.xp
     if evaluator.start.shape != (1,):
         raise check.error("problem", f"hyperparameters of shape {evaluator.start.shape}", "shape (1,)", "use tune")
@@ -146,13 +153,11 @@ def scalar(
     ) -> tuple[Known, Evaluation]:
         """Evaluate with rising accuracy until the value is good enough for the decision."""
         at = xp.asarray([x], dtype=s.x.dtype, device=s.x.device)
-        found = evaluator(at, eta, s.y, s.q, s.factor)
-        while found.eta > FLOOR:
-            allowed = max(0.1 * abs(float(found.gradient[0]) * step), SHARE * rtol * abs(found.value))
-            if not found.correction > allowed:
-                break
-            reached = min(found.eta, found.residual) * 0.5 * allowed / found.correction
-            found = evaluator(at, min(max(reached, FLOOR), 0.1 * found.eta), found.y, found.q, found.factor)
+
+        def allowed(found: Evaluation) -> float:
+            return max(0.1 * abs(float(found.gradient[0]) * step), SHARE * rtol * abs(found.value))
+
+        found = evaluator.measure(at, eta, allowed, evaluator.floor, s.y, s.q, s.factor)
         return Known(float(at[0]), found.value, float(found.gradient[0]), found.correction, found.eta, sure), found
 
     def steps(s: ScalarState) -> Steps:
@@ -175,17 +180,17 @@ def scalar(
                 metrics={"fun": lambda v=lead.value: v}, counts=evaluator.seen(),
                 status=Status.CONVERGED if done and lead.sure and tol is not None else None,
             )  # fmt: skip
-            eta, confirm = FIRST, False
-            if queue:
-                x = queue.pop(0)
+            eta, confirm, warm = FIRST, False, s
+            if queue:  # far from what is known
+                x, warm = queue.pop(0), s._replace(y=evaluator.y0, q=None, factor=None)
                 s = s._replace(queue=json.dumps(queue))
             elif (done and not lead.sure) or lead.x != float(s.x[0]):  # the same point, more accurately
                 tighter = 0.1 * lead.eta if lead.eta <= SURE else 1e-2 * lead.eta
-                x, eta, confirm = lead.x, max(min(tighter, EDGE if edge else SURE), FLOOR), True
+                x, eta, confirm = lead.x, max(min(tighter, EDGE if edge else SURE), evaluator.floor), True
             else:
                 x, expansions = propose(points, low, high, s.expansions)
                 s = s._replace(expansions=expansions)
-            fresh, found = measure(x, x - lead.x or width, s, eta, confirm)
+            fresh, found = measure(x, x - lead.x or width, warm, eta, confirm)
             points = [p for p in points if p.x != fresh.x] + [fresh]
             s = taken(s, found, points, s.nit + 1)
 
@@ -206,20 +211,22 @@ def scalar(
         if edge:
             note = "at the edge of the box, from which the loss falls outwards"
         certificate = Certificate(
-            "stationarity", gap, scale=abs(lead.value) or 1.0, tol=rtol if tol is not None else None,
-            residual=evaluator.residual(s.x, s.y), proof=False, note=note,
+            "stationarity", max(gap, lead.correction), scale=abs(lead.value) or 1.0,
+            tol=rtol if tol is not None else None, residual=evaluator.residual(s.x, s.y), proof=False,
+            note=evaluator.noted(note),
         )  # fmt: skip
         ends = sorted((lead.x, other.x)) if other is not None else [low, high]
         known = evaluator.last.error_bound if evaluator.last is not None and lead.x == points[-1].x else None
         return {
             "certificate": certificate, "fun": lead.value, "y": s.y, "hypergradient": s.gradient,
             "error_bound": known, "at_bounds": int(edge), "bracket": tuple(ends),
+            **evaluator.ending(s),
         }  # fmt: skip
 
     return run(
         steps, state=state, like=evaluator.start, xp=xp, method="scalar", finish=finish, tol=None,
         maxiter=maxiter, check_every=check_every, callback=callback, record=record, max_time=max_time, disp=disp,
-        checkpoint=checkpoint, problem=(evaluator.start, evaluator.low, evaluator.high, evaluator.mode, rtol),
+        checkpoint=checkpoint, problem=(evaluator.start, evaluator.low, evaluator.high, evaluator.mode, start, rtol),
         result_class=BilevelResult, message=f"search for one hyperparameter, adjoint by {evaluator.mode!r}",
     )  # fmt: skip
 

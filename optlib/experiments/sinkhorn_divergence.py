@@ -27,7 +27,7 @@ CLAIMS = (
     ),
     Claim(
         "sinkhorn_divergence.passes",
-        "The averaged fixed point solves the transport of a measure to itself in at most 30 passes, whatever reg.",
+        "The fixed point with momentum solves the transport of a measure to itself in at most 30 passes, whatever reg.",
         "promise of this library, from a prototype (21 to 23 passes)",
         "largest number of passes to an l1 error of 1e-8",
         Criterion(high=30),

@@ -1,9 +1,19 @@
 """General solvers, used as inner solvers of bilevel problems and on their own."""
 
 from optlib.inner.accelerated_gradient import accelerated_gradient
+from optlib.inner.block_coordinate_descent import block_coordinate_descent
+from optlib.inner.coordinate_descent import coordinate_descent
 from optlib.inner.fista import fista
 from optlib.inner.gradient_descent import gradient_descent
 from optlib.inner.lbfgs import lbfgs
 from optlib.inner.newton import newton
 
-__all__ = ["accelerated_gradient", "fista", "gradient_descent", "lbfgs", "newton"]
+__all__ = [
+    "accelerated_gradient",
+    "block_coordinate_descent",
+    "coordinate_descent",
+    "fista",
+    "gradient_descent",
+    "lbfgs",
+    "newton",
+]

@@ -1,6 +1,7 @@
 """Linear operators, Krylov solvers on any array library, and successive over-relaxation."""
 
 from optlib.linop.base import Diagonal, Identity, LinearOperator, VStack
+from optlib.linop.gmres import gmres
 from optlib.linop.solve import cg, lsqr, minres
 from optlib.linop.sor import SSOR, sor
 from optlib.linop.wrap import as_linear_operator
@@ -13,6 +14,7 @@ __all__ = [
     "VStack",
     "as_linear_operator",
     "cg",
+    "gmres",
     "lsqr",
     "minres",
     "sor",

@@ -40,12 +40,14 @@ class System(NamedTuple):
         return x, self.rhs - self.matvec(x) / self.unit
 
 
-def linear_system(A: Any, b: Any, init: Any, state_class: type, *, square: bool, damp: float = 0.0) -> System:
+def linear_system(
+    A: Any, b: Any, init: Any, state_class: type, *, square: bool, damp: float = 0.0, symmetric: bool = True
+) -> System:
     """Check the arguments of a solver and bring them to normal form."""
     if callable(A) and not isinstance(A, LinearOperator) and square:
         xp, device, dtype = check.common(b=b)
         b = check.array("b", b, xp=xp, dtype=dtype, device=device)
-        A = as_linear_operator(A, shape=(b.shape[0] if b.ndim else 0,) * 2, like=b, symmetric=True)
+        A = as_linear_operator(A, shape=(b.shape[0] if b.ndim else 0,) * 2, like=b, symmetric=symmetric)
     else:
         A = as_linear_operator(A)
         xp, device, dtype = check.common(A=_empty(A), b=b)

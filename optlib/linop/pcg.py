@@ -9,11 +9,15 @@ CHECK = 10  # iterations between two transfers to the host, on devices
 
 
 class Solved(NamedTuple):
-    """What `pcg` returns: the solution, the number of products, and whether the residual is below the tolerance."""
+    """What `pcg` returns: the solution, the number of products, whether the residual is below the tolerance.
+
+    ``flat`` is a direction without positive curvature, if one ended the run.
+    """
 
     x: Array
     products: int
     success: bool
+    flat: Array | None = None
 
 
 def pcg(
@@ -61,14 +65,15 @@ def pcg(
     else:
         y, products = x / unit, 1
         r = r - product(y)
-    first = p = z = r if precondition is None else precondition(r)
-    rz, rr, sound = r @ z, r @ r, True
+    first = last = p = z = r if precondition is None else precondition(r)
+    rz, rr, sound, flat = r @ z, r @ r, True, None
     for k in range(maxiter + 1):
         if k % every == 0 or k == maxiter:
             size = float(rr) ** 0.5
             if not size > tol:
                 return Solved(unit * y, products, size <= tol)
             if not bool(sound):
+                flat = last
                 break
         if k == maxiter:
             break
@@ -80,7 +85,7 @@ def pcg(
         y, r = y + alpha * p, r - alpha * q
         z = r if precondition is None else precondition(r)
         old, rz, rr = rz, r @ z, r @ r
-        p = z + xp.where(sound, rz, 0.0 * rz) / xp.where(sound, old, xp.ones_like(rz)) * p
+        last, p = p, z + xp.where(sound, rz, 0.0 * rz) / xp.where(sound, old, xp.ones_like(rz)) * p
     if x is None:
         y = xp.where(xp.any(y != 0), y, first)
-    return Solved(unit * y, products, False)
+    return Solved(unit * y, products, False, flat)

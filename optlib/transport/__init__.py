@@ -7,6 +7,7 @@ from optlib.transport.cost import Cost, DenseCost, PointCloud
 from optlib.transport.cp_dictionary import WassersteinCPDictionary
 from optlib.transport.divergence import DivergenceResult, Gradients, divergence
 from optlib.transport.emd import emd
+from optlib.transport.emd_entropic import emd_entropic
 from optlib.transport.free_support import free_support_barycenter
 from optlib.transport.gaussian import GaussianTransport, bures_wasserstein, gaussian_transport
 from optlib.transport.grid import GridCost
@@ -55,6 +56,7 @@ __all__ = [
     "bures_wasserstein_barycenter",
     "divergence",
     "emd",
+    "emd_entropic",
     "free_support_barycenter",
     "gaussian_transport",
     "mirror_sinkhorn",

@@ -9,6 +9,7 @@ from optlib.transport._automatic import automatic
 from optlib.transport._forbidden import forbidden_pairs, solve_allowed
 from optlib.transport._problem import check_reg
 from optlib.transport.emd import emd
+from optlib.transport.emd_entropic import emd_entropic
 from optlib.transport.quadratic import quadratic
 from optlib.transport.result import TransportResult
 from optlib.transport.sinkhorn import sinkhorn
@@ -16,6 +17,7 @@ from optlib.transport.sinkhorn_newton import sinkhorn_newton
 
 METHODS: dict[str, Callable[..., TransportResult]] = {
     "emd": emd,
+    "emd_entropic": emd_entropic,
     "quadratic": quadratic,
     "sinkhorn": sinkhorn,
     "sinkhorn_newton": sinkhorn_newton,
@@ -57,7 +59,7 @@ def solve(
         strength (one for both sides, or a pair; infinity keeps a constraint).
     unbalanced_type : {"kl", "tv"}
         Penalise by the relative entropy, or by the total variation, ``rho |P 1 - a|_1``.
-    method : {"auto", "emd", "quadratic", "sinkhorn", "sinkhorn_newton"} or solver function
+    method : {"auto", "emd", "emd_entropic", "quadratic", "sinkhorn", "sinkhorn_newton"} or solver function
         ``"auto"`` takes the first rule that applies; see the Notes. The message of the result says which and why.
     **options : object
         Passed on to the method, among them everything that all solvers take: ``init``, ``tol``, ``maxiter``,
@@ -80,6 +82,7 @@ def solve(
     See Also
     --------
     optlib.transport.emd : The method for ``reg=0``.
+    optlib.transport.emd_entropic : The same to high accuracy, on the device of the arrays.
     optlib.transport.quadratic : The method for the quadratic regulariser.
     optlib.transport.sinkhorn : Fast at large ``reg``, with options of its own, and for clouds of any size.
     optlib.transport.sinkhorn_newton : Fast at small ``reg``, and where Sinkhorn iterations stall.
@@ -127,10 +130,10 @@ def solve(
             raise check.error("method", method, f"a method for reg_type={reg_type!r}", 'pass method="auto"')
     if not callable(method):
         method = METHODS[check.option("method", method, tuple(METHODS))]
-    if method is not emd:
+    if method not in (emd, emd_entropic):
         options["reg"] = check_reg(reg)
     elif not exact:
-        raise check.error("reg", reg, '0 for method="emd"', 'pass method="auto", or no reg')
+        raise check.error("reg", reg, f'0 for method="{method.__name__}"', 'pass method="auto", or no reg')
     if unbalanced is not None:
         options["unbalanced"] = unbalanced
     if unbalanced_type != "kl":

@@ -12,7 +12,7 @@ from optlib._core import Certificate
 from optlib.backend import Array
 from optlib.transport import passes
 from optlib.transport._problem import Problem
-from optlib.transport.certificates import _host, _only_with_mass, _size
+from optlib.transport.certificates import host_numbers, largest_size, only_with_mass
 from optlib.transport.rounding import round_plan
 from optlib.transport.sparse_plan import SparsePlan, closest_pairs
 
@@ -43,12 +43,12 @@ def answer(
     x, y, p, q = rounded.x, rounded.y, rounded.p, rounded.q
     scaled = xp.take(x, rows, axis=0) * masses * xp.take(y, cols, axis=0)
     product = xp.sum(xp.take(p, rows, axis=0) * scaled * xp.take(q, cols, axis=0))
-    reach = (_only_with_mass(u, w, wide.range, xp) for u, w in ((f, a), (g, b)))
+    reach = (only_with_mass(u, w, wide.range, xp) for u, w in ((f, a), (g, b)))
     closest = closest_pairs(wide.cost, *reach, i, j)
     plan = SparsePlan(i, j, xp.astype(masses, problem.dtype), problem.a, problem.b, closest=closest)
     kept = SparsePlan(i, j, xp.astype(plan.entries[2], wide.dtype), a, b)
-    lower_f = passes.c_transform(wide.cost, _only_with_mass(g, b, wide.range, xp))
-    lower_g = passes.c_transform(wide.cost.T, _only_with_mass(lower_f, a, wide.range, xp))
+    lower_f = passes.c_transform(wide.cost, only_with_mass(g, b, wide.range, xp))
+    lower_g = passes.c_transform(wide.cost.T, only_with_mass(lower_f, a, wide.range, xp))
     numbers = [
         xp.sum(a * f) + xp.sum(b * g),
         xp.sum(a * f) - xp.sum(b * g),
@@ -58,11 +58,11 @@ def answer(
         xp.sum(scaled * scaled) + 2.0 * product + xp.sum(p * p) * xp.sum(q * q),
         xp.sum(xp.abs(kept.sum(1) - a)) + xp.sum(xp.abs(kept.sum(0) - b)),
         xp.sum(a * lower_f) + xp.sum(b * lower_g),
-        _size(f, a, xp) + _size(g, b, xp),
+        largest_size(f, a, xp) + largest_size(g, b, xp),
         xp.max(a),
         xp.max(b),
     ]
-    linear, shift, squares, cost, upper, rounded_squares, error, lower, size, *largest = _host(numbers, xp)
+    linear, shift, squares, cost, upper, rounded_squares, error, lower, size, *largest = host_numbers(numbers, xp)
     dual, value = linear - 0.5 * reg * squares, upper + 0.5 * reg * rounded_squares
     rounding = 8.0 * float(xp.finfo(wide.dtype).eps) * (mass * size + reg * squares)
     gap = max(value - dual, 0.0) + rounding

@@ -90,8 +90,8 @@ def certify(
     dict
         The fields of `TransportResult` that this determines: ``certificate``, ``x``, ``potentials``, ``plan``,
         ``fun``, ``value``, ``value_linear``, ``dual_value``, ``gap``, ``lp_bounds``, ``marginal_error``. If what is
-        ``swept`` proves already that the certificate holds, ``x``, ``potentials``, ``plan``, and as ``later`` the
-        function that computes all of them.
+        ``swept`` proves already that the certificate holds, ``x``, ``potentials``, ``plan``, ``dual_value``, and as
+        ``later`` the function that computes all of them.
 
     Notes
     -----
@@ -103,12 +103,20 @@ def certify(
     if not problem.balanced or any(problem.has_zeros):
         swept = stored = None
     if swept is not None and problem.dtype == wide.dtype and _proven(wide, reg, g, tol, *swept):
-        shift = _shift(wide, xp.sum(swept[0] * wide.a), xp.sum(g * wide.b))
+        f = swept[0]
+        f_mass, g_mass = host_numbers([xp.sum(f * wide.a), xp.sum(g * wide.b)], xp)
+        shift = _shift(wide, f_mass, g_mass)
         return {
-            **_answer(problem, reg, swept[0] - shift, g + shift),
-            "later": partial(_certified, problem, reg, g, tol, swept),
+            **_answer(problem, reg, f - shift, g + shift),
+            "dual_value": _dual_value(wide, reg, f_mass, g_mass),
+            "later": partial(_certified, problem, reg, g, tol, swept, stored),
         }
     return _certified(problem, reg, g, tol, swept, stored)
+
+
+def scale(problem: Problem, eps: float, tol: float | None) -> float:
+    """The natural unit of the gap of a balanced problem."""
+    return problem.mass[0] * _unit(problem, eps, tol)
 
 
 def _answer(problem: Problem, reg: float, u: Array, v: Array) -> dict[str, Any]:
@@ -121,6 +129,11 @@ def _shift(problem: Problem, f_mass: Any, g_mass: Any) -> Any:
     return 0.5 * (f_mass - g_mass) / problem.mass[0]
 
 
+def _dual_value(problem: Problem, eps: float, f_mass: float, g_mass: float) -> float:
+    """Dual objective of a balanced problem with exact rows."""
+    return f_mass + g_mass - eps * (problem.mass[0] - problem.mass[0] ** 2)
+
+
 def _proven(problem: Problem, eps: float, g: Array, tol: float | None, f: Array, c: Array) -> bool:
     """Whether numbers of O(n + m) prove that the certificate of a balanced problem will hold.
 
@@ -131,7 +144,7 @@ def _proven(problem: Problem, eps: float, g: Array, tol: float | None, f: Array,
     if tol is None:
         return False
     xp, mass = problem.xp, problem.mass[0]
-    error, least, largest = _host(
+    error, least, largest = host_numbers(
         [xp.sum(xp.abs(c - problem.b)), xp.min(f) + xp.min(g), xp.max(xp.abs(f)) + xp.max(xp.abs(g))], xp
     )
     low, high = problem.cost.bounds()
@@ -203,13 +216,13 @@ def _balanced(
     k = xp.where(heavy, b, c)
     removed = _divide(c - k, c, xp)  # 1 - y
     q = b - k
-    reached = _only_with_mass(g, b, problem.range, xp)
+    reached = only_with_mass(g, b, problem.range, xp)
     sums = passes.survey(cost, f, g, a, b, eps, removed, q, reached, stored=stored)
     rows = sums.mass
-    p = _positive(sums.removed + (a - rows), xp)
+    p = positive_part(sums.removed + (a - rows), xp)
     h_p, h_q = xp.sum(p), xp.sum(q)
     h = xp.maximum(h_p, h_q)
-    s = _positive(mass - h, xp)
+    s = positive_part(mass - h, xp)
     corner = _divide(xp.sum(p * sums.product), h, xp)  # <C, E>
     stretch = corner - _divide(xp.sum(p * f) * h_q + xp.sum(q * g) * h_p, h, xp)
     bracket = (
@@ -222,7 +235,7 @@ def _balanced(
     )
     f_mass, g_mass = xp.sum(f * a), xp.sum(g * b)
     missing = mass - (xp.sum(rows - sums.removed) + _divide(h_p * h_q, h, xp))  # mass that R lacks, by rounding
-    gap, f_mass, g_mass, lower, linear, upper, row_error, column_error, size = _host(
+    gap, f_mass, g_mass, lower, linear, upper, row_error, column_error, size = host_numbers(
         [
             stretch + eps * bracket,
             f_mass,
@@ -232,7 +245,7 @@ def _balanced(
             xp.sum(sums.cost - sums.removed_cost) + corner + cost.bounds()[0] * missing,
             xp.sum(xp.abs(rows - a)),
             xp.sum(xp.abs(c - b)),
-            _size(f, a, xp) + _size(g, b, xp),
+            largest_size(f, a, xp) + largest_size(g, b, xp),
         ],
         xp,
     )
@@ -244,7 +257,7 @@ def _balanced(
     shift = _shift(problem, f_mass, g_mass)
     found = {
         "value_linear": linear,
-        "dual_value": f_mass + g_mass - eps * (mass - mass * mass),
+        "dual_value": _dual_value(problem, eps, f_mass, g_mass),
         "gap": max(gap, 0.0) + slack,
         "lp_bounds": (max(lower, least) - rounding, upper + slack),
         "marginal_error": row_error + column_error,
@@ -272,7 +285,7 @@ def _penalised(problem: Problem, eps: float, g: Array) -> tuple[Array, Array, di
     r, side = products[:, 0], _variation if total_variation else _penalty
     row_gap, row_dual, row_error = side(r, a, f, rho_1, xp)
     column_gap, column_dual, column_error = side(c, b, g, rho_2, xp)
-    gap, row_dual, column_dual, row_error, column_error, total, linear = _host(
+    gap, row_dual, column_dual, row_error, column_error, total, linear = host_numbers(
         [row_gap + column_gap, row_dual, column_dual, row_error, column_error, xp.sum(r), xp.sum(costs)], xp
     )
     dual = row_dual + column_dual - eps * (total - mass_a * mass_b)
@@ -348,17 +361,18 @@ def _log_mass(weights: Array, potential: Array, rho: float, xp: Any) -> Array:
 def _lp_dual(problem: Problem, f: Array) -> Array:
     """Dual value of the linear program at a C-transform and its C-transform, taken over the points with mass."""
     cost, a, b, xp = problem.cost, problem.a, problem.b, problem.xp
-    g = passes.c_transform(cost.T, _only_with_mass(f, a, problem.range, xp))
+    g = passes.c_transform(cost.T, only_with_mass(f, a, problem.range, xp))
     return xp.sum(f * a) + xp.sum(g * b)
 
 
-def _only_with_mass(potential: Array, weights: Array, spread: float, xp: Any) -> Array:
+def only_with_mass(potential: Array, weights: Array, spread: float, xp: Any) -> Array:
     """Put points without mass so low that no minimum is attained there."""
     least = xp.min(xp.where(weights > 0, potential, xp.max(potential)))
     return xp.where(weights > 0, potential, least - spread)
 
 
-def _positive(x: Array, xp: Any) -> Array:
+def positive_part(x: Array, xp: Any) -> Array:
+    """``max(x, 0)``, and 0 for NaN."""
     return xp.where(x > 0, x, xp.zeros_like(x))
 
 
@@ -374,7 +388,8 @@ def _log_rest(x: Array, rest: Array, xp: Any) -> Array:
     return xp.where(near, xp.log1p(-xp.where(near, x, xp.zeros_like(x))), xp.log(some))
 
 
-def _size(potential: Array, weights: Array, xp: Any) -> Array:
+def largest_size(potential: Array, weights: Array, xp: Any) -> Array:
+    """Largest absolute value of a potential where there is mass."""
     return xp.max(xp.where(weights > 0, xp.abs(potential), xp.zeros_like(potential)))
 
 
@@ -382,6 +397,6 @@ def _spacing(problem: Problem) -> float:
     return float(problem.xp.finfo(problem.dtype).eps)
 
 
-def _host(numbers: list[Array], xp: Any) -> list[float]:
+def host_numbers(numbers: list[Array], xp: Any) -> list[float]:
     """Move 0-d arrays to the host in one transfer."""
     return to_numpy(xp.stack(numbers)).tolist()

@@ -13,13 +13,18 @@ from optlib.transport import passes
 from optlib.transport._front import solve
 from optlib.transport._position_gradients import cost_gradient, is_differentiable
 from optlib.transport._problem import Problem, check_reg, prepare
-from optlib.transport.certificates import certify
-from optlib.transport.cost import Cost, DenseCost, PointCloud
+from optlib.transport.certificates import certify, scale
+from optlib.transport.cost import STORED_BYTES, Cost, DenseCost, PointCloud
 from optlib.transport.grid import GridCost
 from optlib.transport.plan import EntropicPlan
 from optlib.transport.result import TransportResult
 
 Potentials = tuple[Array, Array, Array, Array]
+
+# Near the fixed point of T the derivative of f - T f has eigenvalues in [1, 2] if the kernel is positive definite: the
+# step and the momentum that are best for these.
+STEP, MOMENTUM = 4.0 / (math.sqrt(2.0) + 1.0) ** 2, ((math.sqrt(2.0) - 1.0) / (math.sqrt(2.0) + 1.0)) ** 2
+FAR = {64: 100.0, 32: 10.0}  # change of potentials, in units of reg, after which a stored kernel is built anew
 
 
 class SelfState(NamedTuple):
@@ -27,8 +32,10 @@ class SelfState(NamedTuple):
 
     Attributes
     ----------
-    f : array
-        The potential: the same on both sides.
+    f, before : array
+        The potential, the same on both sides, and that of the iteration before.
+    hint : array or None
+        The potential from which the stored kernel was built.
     nit : int
         Passes.
     error : float
@@ -36,6 +43,8 @@ class SelfState(NamedTuple):
     """
 
     f: Array
+    before: Array
+    hint: Array | None
     nit: int
     error: float
 
@@ -170,10 +179,10 @@ def divergence(
     Notes
     -----
     *Method.* The potential of a measure's transport to itself is the same on both sides, the fixed point of the soft
-    transform ``T``. The mean ``(f + T f) / 2`` converges to it by a factor of two or more an iteration if the kernel
-    ``exp(-C / reg)`` is positive definite, as it is for distances to a power of at most 2: about 20 passes whatever
-    ``reg``. For other costs it converges too, but can be slow. The transport between the measures is left to
-    ``method``.
+    transform ``T``. Steps of about two thirds of the way to ``T f``, with a little momentum, converge to it by a factor
+    of about five an iteration if the kernel ``exp(-C / reg)`` is positive definite, as it is for distances to a power
+    of at most 2: about ten passes whatever ``reg``. For other costs they converge too, but can be slow. The transport
+    between the measures is left to ``method``.
 
     *Gradients* are those of the objective with potentials or plans frozen (envelope theorem): in the weights ``f_ab -
     f_aa``, in the positions ``sum_j P_ij d c(x_i, y_j) - sum_k Q_ik d c(x_i, x_k)`` with the plan ``Q`` among the
@@ -239,7 +248,7 @@ def divergence(
         problem=(problem.cost, *(side.cost for side in sides), problem.a, problem.b, problem.rho, reg, method, tol),
         patience=max(5, math.ceil(1000 / check_every)) if isinstance(check_every, int) and check_every > 0 else None,
         result_class=DivergenceResult,
-        message="averaged fixed points within the measures",
+        message="fixed points with momentum within the measures",
     )
 
 
@@ -283,6 +292,7 @@ class _Divergence:
     ) -> None:
         self.problem, self.sides, self.reg, self.tol = problem, sides, reg, tol
         self.rho = problem.rho[0]
+        self.within = [_Within(side, reg) for side in sides]
         self.solve = partial(
             solve,
             problem.cost,
@@ -315,7 +325,7 @@ class _Divergence:
     def first(self, prepared: bool) -> DivergenceState:
         """The state to start from; ``prepared`` if it must have all its parts, as a checkpoint asks."""
         within = self.start[2:] if self.start else [self.problem.xp.zeros_like(side.a) for side in self.sides]
-        sides = [SelfState(f, 0, 2.0) for f in within]
+        sides = [SelfState(f, f, None, 0, 2.0) for f in within]
         return DivergenceState(0, *sides, self.between(None, 0).state if prepared else None)
 
     def between(self, state: Any, todo: int) -> TransportResult:
@@ -354,7 +364,7 @@ class _Divergence:
                 counts=counts,
             )
             before = [part.nit if part is not None else 0 for part in state[1:]]
-            sides = [self.iterate(side, part, budget) for side, part in zip(self.sides, state[1:3], strict=True)]
+            sides = [self.iterate(own, part, budget) for own, part in zip(self.within, state[1:3], strict=True)]
             cross = self.between(state.cross, budget)
             ended = cross.status in (Status.CONVERGED, Status.STALLED) and all(self.solved(part) for part in sides)
             status = cross.status if ended else None
@@ -362,19 +372,20 @@ class _Divergence:
             state = DivergenceState(state.nit + (most if ended else budget), *sides, cross.state)
             error = max(cross.history["stop"][-1], *(part.error for part in sides))
 
-    def iterate(self, problem: Problem, state: SelfState, todo: int) -> SelfState:
-        """Passes of the averaged fixed point, until it is reached."""
-        xp, a = problem.xp, problem.a
+    def iterate(self, own: "_Within", state: SelfState, todo: int) -> SelfState:
+        """Passes of the fixed-point iteration with momentum, until it is reached."""
+        xp, a = own.problem.xp, own.problem.a
         for _ in range(todo):
             if self.solved(state):
                 break
-            f = state.f
-            moved, c, _ = passes.relaxed_sweep(problem.cost, f, f, a, a, self.reg, 1.0 / self.rho, 1.0)
-            if problem.balanced:
-                error = float(xp.sum(xp.abs(c - a))) / problem.mass[0]
+            f, (moved, hint) = state.f, own.transform(state.f, state.hint)
+            change = (moved - f) / self.reg
+            if own.problem.balanced:  # twice the marginal error of the plan of (f, f): that of (T f, f) is no larger
+                error = 2.0 * float(xp.sum(a * xp.abs(xp.expm1(xp.clip(-change, -50.0, 50.0))))) / own.problem.mass[0]
             else:
-                error = float(xp.max(xp.abs(moved - f))) / self.reg
-            state = SelfState(0.5 * (f + moved), state.nit + 1, error)
+                error = float(xp.max(xp.abs(change)))
+            ahead = f + STEP * (moved - f) + MOMENTUM * (f - state.before)
+            state = SelfState(ahead, f, hint, state.nit + 1, error)
         return state
 
     def solved(self, state: SelfState) -> bool:
@@ -382,16 +393,11 @@ class _Divergence:
         return self.tol is not None and state.error <= self.tol
 
     def finish(self, step: Step) -> dict[str, Any]:
-        """The answer and its certificate, from the potentials and the data alone."""
+        """The answer from the potentials and the data alone; its bounds later, if they are proven to be narrow."""
         problem, reg, rho, cross = self.problem, self.reg, self.rho, self.result(step.state)
-        within = [
-            certify(side, reg, part.f, tol=self.tol) for side, part in zip(self.sides, step.state[1:3], strict=True)
-        ]
+        within = [own.certified(part, self.tol) for own, part in zip(self.within, step.state[1:3], strict=True)]
         offset = 0.5 * reg * (problem.mass[0] - problem.mass[1]) ** 2
         value = cross.dual_value - 0.5 * sum(own["dual_value"] for own in within) + offset
-        low = value - 0.5 * sum(own["gap"] for own in within)
-        high = value + cross.gap
-        certificates = [cross.certificate, *(own["certificate"] for own in within)]
         xp, f, g = problem.xp, *cross.potentials
         plans = [cross.plan]
         for side, own in zip(self.sides, within, strict=True):
@@ -408,21 +414,74 @@ class _Divergence:
             between, *own = plans
             moves = (cost_gradient(between, problem.cost), cost_gradient(between.T, problem.cost.T))
             positions = tuple(u - cost_gradient(plan, plan.cost) for u, plan in zip(moves, own, strict=True))
-        return {
-            "certificate": Certificate(
-                kind="duality_gap",
-                value=max(value - low, high - value),
-                scale=cross.certificate.scale,
-                tol=self.tol,
-                residual=max(c.residual for c in certificates),
-                note=cross.certificate.note,
-            ),
-            "x": (f, g, f_own, g_own),
-            "potentials": (f, g, f_own, g_own),
-            "plans": tuple(plans),
-            "fun": value,
-            "value": value,
-            "bounds": (low, high),
-            "value_linear": cross.value_linear - 0.5 * sum(own["value_linear"] for own in within),
-            "gradients": Gradients(*weights, *positions),
-        }
+        found = {
+            "x": (f, g, f_own, g_own), "potentials": (f, g, f_own, g_own), "plans": tuple(plans), "fun": value,
+            "value": value, "gradients": Gradients(*weights, *positions),
+        }  # fmt: skip
+        bounds = partial(_bounded, value, cross, within, self.tol)
+        proven = cross.deferred and all("later" in own for own in within)
+        if proven and sum(scale(side, reg, self.tol) for side in self.sides) <= 2.0 * scale(problem, reg, self.tol):
+            return {**found, "later": bounds}
+        return {**found, **bounds()}
+
+
+def _bounded(value: float, cross: TransportResult, within: list[dict[str, Any]], tol: float | None) -> dict[str, Any]:
+    """What the gaps of the three transports prove."""
+    within = [own["later"]() if "later" in own else own for own in within]
+    low = value - 0.5 * sum(own["gap"] for own in within)
+    high = value + cross.gap
+    certificates = [cross.certificate, *(own["certificate"] for own in within)]
+    return {
+        "certificate": Certificate(
+            kind="duality_gap",
+            value=max(value - low, high - value),
+            scale=cross.certificate.scale,
+            tol=tol,
+            residual=max(c.residual for c in certificates),
+            note=cross.certificate.note,
+        ),
+        "bounds": (low, high),
+        "value_linear": cross.value_linear - 0.5 * sum(own["value_linear"] for own in within),
+    }
+
+
+class _Within:
+    """The soft transform ``T`` of a measure's transport to itself, by a stored kernel where that is small."""
+
+    def __init__(self, problem: Problem, reg: float) -> None:
+        self.problem, self.reg = problem, reg
+        self.inv_rho = 1.0 / problem.rho[0]
+        self.far = FAR[problem.xp.finfo(problem.dtype).bits] * reg
+        cost = problem.cost
+        small = problem.xp.finfo(problem.dtype).bits // 8 * cost.shape[0] ** 2 <= STORED_BYTES
+        self.stored = cost.kind == "dense" or (cost.kind != "grid" and small)
+        self.kernel: tuple[Array, Array, Array] | None = None  # kernel, row potentials and potentials in it
+
+    def transform(self, f: Array, hint: Array | None) -> tuple[Array, Array | None]:
+        """``T f`` with its penalty, and the potential in the kernel that was used."""
+        problem, xp, eps, a = self.problem, self.problem.xp, self.reg, self.problem.a
+        if not self.stored:
+            return passes.relaxed_sweep(problem.cost, f, f, a, a, eps, self.inv_rho, 1.0)[0], None
+        lam = 1.0 / (1.0 + eps * self.inv_rho)
+        if hint is None or float(xp.max(xp.abs(f - hint))) > self.far:
+            return lam * self.store(f), f
+        if self.kernel is None or self.kernel[2] is not hint:
+            self.store(hint)
+        kernel, alpha, beta = self.kernel
+        return lam * (alpha - eps * xp.log(kernel @ (a * xp.exp((f - beta) / eps)))), hint
+
+    def store(self, f: Array) -> Array:
+        """Build the kernel of a potential, and return its soft transform."""
+        problem = self.problem
+        kernel, alpha, _, _ = passes.absorb(problem.cost, f, f, problem.a, problem.a, self.reg, self.inv_rho)
+        self.kernel = (kernel, alpha, f)
+        return alpha
+
+    def certified(self, state: SelfState, tol: float | None) -> dict[str, Any]:
+        """The answer of `certify`."""
+        problem, xp, g = self.problem, self.problem.xp, state.f
+        if not (self.stored and problem.balanced and state.hint is not None):
+            return certify(problem, self.reg, g, tol=tol)
+        f, _ = self.transform(g, state.hint)
+        again, _ = self.transform(f, state.hint)
+        return certify(problem, self.reg, g, tol=tol, swept=(f, problem.a * xp.exp((g - again) / self.reg)))

@@ -26,7 +26,7 @@ from optlib.backend.special import kl_div
 from optlib.transport import passes
 from optlib.transport._problem import MASS_RTOL, Problem, check_reg, prepare
 from optlib.transport._support import by_rows
-from optlib.transport.certificates import _host, _positive, _size
+from optlib.transport.certificates import host_numbers, largest_size, positive_part
 from optlib.transport.cost import Cost, DenseCost, row_blocks
 from optlib.transport.emd import emd
 from optlib.transport.plan import EntropicPlan
@@ -233,7 +233,7 @@ def _exact(problem: Problem, mass: float, **options: Any) -> TransportResult:
     f, g = result.potentials
     f_0, g_0 = float(f[n]), float(g[m])
     f, g, price = f[:n] + (g_0 - low), g[:m] + (f_0 - low), 2.0 * low - f_0 - g_0
-    (i, j), masses = result.plan._host, result.plan.entries[2]
+    (i, j), masses = result.plan.host_numbers, result.plan.entries[2]
     real = np.flatnonzero((i < n) & (j < m))
     i, j, masses = (
         i[real],
@@ -257,7 +257,7 @@ def _exact(problem: Problem, mass: float, **options: Any) -> TransportResult:
 
 def _violation(r: Array, c: Array, problem: Problem, mass: float, xp: Any) -> float:
     """How far marginals are from admissible ones."""
-    over = xp.sum(_positive(r - problem.a, xp)) + xp.sum(_positive(c - problem.b, xp))
+    over = xp.sum(positive_part(r - problem.a, xp)) + xp.sum(positive_part(c - problem.b, xp))
     return float(over + xp.abs(xp.sum(r) - mass))
 
 
@@ -351,9 +351,9 @@ def _finish(problem: Problem, wide: Problem, state: PartialState, tol: float | N
         xp.where(total > state.mass, r_y * (state.mass / total), r_y),
         y * passes.apply(cost.T, g, u, b, a, eps, x),
     )
-    p, q = _positive(a - r_y, xp), _positive(b - c_y, xp)
+    p, q = positive_part(a - r_y, xp), positive_part(b - c_y, xp)
     room = xp.sum(p) * xp.sum(q)
-    missing = _positive(state.mass - xp.sum(r_y), xp)
+    missing = positive_part(state.mass - xp.sum(r_y), xp)
     p = p * (missing / xp.where(room > 0, room, xp.ones_like(room)))
     linear, entropy = xp.zeros_like(price), xp.zeros_like(price)
     for i0, i1 in row_blocks(cost):
@@ -363,9 +363,9 @@ def _finish(problem: Problem, wide: Problem, state: PartialState, tol: float | N
         entropy = entropy + xp.sum(kl_div(admissible, a[i0:i1, None] * b[None, :], xp=xp))
     lowest = passes.c_transform(cost, g)
     lower = xp.sum(xp.where(lowest < price, lowest - price, xp.zeros_like(f)) * a) + xp.sum(g * b) + price * state.mass
-    linear, entropy, value_linear, total, inner, lower, size, price_ = _host(
+    linear, entropy, value_linear, total, inner, lower, size, price_ = host_numbers(
         [linear, entropy, xp.sum(costs), xp.sum(r), xp.sum(f * a) + xp.sum(g * b), lower,
-         _size(f, a, xp) + _size(g, b, xp), price], xp
+         largest_size(f, a, xp) + largest_size(g, b, xp), price], xp
     )  # fmt: skip
     product = wide.mass[0] * wide.mass[1]
     dual = inner + price_ * state.mass - eps * (total - product)

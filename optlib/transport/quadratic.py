@@ -28,7 +28,7 @@ from optlib.transport._newton_systems import solve_dense, solve_sparse
 from optlib.transport._problem import Problem, check_reg, prepare
 from optlib.transport._quadratic_answer import answer
 from optlib.transport._support import Support, by_rows, has_kernels
-from optlib.transport.certificates import _only_with_mass
+from optlib.transport.certificates import only_with_mass
 from optlib.transport.result import TransportResult
 
 PATH_START, PATH_RATIO = 0.1, 0.35  # first regularisation of the path, in units of range(C) max(n, m) / mass, and ratio
@@ -143,7 +143,7 @@ class _Quadratic:
         """Potentials of the problem as posed; for points without mass the largest that give them none."""
         xp, (f, g), wide = problem.xp, self.restore(point.f, point.g), problem.double()
         if problem.has_zeros[0]:
-            lowest = passes.c_transform(wide.cost, _only_with_mass(g, wide.b, wide.range, xp))
+            lowest = passes.c_transform(wide.cost, only_with_mass(g, wide.b, wide.range, xp))
             f = xp.where(wide.a > 0, f, lowest)
         if problem.has_zeros[1]:
             g = xp.where(wide.b > 0, g, passes.c_transform(wide.cost.T, f))

@@ -1,27 +1,13 @@
 """What the transport solvers return."""
 
-from collections.abc import Callable
-from typing import Any
-
 from optlib._core import Result
-
-
-def _complete(method: Callable[..., Any]) -> Callable[..., Any]:
-    """A method of mappings, for results whose fields may still have to be computed."""
-
-    def call(self: "TransportResult", *args: Any) -> Any:
-        self.complete()
-        return method(self, *args)
-
-    call.__doc__ = method.__doc__
-    return call
 
 
 class TransportResult(Result):
     """Result of a transport solver.
 
-    All fields of `optlib.Result`, and those below. Fields that cost passes over the data are computed when the first of
-    them is asked for: the value and its bounds, and the certificate, where it is proven already that it holds. Do not
+    All fields of `optlib.Result`, and those below. The value, its bounds and the certificate cost passes over the data:
+    where it is proven already that the certificate holds, they are computed when the first of them is asked for. Do not
     change the cost in place before that.
 
     Attributes
@@ -49,26 +35,6 @@ class TransportResult(Result):
         ``sum |P 1 - a| + sum |P' 1 - b|``; where a marginal is penalised, the same with the marginal that the
         potentials ask for.
     """
-
-    def defer(self, later: Callable[[], dict[str, Any]]) -> None:
-        """Set the function that computes the fields that are not there yet."""
-        object.__setattr__(self, "_later", later)  # not a field
-
-    def complete(self) -> None:
-        """Compute the fields that are not there yet."""
-        if (later := self.__dict__.pop("_later", None)) is not None:
-            for name, value in later().items():
-                self.setdefault(name, value)
-
-    def __missing__(self, name: str) -> Any:
-        if "_later" not in self.__dict__:
-            raise KeyError(name)
-        self.complete()
-        return self[name]
-
-    keys, values, items, get = _complete(dict.keys), _complete(dict.values), _complete(dict.items), _complete(dict.get)
-    __iter__, __len__, __contains__ = _complete(dict.__iter__), _complete(dict.__len__), _complete(dict.__contains__)
-    __eq__, copy, __reduce_ex__ = _complete(dict.__eq__), _complete(dict.copy), _complete(dict.__reduce_ex__)
 
     def summary(self) -> list[tuple[str, str]]:
         """Rows of the printed form: label and text."""

@@ -6,27 +6,37 @@ from optlib.bilevel import (
     AffineConstraintProblem,
     CleaningProblem,
     CounterexampleProblem,
+    EquilibriumProblem,
     FieldsOfExpertsProblem,
     FoldsProblem,
+    LassoProblem,
     LeastSquaresProblem,
     LogisticProblem,
     MultinomialProblem,
     QuadraticProblem,
     RidgeProblem,
+    ShallowNetProblem,
+    StackelbergProblem,
     SumConstraintProblem,
     SVMProblem,
     TotalVariationProblem,
     bamm,
     bda,
     check_problem,
+    elbo,
     finite_differences,
+    hierarchy_free,
     hoag,
     hypergradient,
     lv_hba,
     maid,
     penalty,
+    piecewise,
     quasi_newton,
+    ridge_best_response,
     scalar,
+    self_tuning,
+    truncated,
     tune,
 )  # fmt: skip
 
@@ -109,6 +119,15 @@ CASES += [
     ("penalty-foreign", lambda: penalty(Q, init=quasi_newton(Q, maxiter=1)), TypeError, "`init`"),
     ("penalty-oracles", lambda: penalty(object()), TypeError, "`problem`"),
 ]
+CASES += [
+    ("truncated-steps", lambda: truncated(Q, steps=0), ValueError, "`steps`"),
+    ("truncated-few", lambda: truncated(Q, truncate=0), ValueError, "`truncate`"),
+    ("truncated-direction", lambda: truncated(Q, direction="up"), ValueError, "`direction`"),
+    ("truncated-start", lambda: truncated(Q, start="hot"), ValueError, "`start`"),
+    ("truncated-optimizer", lambda: truncated(Q, optimizer="sgd"), ValueError, "`optimizer`"),
+    ("truncated-step", lambda: truncated(Q, step=-1.0), ValueError, "`step`"),
+    ("truncated-inner-step", lambda: truncated(Q, inner_step=3.0, steps=30, truncate=30), ValueError, "`step`|NaN"),
+]
 IMAGES = np.ones((1, 3, 3))
 CASES += [
     ("one-image", lambda: FieldsOfExpertsProblem(IMAGES[0], IMAGES[0]), ValueError, "`noisy`.*images, height"),
@@ -152,6 +171,54 @@ CASES += [
     ("bamm-adjoint", lambda: bamm(Q, adjoint="newton"), ValueError, "`adjoint`"),
     ("bamm-start", lambda: bamm(Q, [np.inf, 0.0]), ValueError, "`x0`"),
 ]
+LASSO = LassoProblem(A, t, A, t)
+CASES += [
+    ("lasso-features", lambda: LassoProblem(A, t, np.eye(4), np.ones(4)), ValueError, "`V`.*3"),
+    ("lasso-penalty", lambda: LassoProblem(A, t, A, t, penalty="entry"), ValueError, "`penalty`"),
+    ("lasso-weights", lambda: LassoProblem(A, t, A, t, valid_weights=np.zeros(3)), ValueError, "`valid_weights`"),
+    ("lasso-folds", lambda: LassoProblem.cross(A, t, folds=4), ValueError, "`folds`"),
+    ("lasso-empty-fold", lambda: LassoProblem.cross(A, t, folds=[([0, 1], [])]), ValueError, "`folds`"),
+    ("lasso-operator", lambda: LassoProblem(lambda v: v, t, A, t), TypeError, "`A`"),
+    ("piecewise-smooth", lambda: piecewise(ONE), TypeError, "`problem`.*`piece`"),
+    (
+        "piecewise-many",
+        lambda: piecewise(LassoProblem(A, t, A, t, penalty="feature")),
+        ValueError,
+        "`problem`.*shape",
+    ),
+    ("piecewise-box", lambda: piecewise(LASSO, bounds=(-np.inf, 0.0)), ValueError, "`bounds`.*finite"),
+    ("piecewise-start", lambda: piecewise(LASSO, [np.nan]), ValueError, "`x0`"),
+    ("active-set-smooth", lambda: hypergradient(ONE, [0.0], mode="active_set"), TypeError, "`solve_inner`"),
+]
+
+E = EquilibriumProblem.random(3, 2, rng=0)
+CASES += [
+    ("start-word", lambda: quasi_newton(Q, start="hot"), ValueError, "`start`"),
+    (
+        "not-monotone",
+        lambda: EquilibriumProblem(-np.eye(2), np.ones((2, 1)), np.zeros(2), np.zeros(2)),
+        ValueError,
+        "`Q`.*definite symmetric part",
+    ),
+    (
+        "equilibrium-step",
+        lambda: EquilibriumProblem(np.eye(2), np.ones((2, 1)), np.zeros(2), np.zeros(2), step=3.0),
+        ValueError,
+        "`step`",
+    ),
+    (
+        "equilibrium-box",
+        lambda: EquilibriumProblem(np.eye(2), np.ones((2, 1)), np.zeros(2), np.zeros(2), low=1.0, high=0.0),
+        ValueError,
+        "`low`",
+    ),
+    ("slope-of-price", lambda: StackelbergProblem(b=0.0), ValueError, "`b`"),
+    ("mode-needs-symmetry", lambda: hypergradient(E, np.ones(2), mode="cg"), ValueError, "`mode`.*gmres"),
+    ("tuning-needs-symmetry", lambda: quasi_newton(E, mode="minres"), ValueError, "`mode`.*gmres"),
+    ("foreseen-steps", lambda: hierarchy_free(E, steps=-1), ValueError, "`steps`"),
+    ("foreseen-start", lambda: hierarchy_free(E, init=np.ones(2)), TypeError, "`init`"),
+    ("differences-need-symmetry", lambda: finite_differences(E), ValueError, "`problem`.*symmetry"),
+]
 
 SUM = SumConstraintProblem(np.ones(3))
 
@@ -172,4 +239,27 @@ CASES += [
     ("hba-init", lambda: lv_hba(SUM, init=np.ones(3)), TypeError, "`init`"),
     ("constraints-gradient", lambda: hypergradient(SUM, np.ones(3)), TypeError, "`constraints`.*lv_hba"),
     ("constraints-hoag", lambda: hoag(SUM), TypeError, "`problem`.*lv_hba|`cross_vjp`"),
+]
+
+R = RidgeProblem(A, t, A, t)
+CASES += [
+    ("elbo-no-regression", lambda: elbo(Q), TypeError, "`problem`.*`regression`"),
+    ("elbo-intercept", lambda: elbo(RidgeProblem(A, t, A, t, intercept=True)), ValueError, "`problem`.*intercept"),
+    ("elbo-emphasis", lambda: elbo(R, emphasis=0.0), ValueError, "`emphasis`"),
+    ("elbo-blocks", lambda: elbo(R, blocks=[0, 1]), ValueError, "`blocks`"),
+    ("elbo-blocks-floats", lambda: elbo(R, blocks=[0.5, 1.0, 2.0]), ValueError, "`blocks`"),
+    ("elbo-init", lambda: elbo(R, init=np.ones(3)), TypeError, "`init`"),
+]
+
+CASES += [
+    ("self-tuning-scale", lambda: self_tuning(ONE, scale=5.0), ValueError, "`scale`"),
+    ("self-tuning-samples", lambda: self_tuning(ONE, samples=1), ValueError, "`samples`"),
+    ("self-tuning-step", lambda: self_tuning(ONE, step=0.0), ValueError, "`step`"),
+    ("self-tuning-equilibrium", lambda: self_tuning(E), ValueError, "`problem`.*gmres"),
+    ("self-tuning-lipschitz", lambda: self_tuning(ShallowNetProblem.random()), TypeError, "`problem`.*`lipschitz`"),
+    ("self-tuning-init", lambda: self_tuning(ONE, init=np.ones(1)), TypeError, "`init`"),
+    ("gates", lambda: ridge_best_response(Q), TypeError, "`problem`.*`regression`"),
+    ("net-empty", lambda: ShallowNetProblem(np.ones((0, 2)), [], A[:, :2], t), ValueError, "`A`"),
+    ("net-features", lambda: ShallowNetProblem(A, t, A[:, :2], t), ValueError, "`V`"),
+    ("net-hidden", lambda: ShallowNetProblem(A, t, A, t, hidden=0), ValueError, "`hidden`"),
 ]

@@ -5,6 +5,7 @@ from optlib.bilevel import (
     CleaningProblem,
     CoshProblem,
     CounterexampleProblem,
+    EquilibriumProblem,
     FieldsOfExpertsProblem,
     FoldsProblem,
     KernelRidgeFoldsProblem,
@@ -15,6 +16,7 @@ from optlib.bilevel import (
     MultinomialProblem,
     QuadraticProblem,
     RidgeProblem,
+    StackelbergProblem,
     SumConstraintProblem,
     SVMProblem,
     TotalVariationProblem,
@@ -54,9 +56,12 @@ MAKERS = {
     ),
 }
 
-# whose inner problems have many solutions, or constraints: for the tests of oracles only
+# whose inner problems have many solutions, constraints or no objective: for the tests of oracles only
 OTHERS = {
     "counterexample": lambda rng=0, like=None: CounterexampleProblem.random(rng=rng, like=like),
+    "equilibrium": lambda rng=0, like=None: EquilibriumProblem.random(4, 2, rng=rng, like=like),
+    "equilibrium box": lambda rng=0, like=None: EquilibriumProblem.random(4, 2, rng=rng, like=like, low=-0.3, high=0.3),
+    "stackelberg": lambda rng=0, like=None: StackelbergProblem.random(rng=rng, like=like),
     "sum constraint": lambda rng=0, like=None: SumConstraintProblem.random(rng=rng, like=like),
     "affine constraint": lambda rng=0, like=None: AffineConstraintProblem.random(rng=rng, like=like),
     "svm": lambda rng=0, like=None: SVMProblem.random(rng=rng, like=like),

@@ -96,7 +96,7 @@ def test_kernel_ridge_is_that_of_scikit_learn(seed, weighted):
     used = w > 0  # scikit-learn refuses to leave samples of weight 0 out
     model = KernelRidge(alpha=np.exp(x[0]), kernel="rbf", gamma=np.exp(x[1])).fit(A[used], t[used], w[used])
     found = hypergradient(KernelRidgeProblem(A, t, V, c, train_weights=w), x)
-    assert found.mode == "own" and found.converged
+    assert found.mode == "active_set" and found.converged
     assert found.value == pytest.approx(0.5 * np.sum((model.predict(V) - c) ** 2), rel=1e-9)
     assert_close((np.sqrt(w) * found.y)[used], model.dual_coef_, rtol=1e-8, atol=1e-10)
     other = hypergradient(KernelRidgeProblem(A, t, V, c, train_weights=w), x, mode="cg", tol=1e-12)

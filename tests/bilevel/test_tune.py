@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from optlib.bilevel import (
     LogisticProblem,
     MultinomialProblem,
+    Point,
+    Problem,
     QuadraticProblem,
     RidgeProblem,
     hoag,
@@ -157,3 +159,63 @@ def test_hoag_takes_back_what_is_worse():
     values = found.history["fun"]
     assert all(b <= 1.2 * a for a, b in pairwise(values))
     assert values[-1] < values[0]
+
+
+class Interpolation(Problem):
+    """Fewer samples than features: ``f = 1/2 |A y - t - B x|^2`` has an affine space of solutions."""
+
+    def __init__(self, seed, samples=4, d=7, p=3, products_only=False):
+        rng = np.random.default_rng(seed)
+        self.A, self.B, self.t = rng.normal(size=(samples, d)), rng.normal(size=(samples, p)), rng.normal(size=samples)
+        self.V, self.c = rng.normal(size=(6, d)), rng.normal(size=6)
+        if not products_only:
+            self.hessian = lambda x, y: self.A.T @ self.A
+
+    def start(self):
+        return np.ones(self.B.shape[1]), np.zeros(self.A.shape[1])
+
+    def inner(self, x, y):
+        r = self.A @ y - self.t - self.B @ x
+        return 0.5 * r @ r, -self.B.T @ r, self.A.T @ r
+
+    def outer(self, x, y):
+        r = self.V @ y - self.c
+        return 0.5 * r @ r + 0.05 * x @ x, 0.1 * x, self.V.T @ r
+
+    def at(self, x, y):
+        return Point(
+            hvp=lambda v: self.A.T @ (self.A @ v), cross_vjp=lambda v: -self.B.T @ (self.A @ v),
+            cross_jvp=lambda u: -self.A.T @ (self.B @ u),
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize("products_only", [False, True])
+@given(seed=st.integers(0, 1000))
+def test_cold_starts_where_the_inner_solution_is_not_unique(products_only, seed):
+    """A cold start gives the solution of least norm, a warm one warns; fitting again tells the two apart."""
+    problem = Interpolation(seed, products_only=products_only)
+    problem.bounds = lambda: (-3.0, 3.0)
+    far = problem.start()[1] + np.linalg.svd(problem.A)[2][-1]
+    cold = hoag(problem, start="cold", refit=True, maxiter=3, tol=None)
+    least = np.linalg.pinv(problem.A) @ (problem.t + problem.B @ cold.x)
+    assert np.linalg.norm(cold.refit_y - least) <= 1e-5 * (1.0 + np.linalg.norm(least))
+    with pytest.warns(UserWarning, match="without curvature"):
+        warm = hoag(
+            problem,
+            refit=True,
+            maxiter=0,
+            init=hoag(problem, start="cold", maxiter=0).state._replace(y=far, gradient=None),
+        )
+    assert abs(warm.y @ far) > 0.5 and abs(warm.refit_y @ far) < 1e-5 and warm.refit_fun != warm.fun
+    assert "after training from the start" in str(warm)
+
+
+@pytest.mark.parametrize("name", ["logistic intercept", "ridge intercept", "logistic"])
+def test_starts_agree_where_it_is_unique(name):
+    """And no warning: warnings are errors here."""
+    problem = MAKERS[name](1)
+    for solver in (scalar,) if name == "logistic intercept" else (quasi_newton, hoag):
+        cold, warm = (solver(problem, start=s, maxiter=15, tol=None, refit=True) for s in ("cold", "warm"))
+        for found in (cold, warm):
+            assert abs(found.refit_fun - found.fun) <= 1e-2 * abs(found.fun)
+            assert np.max(np.abs(found.refit_y - found.y)) <= 1e-2 * (1.0 + np.max(np.abs(found.y)))

@@ -6,7 +6,7 @@ import pytest
 
 import optlib
 from optlib import Status
-from optlib._core import ConvergenceError, driver
+from optlib._core import ConvergenceError, HaltError, driver
 from optlib._core.result import MESSAGES
 from optlib.testing import check_solver_contract
 from tests.core.toy import ToyState, approach
@@ -41,6 +41,7 @@ def test_statuses():
         diverged = approach(TARGET, factor=1e200, tol=None)
     assert diverged.status is Status.NONFINITE
     assert np.all(np.isfinite(diverged.x)), "the last finite point is returned"
+    assert not np.all(np.isfinite(diverged.failed_at["x"])) and "failed_at" not in approach(TARGET)
     with pytest.raises(ConvergenceError, match="not finite"):
         diverged.check()
     assert set(MESSAGES) == set(Status)
@@ -58,6 +59,28 @@ def test_success_comes_from_the_certificate_alone():
     )  # fmt: skip
     assert not result.success
     assert result.status is Status.STALLED
+
+
+@pytest.mark.parametrize("status", [Status.BREAKDOWN, Status.NONFINITE])
+def test_a_halt_keeps_the_last_point_and_that_of_the_failure(status):
+    """Before the first point it is an error; later the run ends where it was."""
+
+    def steps(state, good=2):
+        for k in range(good):
+            yield driver.Step(k * TARGET, k, state, stop=lambda: 1.0)
+        raise HaltError("`problem`: it broke", status, y=7.0 * TARGET)
+
+    options = {
+        "state": ToyState(TARGET, 0), "like": TARGET, "xp": np, "method": "fragile", "tol": 1e-6, "maxiter": 5,
+        "finish": lambda step: {"certificate": optlib.Certificate("residual", 1.0, tol=1e-6)},
+    }  # fmt: skip
+    result = driver.run(steps, **options)
+    assert result.status is status and not result.success and result.nit == 1
+    assert np.array_equal(result.x, TARGET) and np.array_equal(result.failed_at["y"], 7.0 * TARGET)
+    assert result.message == f"{MESSAGES[status]}: `problem`: it broke"
+    with pytest.raises(ValueError, match="it broke") as caught:
+        driver.run(lambda state: steps(state, good=0), **options)
+    assert set(caught.value.point) == {"y"}
 
 
 def test_no_tolerance_means_exactly_maxiter():

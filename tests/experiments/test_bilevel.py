@@ -2,11 +2,29 @@
 
 import pytest
 
-from optlib.experiments import _records, bilevel_constrained, bilevel_merely_convex
+from optlib.experiments import (
+    _records,
+    bilevel_constrained,
+    bilevel_elbo,
+    bilevel_equilibria,
+    bilevel_merely_convex,
+    bilevel_self_tuning,
+    bilevel_start_bias,
+    bilevel_tune,
+)
 
-MODULES = [bilevel_constrained, bilevel_merely_convex]
-# what was published, and does not hold: the program of LV-HBA diverges on its first example
-NOT_REPRODUCED = {"bilevel_constrained.published"}
+MODULES = [
+    bilevel_constrained,
+    bilevel_elbo,
+    bilevel_equilibria,
+    bilevel_merely_convex,
+    bilevel_self_tuning,
+    bilevel_start_bias,
+    bilevel_tune,
+]
+# what was published, and does not hold: the program of LV-HBA diverges on its first example; on one of five data sets
+# leave-one-out chooses a better penalty than the data-emphasized bound; warm starts with random steps mostly get stuck
+NOT_REPRODUCED = {"bilevel_constrained.published", "bilevel_elbo.test_error", "bilevel_start_bias.warm"}
 
 
 @pytest.fixture(scope="module", params=MODULES, ids=lambda module: module.__name__)

@@ -1,8 +1,8 @@
 import pytest
 
-from optlib.experiments import _records, bilevel_denoising, bilevel_maid
+from optlib.experiments import _records, bilevel_denoising, bilevel_lasso, bilevel_maid, bilevel_truncated
 
-MODULES = [bilevel_denoising, bilevel_maid]
+MODULES = [bilevel_denoising, bilevel_lasso, bilevel_maid, bilevel_truncated]
 
 
 @pytest.fixture(scope="module", params=MODULES, ids=lambda module: module.__name__)

@@ -15,7 +15,18 @@ from typer.testing import CliRunner
 import optlib
 from optlib.datasets import Cells, Ratings
 from optlib.experiments import cli
-from optlib.experiments.tour import STAGES, Context, camera, cells, colours, denoise, portfolios, ratings, take_tour
+from optlib.experiments.tour import (
+    STAGES,
+    Context,
+    camera,
+    cells,
+    colours,
+    denoise,
+    penalties,
+    portfolios,
+    ratings,
+    take_tour,
+)  # fmt: skip
 
 PIXELS = 300
 IMAGES = ("china", "flower", "china-repainted", "flower-repainted")
@@ -50,6 +61,8 @@ def small_data():
         for name, value in {"HEIGHT": 32, "PATCHES": 4, "SIDE": 16, "STEPS": 3}.items():
             patch.setattr(denoise, name, value)
         patch.setattr(cells, "load_cells", few_cells)
+        patch.setattr(penalties, "PART", 100)
+        patch.setattr(penalties, "STEPS", 2)
         patch.setattr(portfolios, "_market", lambda: (relatives[:40], names, dates[:40], credit))
         yield
 
@@ -143,8 +156,8 @@ KILLED = """
 import sys, time
 sys.path.insert(0, {root!r})
 from optlib._core import driver
-from optlib.experiments.tour import Context, camera, cells, colours, denoise, portfolios, ratings, take_tour
-portfolios.run = ratings.run = camera.run = cells.run = denoise.run = lambda context: []
+from optlib.experiments.tour import Context, camera, cells, colours, denoise, penalties, portfolios, ratings, take_tour
+denoise.run = penalties.run = portfolios.run = ratings.run = camera.run = cells.run = lambda context: []
 photographs = {{name: image[::4, ::4] for name, image in colours.load_photographs().items()}}
 colours.load_photographs = lambda: photographs
 driver.SAVE_EVERY = 0.0
@@ -211,7 +224,7 @@ def test_ratings_snippet_runs():
 
 
 def test_stage_without_its_data_is_left_out_and_tried_again(tmp_path, monkeypatch):
-    for module in (colours, camera, cells, denoise, portfolios):
+    for module in (colours, camera, cells, denoise, penalties, portfolios):
         monkeypatch.setattr(module, "run", lambda context: [])
     monkeypatch.setattr(ratings, "load_ratings", lambda: (_ for _ in ()).throw(OSError("no way to <there>")))
     assert "no way to &lt;there&gt;" in take_tour(tmp_path).read_text()
@@ -263,6 +276,22 @@ def test_denoise_snippet_runs():
     names = {"clean": clean, "noisy": noisy, "picture": noisy[0]}
     exec(denoise.SNIPPET.replace("filters=3, max_iter=20", "filters=2, max_iter=2"), names)
     assert np.abs(names["better"] - clean[0]).mean() < np.abs(noisy[0] - clean[0]).mean()
+
+
+def test_penalties_are_tested_on_images_of_their_own(tmp_path):
+    pieces = "".join(penalties.run(Context("numpy", tmp_path, PIXELS, False)))
+    one, _, many = re.findall(r"<td>(\d+)</td><td>([\d.]+)</td><td>([\d.]+)</td>", pieces)
+    assert (one[0], many[0]) == ("1", "650")
+    assert float(many[1]) < float(one[1])
+    assert "650 hyperparameters for 100 validation samples" in pieces
+
+
+def test_penalties_snippet_runs():
+    rng = np.random.default_rng(0)
+    A, V = rng.normal(size=(2, 60, 3))
+    names = {"A": A, "t": np.arange(60.0) % 2, "V": V, "c": np.arange(60.0) % 2}
+    exec(penalties.SNIPPET, names)
+    assert names["res"].x.shape == (3, 2)
 
 
 def test_portfolios_know_how_far_behind_they_can_be(tmp_path):

@@ -1,8 +1,17 @@
 """Bad input of the inner solvers: name, call, error, pattern."""
 
 import numpy as np
+import scipy.sparse as sp
 
-from optlib.inner import accelerated_gradient, fista, gradient_descent, lbfgs, newton
+from optlib.inner import (
+    accelerated_gradient,
+    block_coordinate_descent,
+    coordinate_descent,
+    fista,
+    gradient_descent,
+    lbfgs,
+    newton,
+)
 
 
 def bowl(x):
@@ -33,4 +42,26 @@ CASES = [
         TypeError,
         "`init`",
     ),
+]
+
+A, b = np.eye(3), np.ones(3)
+CASES += [
+    ("samples", lambda: coordinate_descent(np.ones((0, 3)), [], 1.0), ValueError, "`A`.*one sample"),
+    ("design-nan", lambda: coordinate_descent([[np.nan]], [1.0], 1.0), ValueError, "`A`"),
+    ("sparse-nan", lambda: coordinate_descent(sp.csc_array([[np.nan]]), [1.0], 1.0), ValueError, "`A`"),
+    ("sparse-complex", lambda: coordinate_descent(sp.csc_array([[1j]]), [1.0], 1.0), TypeError, "`A`.*real"),
+    ("design-shape", lambda: coordinate_descent(b, b, 1.0), ValueError, "`A`"),
+    ("target-shape", lambda: coordinate_descent(A, np.ones(2), 1.0), ValueError, "`b`"),
+    ("l1", lambda: coordinate_descent(A, b, 0.0), ValueError, "`l1`.*> 0"),
+    ("l1-shape", lambda: coordinate_descent(A, b, np.ones(2)), ValueError, "`l1`"),
+    ("l2", lambda: coordinate_descent(A, b, 1.0, l2=[0.0, -1.0, 0.0]), ValueError, "`l2`.*>= 0"),
+    ("weights", lambda: coordinate_descent(A, b, 1.0, sample_weight=[-1, 1, 1]), ValueError, "`sample_weight`"),
+    ("no-weights", lambda: coordinate_descent(A, b, 1.0, sample_weight=np.zeros(3)), ValueError, "`sample_weight`"),
+    ("start-shape", lambda: coordinate_descent(A, b, 1.0, init=np.ones(2)), ValueError, "`init`"),
+    ("groups", lambda: block_coordinate_descent(A, b, 0, 1.0), ValueError, "`groups`"),
+    ("groups-shape", lambda: block_coordinate_descent(A, b, [0, 1], 1.0), ValueError, "`groups`"),
+    ("groups-gap", lambda: block_coordinate_descent(A, b, [0, 2, 2], 1.0), ValueError, "`groups`.*gaps"),
+    ("groups-l1", lambda: block_coordinate_descent(A, b, 2, [1.0, 0.0]), ValueError, "`l1`.*> 0"),
+    ("groups-l1-shape", lambda: block_coordinate_descent(A, b, 2, np.ones(3)), ValueError, "`l1`"),
+    ("groups-rule", lambda: block_coordinate_descent(A, b, 2, 1.0, rule="random"), ValueError, "`rule`"),
 ]

@@ -34,8 +34,21 @@ def second_order(backend):
     }
 
 
+def coordinates(backend):
+    rng = np.random.default_rng(0)
+    A = backend.asarray(rng.normal(size=(3, 2)))
+    return (A, backend.asarray(rng.normal(size=3)), 0.01), {}
+
+
+def groups(backend):
+    (A, b, _), _ = coordinates(backend)
+    return (A, b, 1, 0.01), {}
+
+
 CASES = {
     "inner.accelerated_gradient": accelerated,
+    "inner.block_coordinate_descent": groups,
+    "inner.coordinate_descent": coordinates,
     "inner.fista": composite,
     "inner.gradient_descent": accelerated,
     "inner.lbfgs": accelerated,

@@ -5,7 +5,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from optlib import to_device
-from optlib.linop import SSOR, Diagonal, Identity, VStack, as_linear_operator, cg, lsqr, minres, sor
+from optlib.linop import SSOR, Diagonal, Identity, VStack, as_linear_operator, cg, gmres, lsqr, minres, sor
 
 I3, ONES = np.eye(3), np.ones(3)
 
@@ -52,6 +52,9 @@ CASES = [
     ("cg-tol", lambda: cg(I3, ONES, tol=-1.0), ValueError, "`tol`"),
     ("cg-atol", lambda: cg(I3, ONES, atol=np.nan), ValueError, "`atol`"),
     ("cg-maxiter", lambda: cg(I3, ONES, maxiter=1.5), TypeError, "`maxiter`"),
+    ("gmres-rectangular", lambda: gmres(np.ones((2, 3)), np.ones(2)), ValueError, "`A`.*square.*lsqr"),
+    ("gmres-restart", lambda: gmres(I3, ONES, restart=0), ValueError, "`restart`"),
+    ("gmres-init-other", lambda: gmres(I3, ONES, init=cg(I3, ONES)), TypeError, "`init`.*CGState"),
     ("lsqr-damp", lambda: lsqr(I3, ONES, damp=-1), ValueError, "`damp`"),
     ("lsqr-function", lambda: lsqr(np.sin, ONES), ValueError, "`shape`"),
     ("sor-omega", lambda: sor(I3, ONES, omega=2.0), ValueError, "`omega`.*2.*< 2"),

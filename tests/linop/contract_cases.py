@@ -20,8 +20,19 @@ def _indefinite(backend):
     return (backend.asarray(a + a.T), backend.asarray(np.sin(np.arange(60.0)).reshape(20, 3))), {}
 
 
+def _turning(backend):
+    a = _matrix(20, 20)
+    return (backend.asarray(a + 10.0 * np.eye(20)), backend.asarray(np.sin(np.arange(60.0)).reshape(20, 3))), {}
+
+
 def _rectangular(backend):
     return (backend.asarray(_matrix(24, 16)), backend.asarray(np.sin(np.arange(24.0)))), {"damp": 0.1}
 
 
-CASES = {"linop.cg": _definite, "linop.minres": _indefinite, "linop.lsqr": _rectangular, "linop.sor": _definite}
+CASES = {
+    "linop.cg": _definite,
+    "linop.gmres": _turning,
+    "linop.lsqr": _rectangular,
+    "linop.minres": _indefinite,
+    "linop.sor": _definite,
+}

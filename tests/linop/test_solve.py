@@ -3,16 +3,17 @@
 import numpy as np
 import pytest
 import scipy.sparse as sp
+import scipy.sparse.linalg
 from hypothesis import given
 from hypothesis import strategies as st
 
 from optlib import Status
 from optlib.backend import to_numpy
-from optlib.linop import Diagonal, Identity, LinearOperator, as_linear_operator, cg, lsqr, minres
+from optlib.linop import Diagonal, Identity, LinearOperator, as_linear_operator, cg, gmres, lsqr, minres
 from optlib.linop.solve import CGState
 from optlib.testing import assert_close
 
-SOLVERS = {"cg": cg, "minres": minres, "lsqr": lsqr}
+SOLVERS = {"cg": cg, "gmres": gmres, "minres": minres, "lsqr": lsqr}
 
 
 def orthogonal(n, seed):
@@ -29,6 +30,12 @@ def indefinite(n, condition=20.0, seed=0):
     return (q * (np.geomspace(1.0, condition, n) * np.where(np.arange(n) % 3 == 1, -1, 1))) @ q.T
 
 
+def turning(n, condition=50.0, seed=0):
+    """A definite matrix plus a rotation of the same size."""
+    skew = np.random.default_rng(seed).standard_normal((n, n))
+    return definite(n, condition, seed) + (skew - skew.T)
+
+
 def rectangular(m, n, seed=0):
     return np.random.default_rng(seed).standard_normal((m, n)) + 3.0 * np.eye(m, n)
 
@@ -38,7 +45,7 @@ def vector(n, seed=1):
 
 
 def matrix_for(name, n, seed=0):
-    return {"cg": definite, "minres": indefinite, "lsqr": definite}[name](n, seed=seed)
+    return {"cg": definite, "gmres": turning, "minres": indefinite, "lsqr": definite}[name](n, seed=seed)
 
 
 @pytest.mark.parametrize("name", SOLVERS)
@@ -81,7 +88,7 @@ def test_every_kind_of_operator(name):
         a.tolist(),
         sp.csr_array(a),
         as_linear_operator(a).to_scipy(),
-        as_linear_operator(a).T,
+        as_linear_operator(a.T).T,
         a.astype(np.float32),
     ):
         result = SOLVERS[name](form, b, tol=1e-10)
@@ -385,3 +392,42 @@ def test_shifted_operator_expression():
     assert hessian.positive_semidefinite
     dense = a.T @ a + np.diag(np.geomspace(0.1, 10, 12)) + 0.5 * np.eye(12)
     assert_close(cg(hessian, np.ones(12), tol=1e-10).check().x, np.linalg.solve(dense, np.ones(12)), rtol=1e-7)
+
+
+def test_gmres_is_optimal():
+    """Each residual is the least over the Krylov space, by least squares on its basis; and the peer agrees."""
+    n, a, b = 25, turning(25), vector(25)
+    basis, v = [], b
+    for nit in range(1, 12):
+        basis.append(v)
+        v = a @ (v / np.linalg.norm(v))
+        K = np.linalg.qr(np.stack(basis, axis=1))[0]
+        least = np.linalg.norm(b - a @ (K @ np.linalg.lstsq(a @ K, b, rcond=None)[0]))
+        assert np.linalg.norm(b - a @ gmres(a, b, tol=None, maxiter=nit).x) <= least * (1 + 1e-8)
+    assert gmres(a, b, tol=1e-10, restart=n, check_every=1).nit <= n
+    peer, _ = scipy.sparse.linalg.gmres(a, b, rtol=0.0, restart=7, maxiter=3)
+    assert_close(gmres(a, b, tol=None, restart=7, maxiter=21).x, peer, rtol=1e-7)
+
+
+def test_gmres_where_residuals_stand_still():
+    """A cyclic shift keeps the residual for n - 1 iterations; a shorter basis never gets there, and says so."""
+    a, b = np.roll(np.eye(12), 1, axis=0), np.eye(12)[0]
+    whole = gmres(a, b, check_every=1, restart=12).check()
+    assert whole.nit == 12
+    short = gmres(a, b, restart=5, maxiter=300)
+    assert not short.success and short.certificate.value == pytest.approx(1.0)
+
+
+@given(n=st.integers(1, 12), seed=st.integers(0, 99), restart=st.integers(1, 5))
+def test_gmres_with_a_positive_symmetric_part_converges_for_any_basis(n, seed, restart):
+    a, b = turning(n, 10.0, seed), vector((n, 2), seed)
+    found = gmres(a, b, tol=1e-9, restart=restart, maxiter=2000, check_every=1).check()
+    assert_close(a @ found.x, b, rtol=0, atol=1e-8 * np.abs(b).max())
+    assert np.all(np.diff(found.history.array("stop")) <= 1e-14)
+
+
+def test_gmres_with_a_preconditioner():
+    a = np.diag(np.geomspace(1, 1e4, 30)) + turning(30, 5.0)
+    inverse = np.linalg.inv(np.triu(a))
+    plain, fast = (gmres(a, vector(30), tol=1e-9, check_every=1, preconditioner=m) for m in (None, inverse))
+    assert fast.check().nit < 0.6 * plain.nit

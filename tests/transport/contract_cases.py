@@ -18,6 +18,7 @@ CASES = {
     "transport.sinkhorn": sinkhorn,
     "transport.sinkhorn_newton": sinkhorn,
     "transport.emd": emd_cases.emd,
+    "transport.emd_entropic": emd_cases.emd_entropic,
     **divergence_cases.CONTRACT,
     **plans_cases.CONTRACTS,
     **map_cases.CONTRACT,

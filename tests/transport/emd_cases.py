@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from optlib.datasets import make_transport
 from optlib.transport import _simplex as simplex
 from optlib.transport import emd as exact
+from optlib.transport import emd_entropic as entropic
 from optlib.transport import wasserstein_1d
 
 
@@ -84,6 +85,12 @@ def emd(backend):
     return tuple(backend.asarray(np.asarray(u)) for u in (problem.cost, a, problem.b)), {}
 
 
+def emd_entropic(backend):
+    """A small problem whose levels take few steps."""
+    cost, a, b = [[0.0, 1.0, 4.0], [1.0, 0.0, 1.0]], [2.0, 2.0], [2.0, 1.0, 1.0]
+    return tuple(backend.asarray(np.asarray(u)) for u in (cost, a, b)), {}
+
+
 C, X, Y = np.asarray([[0.0, 1.0, 2.0], [1.0, 0.0, 1.0]]), np.asarray([0.0, 1.0]), np.asarray([1.0, 2.0, 4.0])
 other = exact(C.T)
 BAD_INPUTS = [
@@ -105,6 +112,12 @@ BAD_INPUTS = [
     ("emd-tol", partial(exact, C, tol=-1.0), ValueError, "`tol`.*-1.*>= 0"),
     ("emd-tol-text", partial(exact, C, tol="fine"), TypeError, "`tol`.*'fine'"),
     ("emd-maxiter", partial(exact, C, maxiter=-1), ValueError, "`maxiter`.*-1"),
+    ("entropic-nan", partial(entropic, C * np.nan), ValueError, "`cost`.*NaN.*finite"),
+    ("entropic-masses", partial(entropic, C, [1.0, 1.0], [1.0, 1.0, 1.0]), ValueError, "`a, b`.*masses 2 and 3"),
+    ("entropic-init-text", partial(entropic, C, init="cold"), TypeError, "`init`.*str.*pair of potentials"),
+    ("entropic-init-shape", partial(entropic, C, init=(Y, X)), ValueError, "`init`.*shape \\(3,\\).*shape \\(2,\\)"),
+    ("entropic-init-other", partial(entropic, C, init=entropic(C.T)), ValueError, "`init`.*another problem"),
+    ("entropic-tol", partial(entropic, C, tol=-1.0), ValueError, "`tol`.*-1.*>= 0"),
     ("line-matrix", partial(wasserstein_1d, X, Y, X, 2 * Y), ValueError, "`a, b`.*masses.*equal masses"),
     ("line-p", partial(wasserstein_1d, X, Y, p=0.5), ValueError, "`p`.*0.5.*>= 1.*emd"),
     ("line-nan", partial(wasserstein_1d, X, Y * np.nan), ValueError, "`y`.*NaN"),

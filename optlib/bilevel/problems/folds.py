@@ -107,6 +107,7 @@ class FoldsProblem(Problem):
             cross_vjp=lambda v: self.xp.sum(stack([p.cross_vjp(v[k, ...]) for k, p in enumerate(points)]), axis=0),
             cross_jvp=lambda u: stack([p.cross_jvp(u) for p in points]),
             inner=None if any(p.inner is None for p in points) else lambda: self._sum([p.inner() for p in points]),
+            active=None if any(p.active is None for p in points) else stack([p.active for p in points]),
         )
 
     # -- what depends on the folds --

@@ -232,7 +232,7 @@ class KernelRidgeProblem(Problem):
         """The solution, by the Cholesky factor."""
         return linalg.cho_solve(self._kernel(x).factor, self.s * self.t, xp=self.xp), {}
 
-    def solve_adjoint(self, x: Array, y: Array, rhs: Array, q: Array | None, tol: float) -> Array:
+    def solve_adjoint(self, x: Array, y: Array, rhs: Array) -> Array:
         """The adjoint, by the same factor."""
         return linalg.cho_solve(self._kernel(x).factor, rhs, xp=self.xp)
 

@@ -402,6 +402,14 @@ class RidgeProblem(LinearModelProblem):
         A, t, V, c = _regression(n, d, rng)
         return cls(*(_on(u, like) for u in (A, t, V, c)), **options)
 
+    def regression(self) -> tuple[Array, Array]:
+        """Dense design and targets of the training samples, times the roots of their weights."""
+        if self.intercept:
+            raise check.error("problem", "an intercept", "a problem without", "centre the columns and the targets")
+        part = self.train
+        root = self.xp.sqrt(part.weights)
+        return root[:, None] * part.A.to_dense(), root * part.t
+
 
 class LogisticProblem(LinearModelProblem):
     r"""Logistic regression: ``sum_i log(1 + exp(-t_i a_i'y)) + 1/2 sum_j exp(x_j) y_j^2``, tuned on the same loss.
