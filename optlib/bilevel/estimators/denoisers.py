@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_array, check_is_fitted
 
 from optlib._core import validation as check
 from optlib.bilevel.estimators._shared import tuned
-from optlib.bilevel.problems.denoising import DenoisingProblem
+from optlib.bilevel.problems.denoising import FINE, DenoisingProblem
 from optlib.bilevel.problems.fields_of_experts import FieldsOfExpertsProblem
 from optlib.bilevel.problems.total_variation import TotalVariationProblem
 
@@ -25,6 +25,10 @@ class _Denoiser(TransformerMixin, BaseEstimator):
     def _problem(self, noisy: np.ndarray, clean: np.ndarray) -> DenoisingProblem:
         """The bilevel problem of the pairs, images (n, height, width)."""
         raise NotImplementedError
+
+    def _fitted(self, images: np.ndarray) -> DenoisingProblem:
+        """The same for images to be denoised."""
+        return self._problem(images, images)
 
     def fit(self, X: Any, y: Any) -> "_Denoiser":
         """Learn the denoiser.
@@ -71,7 +75,7 @@ class _Denoiser(TransformerMixin, BaseEstimator):
         solved, done = True, []
         for first in range(0, planes.shape[0], size):
             some = planes[first : first + size]
-            problem = self._problem(some, some)
+            problem = self._fitted(some)
             x = self.result_.x.astype(some.dtype, copy=False)
             found, distance = problem.denoise(x, tol=TOL)
             done.append(found)
@@ -148,12 +152,13 @@ def _planes(X: np.ndarray) -> np.ndarray:
 
 
 class TVDenoiser(_Denoiser):
-    """Remove noise by total variation, with the weight, and the smoothing if you like, learned from pairs of images.
+    """Remove noise by total variation, with the weight learned from pairs of images.
 
     Parameters
     ----------
     smoothing : float, optional
-        Differences of neighbours below this level count quadratically. None: learned too.
+        Differences of neighbours below this level count quadratically. None: a twentieth of the noise, the root mean
+        square of ``X - y``.
     peak : float
         Level of white, for `score`.
     tol : float
@@ -166,7 +171,7 @@ class TVDenoiser(_Denoiser):
     weight_ : float
         Weight of the total variation, in levels of the images.
     smoothing_ : float
-        Given or learned.
+        Given, or taken from the noise.
     at_bounds_ : int
         Hyperparameters at the edge of their box, of which there is a warning.
     result_ : BilevelResult
@@ -176,7 +181,7 @@ class TVDenoiser(_Denoiser):
     See Also
     --------
     FoEDenoiser : Learned filters: about as close on photographs, without flat patches; closer on known textures.
-    TotalVariationProblem : The same for arrays of any library, and for signals.
+    TotalVariationProblem : The same for arrays of any library, for signals, and with the smoothing learned.
 
     Notes
     -----
@@ -211,7 +216,13 @@ class TVDenoiser(_Denoiser):
         self.max_iter = max_iter
 
     def _problem(self, noisy: np.ndarray, clean: np.ndarray) -> TotalVariationProblem:
-        return TotalVariationProblem(noisy, clean, smoothing=self.smoothing)
+        smoothing = self.smoothing
+        if smoothing is None:
+            smoothing = TotalVariationProblem(noisy, clean).noise * math.exp(FINE)
+        return TotalVariationProblem(noisy, clean, smoothing=smoothing)
+
+    def _fitted(self, images: np.ndarray) -> TotalVariationProblem:
+        return TotalVariationProblem(images, images, smoothing=self.smoothing_)
 
     def _read(self, problem: TotalVariationProblem, x: np.ndarray) -> None:
         self.weight_, self.smoothing_ = problem.levels(x)
@@ -248,7 +259,7 @@ class FoEDenoiser(_Denoiser):
 
     See Also
     --------
-    TVDenoiser : One or two hyperparameters, learned in a second.
+    TVDenoiser : One hyperparameter, learned in a second.
     FieldsOfExpertsProblem : The same for arrays of any library.
 
     Notes
