@@ -46,14 +46,17 @@ if TYPE_CHECKING:
     from optlib.bilevel.estimators.cleaner import DataCleaner
     from optlib.bilevel.estimators.denoisers import FoEDenoiser, TVDenoiser
     from optlib.bilevel.estimators.kernel_ridge import KernelRidgeTuned
+    from optlib.bilevel.estimators.lasso import ElasticNetTuned, LassoTuned
     from optlib.bilevel.estimators.logistic import LogisticRegressionTuned
     from optlib.bilevel.estimators.ridge import RidgeTuned
 
 # Estimators and their modules: these bring scikit-learn, and come in where they are used.
 ESTIMATORS = {
     "DataCleaner": "cleaner",
+    "ElasticNetTuned": "lasso",
     "FoEDenoiser": "denoisers",
     "KernelRidgeTuned": "kernel_ridge",
+    "LassoTuned": "lasso",
     "LogisticRegressionTuned": "logistic",
     "RidgeTuned": "ridge",
     "TVDenoiser": "denoisers",
@@ -69,6 +72,7 @@ __all__ = [
     "CounterexampleProblem",
     "DataCleaner",
     "ElasticNetProblem",
+    "ElasticNetTuned",
     "EquilibriumProblem",
     "FieldsOfExpertsProblem",
     "FoEDenoiser",
@@ -78,6 +82,7 @@ __all__ = [
     "KernelRidgeProblem",
     "KernelRidgeTuned",
     "LassoProblem",
+    "LassoTuned",
     "LeastSquaresProblem",
     "LeaveOneOutRidgeProblem",
     "LogisticProblem",

@@ -382,11 +382,11 @@ class Call:
                 self.counts[name] = self.counts.get(name, 0) + n
             return y, True
         second = callable(getattr(self.problem, "at", None)) or callable(getattr(self.problem, "hvp", None))
-        if not second or extra or self.solver == "accelerated_gradient":
-            options = {} if extra or self.solver != "accelerated_gradient" else self.curvature()
+        if self.solver == "accelerated_gradient":
+            options = {} if extra else self.curvature()
             found = accelerated_gradient(fun, y, tol=target, maxiter=100 * self.maxiter, record=False, **options)
             return found.x, found.success
-        if self.solver == "lbfgs":
+        if self.solver == "lbfgs" or extra or not second:
             found = lbfgs(fun, y, tol=target, maxiter=10 * self.maxiter, record=False)
             return found.x, found.success
         size = math.prod(y.shape)
