@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
+from benchmarks import bilevel_estimators, bilevel_lasso
 from benchmarks.harness import Contest, clock, timed
 from optlib import bilevel
 from optlib.inner import newton
@@ -27,6 +28,9 @@ def contests(quick: bool) -> Iterator[Contest]:
     if not quick:
         yield any_start("sparse 20000 x 5000", sparse(20_000, 5_000))
     yield many_penalties()
+    yield from bilevel_estimators.contests(quick)
+    yield denoiser(96 if quick else 256)
+    yield from bilevel_lasso.contests(quick)
 
 
 # -- data: training and validation samples, half each --
@@ -182,3 +186,21 @@ def many_penalties() -> Contest:
 
     entrants = {"optlib": timed(lambda: descend(best())), "optuna, 100 trials": timed(trials)}
     return Contest("650 penalties, digits", entrants, 20.0, verify)
+
+
+def denoiser(size: int) -> Contest:
+    """The weight of the total variation for a photograph in grey with noise; no peer."""
+    from optlib.datasets import load_photographs
+
+    picture = np.mean(load_photographs()["china"], axis=2)[:size, :size][None]
+    noisy = picture + 0.1 * np.random.default_rng(0).normal(size=picture.shape)
+    ours = bilevel.TotalVariationProblem(noisy, picture, smoothing=0.01)
+
+    def verify() -> dict[str, float]:
+        found = bilevel.tune(ours).check()
+        before, after = (float(np.sqrt(np.mean((y - picture) ** 2))) for y in (noisy, found.y))
+        assert after < 0.7 * before, (before, after)
+        return {"error of the noisy image": before, "of the denoised one": after}
+
+    entrants = {"optlib": timed(lambda: bilevel.tune(ours))}
+    return Contest(f"total variation of {size} x {size}", entrants, None, verify, unit=1.0, label="s")

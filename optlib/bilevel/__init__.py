@@ -44,16 +44,22 @@ from optlib.bilevel.truncated import truncated
 
 if TYPE_CHECKING:
     from optlib.bilevel.estimators.cleaner import DataCleaner
+    from optlib.bilevel.estimators.denoisers import FoEDenoiser, TVDenoiser
     from optlib.bilevel.estimators.kernel_ridge import KernelRidgeTuned
+    from optlib.bilevel.estimators.lasso import ElasticNetTuned, LassoTuned
     from optlib.bilevel.estimators.logistic import LogisticRegressionTuned
     from optlib.bilevel.estimators.ridge import RidgeTuned
 
 # Estimators and their modules: these bring scikit-learn, and come in where they are used.
 ESTIMATORS = {
     "DataCleaner": "cleaner",
+    "ElasticNetTuned": "lasso",
+    "FoEDenoiser": "denoisers",
     "KernelRidgeTuned": "kernel_ridge",
+    "LassoTuned": "lasso",
     "LogisticRegressionTuned": "logistic",
     "RidgeTuned": "ridge",
+    "TVDenoiser": "denoisers",
 }
 
 __all__ = [
@@ -66,14 +72,17 @@ __all__ = [
     "CounterexampleProblem",
     "DataCleaner",
     "ElasticNetProblem",
+    "ElasticNetTuned",
     "EquilibriumProblem",
     "FieldsOfExpertsProblem",
+    "FoEDenoiser",
     "FoldsProblem",
     "HyperResult",
     "KernelRidgeFoldsProblem",
     "KernelRidgeProblem",
     "KernelRidgeTuned",
     "LassoProblem",
+    "LassoTuned",
     "LeastSquaresProblem",
     "LeaveOneOutRidgeProblem",
     "LogisticProblem",
@@ -88,6 +97,7 @@ __all__ = [
     "ShallowNetProblem",
     "StackelbergProblem",
     "SumConstraintProblem",
+    "TVDenoiser",
     "TotalVariationProblem",
     "bamm",
     "bda",

@@ -71,9 +71,10 @@ def tune(
     bounds : (float or array, float or array), optional
         Box; by default ``problem.bounds()``.
     method : str or callable
-        ``"auto"``: `lv_hba` for inner problems with constraints, `penalty` for problems without products of second
-        order, `piecewise` for one penalty with kinks and `nonsmooth` for several, else `scalar` for one hyperparameter
-        and `quasi_newton` for several; or a name, or a solver itself.
+        ``"auto"``: `lv_hba` for inner problems with constraints, `bamm` for those that know their least curvature to
+        be 0 and have products of F, `penalty` for problems without products of second order, `piecewise` for one
+        penalty with kinks and `nonsmooth` for several, else `scalar` for one hyperparameter and `quasi_newton` for
+        several; or a name, or a solver itself.
     **options : optional
         Of the method: ``tol``, ``maxiter``, ``callback``, ``start`` ("warm" or "cold"), ``refit``, ...
 
@@ -123,6 +124,8 @@ def tune(
         why = "as asked"
     elif callable(getattr(problem, "constraints", None)):
         method, why = "lv_hba", "inner constraints"
+    elif _singular(problem):
+        method, why = "bamm", "an inner problem that is convex, but not strongly so"
     elif choose(problem, problem.start()[1]) == "penalty":
         method, why = "penalty", "no products of second order"
     elif size == 1 and callable(getattr(problem, "piece", None)):
@@ -146,6 +149,13 @@ def tune(
     result = METHODS[method](problem, x0, bounds=bounds, **options)
     result["message"] = f"{method} ({why}): {result.message}"
     return result
+
+
+def _singular(problem: Any) -> bool:
+    """Whether the inner problem knows that it is not strongly convex, and has what `bamm` needs."""
+    mu = getattr(problem, "mu", None)
+    products = all(callable(getattr(problem, name, None)) for name in ("hvp_outer", "cross_outer"))
+    return products and callable(mu) and mu(problem.start()[0]) == 0.0
 
 
 def _tied(problem: Any, bounds: Any) -> Any:

@@ -94,8 +94,8 @@ def bda(
     Notes
     -----
     The gradient goes backwards through the recursion: with ``A_k = I - alpha_k s_F grad_yy F - (1 - alpha_k) s_f H`` at
-    ``y_{k-1}`` the adjoint is ``A_k' ... A_K' grad_y F``. The hyperparameters follow projected gradient steps with
-    Armijo backtracking; steps double after one that is taken at once.
+    ``y_{k-1}`` the adjoint is ``A_k' ... A_K' grad_y F``. The hyperparameters follow projected gradient steps of
+    Barzilai and Borwein's lengths, at most ten times the last, with Armijo backtracking.
 
     Stopping: see ``tol``; or stalled, when no step decreases the value.
 
@@ -192,7 +192,11 @@ def bda(
         x, ys = seen[found.step]
         fresh = lengths(x)
         ys = ys if fresh == steps else forward(x, fresh)
-        return loaded(s, x, ys, fresh, length=2.0 * found.step if found.evaluations == 1 else found.step)
+        new = loaded(s, x, ys, fresh)
+        step, change = x - s.x, new.gradient - s.gradient
+        square, bend = (float(vdot(step, u, xp=xp)) for u in (step, change))
+        longest = 10.0 * found.step
+        return new._replace(length=min(square / bend, longest) if bend > 0.0 else longest)
 
     def iterations(s: BdaState) -> Steps:
         oracles.restore(s)

@@ -75,7 +75,7 @@ def bo_rep(
     beta : float
         Share of the old momentum, in [0, 1).
     step : float or callable, optional
-        ``rho``, step of y and q; by default half the inverse of the expected smoothness of a batch.
+        ``rho``, step of y and q; by default half the inverse of the problem's ``majorant``, see `soba`.
     outer_step : float or callable
         ``eta``, the length of a step of x, or a function of the iteration. A constant one ends at an error of its size.
     init : BilevelResult or BoRepState, optional
@@ -134,11 +134,11 @@ def bo_rep(
         check.scalar("tol", tol, low=0.0)
     _, state = prepare_init(init, BoRepState)
     if state is None:
-        y, q, _, calls = loop.warm()
+        y, q, _, calls = loop.warm(outer_step, 0.5)
         state = BoRepState(loop.start, y, q, xp.zeros_like(loop.start), seed(rng), 0, *calls.values())
     rho = loop.inner_step(step, 0.5, 0.0)
 
-    def update(x: Array, y: Array, draws: range, batches: Any, length: float) -> Array:
+    def update(x: Array, y: Array, draws: range, batches: Any, length: Any) -> Array:
         """Stochastic gradient steps on y, in the ball around where they begin."""
         middle = y
         for draw in draws:
@@ -154,20 +154,21 @@ def bo_rep(
         fresh, _ = loop.batches(s.key + 1)  # for the products, independent of the batches of y
         while True:
             budget = yield loop.step(s)
-            for _ in range(budget):
-                k, y, gradients = s.nit, s.y, s.gradients
-                if k % period == 0:
-                    first = k // period * inner_steps
-                    y = update(s.x, y, range(first, first + inner_steps), inner, rho(k))
-                    gradients += inner_steps
-                _, hq, cq = directions(problem, s.x, y, s.q, fresh(k)[1])
-                outer_x, outer_y = loop.outer_gradients(s.x, y, outer(k)[1])
-                momentum = beta * s.momentum + (1.0 - beta) * (outer_x - cq)
-                x = s.x - eta(k) / (linalg.norm(momentum, xp=xp) + loop.tiny) * momentum
-                s = BoRepState(
-                    loop.project(x), y, s.q - rho(k) * (hq - outer_y), momentum, s.key, k + 1, gradients,
-                    s.products + 1, s.outer + 1,
-                )  # fmt: skip
+            with loop.quiet():
+                for k in range(s.nit, s.nit + budget):
+                    y, gradients, length = s.y, s.gradients, rho(k, s.x)
+                    if k % period == 0:
+                        first = k // period * inner_steps
+                        y = update(s.x, y, range(first, first + inner_steps), inner, length)
+                        gradients += inner_steps
+                    _, hq, cq = directions(problem, s.x, y, s.q, fresh(k)[1])
+                    outer_x, outer_y = loop.outer_gradients(s.x, y, outer(k)[1])
+                    momentum = beta * s.momentum + (1.0 - beta) * (outer_x - cq)
+                    x = s.x - eta(k) / (linalg.norm(momentum, xp=xp) + loop.tiny) * momentum
+                    s = BoRepState(
+                        loop.project(x), y, s.q - length * (hq - outer_y), momentum, s.key, k + 1, gradients,
+                        s.products + 1, s.outer + 1,
+                    )  # fmt: skip
 
     def finish(last: Step) -> dict[str, Any]:
         return loop.finish(last.state, tol)

@@ -1,7 +1,6 @@
 """F2SA: the penalty with gradients on batches alone, both inner minimisers followed instead of found."""
 
 from collections.abc import Callable
-from functools import cache
 from typing import Any, NamedTuple
 
 from optlib._core import Step, prepare_init, run
@@ -21,7 +20,7 @@ class F2saState(NamedTuple):
     z: Array
     weight: float
     key: int
-    largest: float
+    first: float
     nit: int
     gradients: int
     outer: int
@@ -32,19 +31,14 @@ class _Penalised(SingleLoop):
 
     oracles = ("inner", "outer", "start")
 
-    def measured(self, state: F2saState) -> Callable[[], dict[str, Any]]:
-        @cache
-        def values() -> dict[str, Any]:
-            xp, x, weight = self.xp, state.x, state.weight
+    def measure(self, state: F2saState) -> dict[str, Any]:
+        xp, x, weight = self.xp, state.x, state.weight
+        with self.quiet():
             outer, outer_x, outer_y = self.problem.outer(x, state.y)
             (value, grad_x, g), (base, base_x, h) = self.problem.inner(x, state.y), self.problem.inner(x, state.z)
-            size = linalg.norm(outer_y, xp=xp)
             left = xp.maximum(linalg.norm(outer_y + weight * g, xp=xp), weight * linalg.norm(h, xp=xp))
-            return self.judged(
-                x, outer + weight * (value - base), outer_x + weight * (grad_x - base_x), self.ratio(left, size)
-            )
-
-        return values
+            left = self.ratio(left, linalg.norm(outer_y, xp=xp))
+            return self.judged(x, outer + weight * (value - base), outer_x + weight * (grad_x - base_x), left)
 
 
 @supports(backends=("numpy", "cupy", "torch", "strict"))
@@ -91,9 +85,9 @@ def f2sa(
     inner_steps : int
         Steps of y and z an iteration.
     step : float or callable, optional
-        ``rho``; by default half the inverse of the expected smoothness of a batch, over ``(k + 1)^(1/7)``.
+        ``rho``; by default half the inverse of the problem's ``majorant``, see `soba`, over ``(k + 1)^(1/7)``.
     outer_step : float or callable, optional
-        ``gamma``; by default a first step that changes no hyperparameter by more than 0.1, over ``sqrt(k + 1)``.
+        ``gamma``; by default as of `soba`.
     init : BilevelResult or F2saState, optional
         A result to continue.
     tol : float or None
@@ -150,14 +144,20 @@ def f2sa(
         check.scalar("tol", tol, low=0.0)
     _, state = prepare_init(init, F2saState)
     if state is None:
-        call = Call(problem, loop.start, xp, WARM, WARM)
-        z, _ = call.solve(loop.y0)
-        _, p, y, _ = call.penalised(call.inner(z), z, 1.0 / weight)
-        largest = float(xp.max(xp.abs(p)))
-        state = F2saState(
-            loop.start, y, z, weight, seed(rng), largest, 0, call.counts["gradients"], call.counts["outer"]
-        )
-    rho, gamma = loop.inner_step(step, 0.5, 1.0 / 7.0), loop.outer_step(outer_step, state.largest, 0.5)
+        calls = {"gradients": 0, "outer": 0}
+
+        def solve(x: Array, y: Array, z: Array) -> tuple[Array, Array, Array]:
+            call = Call(problem, x, xp, WARM, WARM)
+            z, _ = call.solve(z)
+            _, p, y, _ = call.penalised(call.inner(z), y, 1.0 / weight)
+            for name in calls:
+                calls[name] += call.counts[name]
+            return p, y, z
+
+        p, y, z = solve(loop.start, loop.y0, loop.y0)
+        first = loop.first_step(outer_step, 0.5, p, z, lambda x: solve(x, y, z)[::2])
+        state = F2saState(loop.start, y, z, weight, seed(rng), first, 0, *calls.values())
+    rho, gamma = loop.inner_step(step, 0.5, 1.0 / 7.0), loop.outer_step(outer_step, state.first, 0.5)
 
     def steps(s: F2saState) -> Steps:
         inner, outer = loop.batches(s.key)
@@ -167,20 +167,21 @@ def f2sa(
 
         while True:
             budget = yield loop.step(s)
-            for _ in range(budget):
-                x, y, z, k = s.x, s.y, s.z, s.nit
-                draw = k * (inner_steps + 1)
-                for n in range(draw, draw + inner_steps):
-                    i, j = inner(n)[1], outer(n)[1]
-                    z = z - rho(k) * f(x, z, i)[1]
-                    g = loop.outer_gradients(x, y, j)[1] + s.weight * f(x, y, i)[1]
-                    y = y - rho(k) / (1.0 + s.weight) * g
-                i, j = inner(draw + inner_steps)[1], outer(draw + inner_steps)[1]
-                p = loop.outer_gradients(x, y, j)[0] + s.weight * (f(x, y, i)[0] - f(x, z, i)[0])
-                s = F2saState(
-                    loop.project(x - gamma(k) * p), y, z, s.weight + growth * (k + 1) ** (-1.0 / 7.0), s.key, s.largest,
-                    k + 1, s.gradients + 2 * inner_steps + 2, s.outer + inner_steps + 1,
-                )  # fmt: skip
+            with loop.quiet():
+                for k in range(s.nit, s.nit + budget):
+                    x, y, z, length = s.x, s.y, s.z, rho(k, s.x)
+                    draw = k * (inner_steps + 1)
+                    for n in range(draw, draw + inner_steps):
+                        i, j = inner(n)[1], outer(n)[1]
+                        z = z - length * f(x, z, i)[1]
+                        g = loop.outer_gradients(x, y, j)[1] + s.weight * f(x, y, i)[1]
+                        y = y - length / (1.0 + s.weight) * g
+                    i, j = inner(draw + inner_steps)[1], outer(draw + inner_steps)[1]
+                    p = loop.outer_gradients(x, y, j)[0] + s.weight * (f(x, y, i)[0] - f(x, z, i)[0])
+                    s = F2saState(
+                        gamma(k, x, p), y, z, s.weight + growth * (k + 1) ** (-1.0 / 7.0), s.key,
+                        s.first, k + 1, s.gradients + 2 * inner_steps + 2, s.outer + inner_steps + 1,
+                    )  # fmt: skip
 
     def finish(last: Step) -> dict[str, Any]:
         return loop.finish(last.state, tol)

@@ -382,11 +382,11 @@ class Call:
                 self.counts[name] = self.counts.get(name, 0) + n
             return y, True
         second = callable(getattr(self.problem, "at", None)) or callable(getattr(self.problem, "hvp", None))
-        if not second or extra or self.solver == "accelerated_gradient":
-            options = {} if extra or self.solver != "accelerated_gradient" else self.curvature()
+        if self.solver == "accelerated_gradient":
+            options = {} if extra else self.curvature()
             found = accelerated_gradient(fun, y, tol=target, maxiter=100 * self.maxiter, record=False, **options)
             return found.x, found.success
-        if self.solver == "lbfgs":
+        if self.solver == "lbfgs" or extra or not second:
             found = lbfgs(fun, y, tol=target, maxiter=10 * self.maxiter, record=False)
             return found.x, found.success
         size = math.prod(y.shape)
@@ -484,7 +484,9 @@ class Call:
             return rhs, True, None
         if mode == "active_set":
             q = self.problem.solve_adjoint(self.x, y, rhs)
-            return q, self.norm(product(q) - rhs) <= self.adjoint_tol * self.norm(rhs), None
+            left = rhs - product(q)
+            reached = self.norm(left) <= self.adjoint_tol * self.norm(rhs)
+            return q, reached, None if reached else left
         if mode in ("direct", "cg", "minres", "gmres"):
             flat, start = xp.reshape(rhs, (-1,)), None if q is None else xp.reshape(q, (-1,))
 
@@ -567,6 +569,7 @@ class Call:
                 kept.append(y)
             y = y - gamma * self.inner(y)[2]
         value, gradient, alpha = self.outer(y)
+        self.check_finite(y, value, value, alpha)
         limit = GROWTH * max(self.norm(alpha), 1e-300)
         for t, before in enumerate(self.backwards(kept, every, gamma)):
             products = self.at(before)
@@ -627,7 +630,10 @@ class Call:
     def check_finite(self, y: Array, *arrays: Array) -> None:
         """Refuse an inner problem without a minimiser, and NaN from an oracle, with the point at which it came."""
         xp = self.xp
-        if not float(xp.max(xp.abs(y))) <= FAR:  # also NaN
+        top = float(xp.max(xp.abs(y)))
+        if math.isnan(top):
+            raise halt("NaN from `inner`, on the way to y", "finite numbers", Status.NONFINITE, self.x, y)
+        if top > FAR:
             text = "an inner problem whose values fall without end: it is not convex, or has no minimiser"
             raise halt(text, "one minimiser for each x", Status.BREAKDOWN, self.x, y)
         for u, name in zip(arrays, ("outer", "inner", "outer"), strict=False):

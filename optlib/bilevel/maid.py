@@ -152,7 +152,7 @@ def maid(
     Examples
     --------
     >>> from optlib.bilevel import LeastSquaresProblem, maid
-    >>> res = maid(LeastSquaresProblem.random(50, 3, 3, rng=1))
+    >>> res = maid(LeastSquaresProblem.random(50, 3, 1, rng=1))
     >>> res.success, res.interval[0] <= res.fun <= res.interval[1]
     (True, True)
     """

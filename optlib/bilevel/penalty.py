@@ -115,8 +115,7 @@ def penalty(
     so does ``y_s``, where adjoint systems are singular.
 
     The steps are projected L-BFGS with Armijo backtracking, of at most 4 in each hyperparameter. f is minimised by
-    Newton steps where the problem has products, else as ``f + s F`` by accelerated gradients, all from where the
-    last ones ended.
+    Newton steps where the problem has products, else by L-BFGS as ``f + s F`` is; all from where the last ones ended.
 
     Stopping: see ``tol``; or when no step decreases the value at the least inner tolerance.
 

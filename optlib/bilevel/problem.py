@@ -178,6 +178,8 @@ INSTEAD = {
     "cross_vjp": FIRST_ORDER,
     "cross_jvp": 'a mode that needs no forward products: "cg", "reverse"',
     "hvp_t": 'mode="forward", which needs products with H only',
+    "piece": 'a method for any loss of one hyperparameter: "scalar"',
+    "solve_adjoint": 'mode="cg", which needs products only',
     "hessian": 'mode="cg", which needs products only',
     "constants": 'certified=False, or methods that need none: "hoag"',
     "hvp_outer": "`finite_differences(problem)` for products by differences of gradients",

@@ -33,7 +33,7 @@ class SabaState(NamedTuple):
     mean_outer_x: Array
     mean_outer_y: Array
     key: int
-    largest: float
+    first: float
     nit: int
     gradients: int
     products: int
@@ -77,9 +77,10 @@ def saba(
     batch : int or None
         Samples of a batch, on both levels; None for all of them.
     step : float or callable, optional
-        Step of y and q; by default a third of the inverse of the expected smoothness of a batch at `x0`.
+        Step of y and q; by default a third of the inverse of the problem's ``majorant``, see `soba`.
     outer_step : float or callable, optional
-        Step of x; by default one that at first changes no hyperparameter by more than 0.1.
+        Step of x; by default from two hypergradients at the start, so that y can follow; then no step changes
+        a hyperparameter by more than 0.1.
     init : BilevelResult or SabaState, optional
         A result to continue.
     tol : float or None
@@ -130,14 +131,13 @@ def saba(
         check.scalar("tol", tol, low=0.0)
     _, state = prepare_init(init, SabaState)
     if state is None:
-        y, q, p, calls = loop.warm()
-        largest = float(xp.max(xp.abs(p)))
+        y, q, first, calls = loop.warm(outer_step, SAFE)
         key = seed(rng)
         tables, means, passes = full(loop, y, q, *loop.batches(key, fixed=True))
         counts = [n + passes[k == 2] for k, n in enumerate(calls.values())]
-        state = SabaState(loop.start, y, q, *tables, *means, key, largest, 0, *counts)
+        state = SabaState(loop.start, y, q, *tables, *means, key, first, 0, *counts)
     rho = loop.inner_step(step, SAFE, 0.0)
-    gamma = loop.outer_step(outer_step, state.largest, 0.0)
+    gamma = loop.outer_step(outer_step, state.first, 0.0)
 
     def steps(s: SabaState) -> Steps:
         inner, outer = loop.batches(s.key, fixed=True)
@@ -146,14 +146,15 @@ def saba(
             tables = Estimates(*(xp.asarray(u, copy=True) for u in s[3:8]))  # the old ones belong to the last step
             means = Estimates(*s[8:13])
             x, y, q, nit = s.x, s.y, s.q, s.nit
-            for k in range(nit, nit + budget):
-                (a, i), (b, j) = inner(k), outer(k)
-                new = loop.sampled(x, y, q, i, j)
-                d, means = reduced(tables, means, new, (a, a, a, b, b), inner, outer)
-                x = loop.project(x - gamma(k) * (d.outer_x - d.cq))
-                y, q = y - rho(k) * d.inner, q - rho(k) * (d.hq - d.outer_y)
+            with loop.quiet():
+                for k in range(nit, nit + budget):
+                    (a, i), (b, j) = inner(k), outer(k)
+                    new, length = loop.sampled(x, y, q, i, j), rho(k, x)
+                    d, means = reduced(tables, means, new, (a, a, a, b, b), inner, outer)
+                    x = gamma(k, x, d.outer_x - d.cq)
+                    y, q = y - length * d.inner, q - length * (d.hq - d.outer_y)
             s = SabaState(
-                x, y, q, *tables, *means, s.key, s.largest, nit + budget, s.gradients + budget, s.products + budget,
+                x, y, q, *tables, *means, s.key, s.first, nit + budget, s.gradients + budget, s.products + budget,
                 s.outer + budget,
             )  # fmt: skip
 

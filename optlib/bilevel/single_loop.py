@@ -5,6 +5,7 @@ variables take a step at once: no inner problem is ever solved.
 """
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -12,10 +13,10 @@ import numpy as np
 
 from optlib._core import Certificate, Step
 from optlib._core import validation as check
-from optlib.backend import Array, linalg
+from optlib.backend import Array, is_numpy, linalg
 from optlib.backend.namespace import asarray_on, device_of
 from optlib.backend.random import as_generator
-from optlib.bilevel.hypergradient import Call, choose
+from optlib.bilevel.hypergradient import Call, HyperResult, choose
 from optlib.bilevel.oracles import Oracles
 from optlib.bilevel.problem import directions, require, vdot
 from optlib.steps import PowerDecay, as_schedule
@@ -102,7 +103,8 @@ class SingleLoop(Oracles):
         super().__init__(problem, x0, bounds, self.oracles, method)
         self.batch = None if batch is None else check.scalar("batch", batch, low=1, integer=True)
         self.scale = self.norm(problem.inner(self.start, self.y0)[2]) or 1.0
-        self.first = abs(float(problem.outer(self.start, self.y0)[0]))
+        value, _, outer_y = problem.outer(self.start, self.y0)
+        self.first, self.pull = abs(float(value)), self.norm(outer_y)
         self.tiny = float(self.xp.finfo(self.start.dtype).smallest_normal)
 
     @property
@@ -111,11 +113,42 @@ class SingleLoop(Oracles):
         sums = self.batch is not None and getattr(self.problem, "n_inner", None) is not None
         return f"batches of {self.batch}" if sums else "all samples in each step"
 
-    def warm(self) -> tuple[Array, Array, Array, dict[str, int]]:
-        """Inner solution, adjoint and hypergradient at the start, to a tenth; and the calls that this took."""
-        call = Call(self.problem, self.start, self.xp, WARM, WARM)
-        found = call.implicit(self.y0, None, choose(self.problem, self.y0))
-        return found.y, found.q, found.gradient, found.counts
+    def warm(self, outer_step: Any, share: float) -> tuple[Array, Array, float, dict[str, int]]:
+        """Inner solution and adjoint at the start, to a tenth, the first step of x, and the calls that this took."""
+        mode, calls = choose(self.problem, self.y0), {"gradients": 0, "products": 0, "outer": 0}
+
+        def solve(x: Array, y: Array, q: Array | None) -> HyperResult:
+            found = Call(self.problem, x, self.xp, WARM, WARM).implicit(y, q, mode)
+            for name, n in found.counts.items():
+                calls[name] = calls.get(name, 0) + n
+            return found
+
+        def ahead(x: Array) -> tuple[Array, Array]:
+            found = solve(x, here.y, here.q)
+            return found.gradient, found.y
+
+        here = solve(self.start, self.y0, None)
+        return here.y, here.q, self.first_step(outer_step, share, here.gradient, here.y, ahead), calls
+
+    def first_step(
+        self, outer_step: Any, share: float, p: Array, y: Array, ahead: Callable[[Array], tuple[Array, Array]]
+    ) -> float:
+        """The default of the first outer step, from gradient and inner solution at the start, and those ahead.
+
+        No hyperparameter changes by more than a tenth; nor does the gradient change, relatively, by more than a quarter
+        of what the inner steps move y towards its solution.
+        """
+        largest = float(self.xp.max(self.xp.abs(p)))
+        if outer_step is not None or not largest > 0.0:
+            return 1.0
+        first = FIRST / largest
+        q, z = ahead(self.project(self.start - first * p))
+        change = self.norm(q - p) / self.norm(p)
+        move, xp = z - y, self.xp
+        bend = self.problem.inner(self.start, z)[2] - self.problem.inner(self.start, y)[2]
+        top = float(xp.sum(move * move / self.inner_step(None, share, 0.0)(0, self.start)))
+        pace = abs(float(xp.sum(move * bend))) / top if top > 0.0 else 1.0
+        return first / max(1.0, 4.0 * change / min(pace, 1.0)) if pace > 0.0 else first
 
     def batches(self, key: int, *, fixed: bool = False) -> tuple[Batches, Batches]:
         """Those of the inner and of the outer sum."""
@@ -126,17 +159,35 @@ class SingleLoop(Oracles):
         )
         return inner, outer
 
-    def inner_step(self, step: Any, share: float, power: float) -> Callable[[int], float]:
-        """Schedule of the steps of y and q: what is given, or a share of the inverse smoothness of a batch."""
+    def inner_step(self, step: Any, share: float, power: float) -> Callable[[int, Array], Any]:
+        """Steps of y and q: what is given, or a share of the inverse of a majorant of H, an array like y."""
         if step is not None:
-            return as_schedule(step)
+            given = as_schedule(step)
+            return lambda k, x: given(k)
+        decay = PowerDecay(share, power)
+        if callable(getattr(self.problem, "majorant", None)):
+            return lambda k, x: decay(k) / self.problem.majorant(x, self.batch)
         require(self.problem, ("lipschitz",), "the default of `step`")
-        batch = {} if self.batch is None or getattr(self.problem, "n_inner", None) is None else {"batch": self.batch}
-        return PowerDecay(share / self.problem.lipschitz(self.start, **batch), power)
+        first = self.problem.lipschitz(self.start)
+        return lambda k, x: decay(k) / first
 
-    def outer_step(self, step: Any, largest: float, power: float) -> Callable[[int], float]:
-        """Schedule of the steps of x; by default the first one changes no hyperparameter by more than a tenth."""
-        return PowerDecay(FIRST / (largest or 1.0), power) if step is None else as_schedule(step, "outer_step")
+    def outer_step(self, step: Any, first: float, power: float) -> Callable[[int, Array, Array], Array]:
+        """Steps of x along a direction, in the box: of what size is given, or as `first_step` says."""
+        if step is not None:
+            given = as_schedule(step, "outer_step")
+            return lambda k, x, p: self.project(x - given(k) * p)
+        decay, xp = PowerDecay(first, power), self.xp
+
+        def move(k: int, x: Array, p: Array) -> Array:
+            change = decay(k) * p
+            limit = FIRST * xp.ones_like(change)
+            return self.project(x - xp.minimum(xp.maximum(change, -limit), limit))
+
+        return move
+
+    def quiet(self) -> Any:
+        """Where NaN and infinity travel without warnings, to the next check."""
+        return np.errstate(all="ignore") if is_numpy(self.xp) else nullcontext()
 
     def inner_directions(self, x: Array, y: Array, q: Array, i: Array | None) -> tuple[Array, Array, Array]:
         """Gradient of f in y, H q and C q on a batch."""
@@ -152,25 +203,29 @@ class SingleLoop(Oracles):
 
     def measured(self, state: Any) -> Callable[[], dict[str, Any]]:
         """What a check needs, on all samples: evaluated once, and only if asked for."""
+        return cache(lambda: self.measure(state))
 
-        @cache
-        def values() -> dict[str, Any]:
-            xp, x, y, q = self.xp, state.x, state.y, state.q
+    def measure(self, state: Any) -> dict[str, Any]:
+        """The measurement itself."""
+        xp, x, y, q = self.xp, state.x, state.y, state.q
+        with self.quiet():
             value, outer_x, outer_y = self.problem.outer(x, y)
             g, hq, cq = directions(self.problem, x, y, q, None)
             size, adjoint, inner = (linalg.norm(u, xp=xp) for u in (outer_y, hq - outer_y, g))
-            left = xp.maximum(inner / self.scale, self.ratio(adjoint, size))
+            left = xp.maximum(inner / self.scale, self.ratio(adjoint, self.least(size, self.pull)))
             return self.judged(x, value - vdot(q, g, xp=xp), outer_x - cq, left) | {"norms": (inner, adjoint)}
-
-        return values
 
     def judged(self, x: Array, value: Array, gradient: Array, left: Array) -> dict[str, Any]:
         """Value, gradient, its largest entry and unit, what is left of the inner systems, and the stopping quantity."""
         xp = self.xp
-        unit = xp.maximum(xp.abs(value), SMALL * self.first + xp.zeros_like(value))
+        unit = self.least(xp.abs(value), self.first)
         top = xp.max(xp.abs(self.projected(x, gradient)))
         stop = xp.maximum(self.ratio(top, unit), left)
         return {"fun": value, "gradient": gradient, "top": top, "unit": unit, "left": left, "stop": stop}
+
+    def least(self, a: Array, first: float) -> Array:
+        """The unit a, but no less than a thousandth of what it was at first."""
+        return self.xp.maximum(a, SMALL * first + self.xp.zeros_like(a))
 
     def ratio(self, a: Array, b: Array) -> Array:
         """``a / b``, and a where b is 0."""

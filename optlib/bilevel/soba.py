@@ -18,7 +18,7 @@ class SobaState(NamedTuple):
     y: Array
     q: Array
     key: int
-    largest: float
+    first: float
     nit: int
     gradients: int
     products: int
@@ -62,10 +62,11 @@ def soba(
     batch : int or None
         Samples of a batch, on both levels; None for all of them.
     step : float or callable, optional
-        ``rho``, a number or a function of the iteration; by default half the inverse of the expected smoothness of a
-        batch at `x0`, divided by ``sqrt(k + 1)``.
+        ``rho``, a number or a function of the iteration; by default half the inverse of the problem's ``majorant`` for
+        batches of this size (an array, at each x; or of its ``lipschitz`` at `x0`), over ``sqrt(k + 1)``.
     outer_step : float or callable, optional
-        ``gamma`` alike; by default a first step that changes no hyperparameter by more than 0.1, over ``sqrt(k + 1)``.
+        ``gamma`` alike; by default from two hypergradients at the start, so that y can follow, over ``sqrt(k + 1)``;
+        then no step changes a hyperparameter by more than 0.1.
     init : BilevelResult or SobaState, optional
         A result to continue.
     tol : float or None
@@ -120,23 +121,23 @@ def soba(
         check.scalar("tol", tol, low=0.0)
     _, state = prepare_init(init, SobaState)
     if state is None:
-        y, q, p, calls = loop.warm()
-        largest = float(loop.xp.max(loop.xp.abs(p)))
-        state = SobaState(loop.start, y, q, seed(rng), largest, 0, *calls.values())
-    rho, gamma = loop.inner_step(step, 0.5, 0.5), loop.outer_step(outer_step, state.largest, 0.5)
+        y, q, first, calls = loop.warm(outer_step, 0.5)
+        state = SobaState(loop.start, y, q, seed(rng), first, 0, *calls.values())
+    rho, gamma = loop.inner_step(step, 0.5, 0.5), loop.outer_step(outer_step, state.first, 0.5)
 
     def steps(s: SobaState) -> Steps:
         inner, outer = loop.batches(s.key)
         while True:
             budget = yield loop.step(s)
-            for _ in range(budget):
-                k = s.nit
-                d = loop.sampled(s.x, s.y, s.q, inner(k)[1], outer(k)[1])
-                s = s._replace(
-                    x=loop.project(s.x - gamma(k) * (d.outer_x - d.cq)), y=s.y - rho(k) * d.inner,
-                    q=s.q - rho(k) * (d.hq - d.outer_y), nit=k + 1, gradients=s.gradients + 1,
-                    products=s.products + 1, outer=s.outer + 1,
-                )  # fmt: skip
+            with loop.quiet():
+                for k in range(s.nit, s.nit + budget):
+                    d = loop.sampled(s.x, s.y, s.q, inner(k)[1], outer(k)[1])
+                    length = rho(k, s.x)
+                    s = s._replace(
+                        x=gamma(k, s.x, d.outer_x - d.cq), y=s.y - length * d.inner,
+                        q=s.q - length * (d.hq - d.outer_y), nit=k + 1, gradients=s.gradients + 1,
+                        products=s.products + 1, outer=s.outer + 1,
+                    )  # fmt: skip
 
     def finish(last: Step) -> dict[str, Any]:
         return loop.finish(last.state, tol)

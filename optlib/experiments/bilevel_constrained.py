@@ -1,4 +1,8 @@
-"""Inner constraints that depend on the hyperparameters: LV-HBA on the problems of its paper."""
+"""Inner constraints that depend on the hyperparameters: LV-HBA on the problems of its paper.
+
+The published program for support vector machines cannot be compared: it adds the step of the costs to a copy of them,
+which it then forgets, so that they never change.
+"""
 
 from functools import partial
 from typing import Any

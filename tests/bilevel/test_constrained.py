@@ -8,6 +8,7 @@ from scipy.optimize import minimize
 
 from optlib.bilevel import AffineConstraintProblem, SumConstraintProblem, SVMProblem, check_problem, lv_hba, tune
 from optlib.bilevel.lv_hba import LvHbaState
+from optlib.geometry import project_intersection
 from tests.bilevel.problems import OTHERS
 
 NAMES = ("sum constraint", "affine constraint", "svm")
@@ -115,6 +116,25 @@ def test_box_and_front_door():
     found = tune(SumConstraintProblem(np.ones(2)), bounds=(-0.2, 5.0), maxiter=500)
     assert found.method == "lv_hba" and "constraints" in found.message
     assert np.all(found.x >= -0.2 - 1e-9) and found.violation < 1e-8 and found.at_bounds == 2
+
+
+def test_a_set_of_the_inner_variable():
+    """`project_y` keeps the saddle point, `project_joint` the pair in the set of y; both by Dykstra's algorithm."""
+    problem, n = SumConstraintProblem(np.ones(2)), 2
+    free = problem.project_joint
+
+    def joint(x, y):
+        sets = [
+            lambda w: np.concatenate([u.ravel() for u in free(w[:n], w[n:].reshape(2, n))]),
+            lambda w: np.concatenate([w[:n], np.minimum(w[n:], 0.5)]),
+        ]
+        w = project_intersection(np.concatenate([x, y.ravel()]), sets)
+        return w[:n], w[n:].reshape(2, n)
+
+    problem.project_joint, problem.project_y = joint, lambda y: np.minimum(y, 0.5)
+    found = lv_hba(problem, tol=None, maxiter=300)
+    assert np.all(found.y <= 0.5 + 1e-9) and np.all(found.state.theta <= 0.5) and found.violation <= 1e-8
+    assert np.max(found.y) >= 0.5 - 1e-6  # the set matters: u = 0.7 without it
 
 
 def test_redundant_equalities():

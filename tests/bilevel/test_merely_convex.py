@@ -98,6 +98,8 @@ def test_an_average_is_not_the_inner_problem():
 
 def test_box_and_front_door():
     problem = CounterexampleProblem(np.ones(2))
+    chosen = tune(problem, maxiter=10)
+    assert chosen.method == "bamm" and "not strongly" in chosen.message
     for method in ("bda", "bamm"):
         found = tune(problem, method=method, bounds=(-1.0, 0.5))
         assert found.method == method and np.array_equal(found.x, [0.5, 0.5]) and found.at_bounds == 2

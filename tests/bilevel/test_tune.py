@@ -64,6 +64,21 @@ def test_scalar_edge_of_the_box():
 
 
 @given(st.integers(0, 1000))
+def test_scalar_far_from_everything(seed):
+    """Separable samples and a penalty of 2e-9: the inner solution is far, and its value must not be taken too early."""
+    rng = np.random.default_rng(seed)
+    A, V, w = rng.normal(size=(40, 5)), rng.normal(size=(40, 5)), rng.normal(size=5)
+    problem = LogisticProblem(A, np.sign(A @ w), V, np.sign(V @ w + 0.5 * rng.normal(size=40)), penalty="scalar")
+    found = scalar(problem, [-20.0], bounds=(-20.0, 12.0))
+    exact = hypergradient(problem, found.x, tol=1e-11).value
+    assert abs(exact - found.fun) <= 1e-4 * exact or not found.success
+    assert exact <= (1.0 + 1e-6) * hypergradient(problem, np.array([-20.0]), tol=1e-11).value
+    if found.nit < 20 and not found.at_bounds:
+        nearby = [hypergradient(problem, found.x + s, tol=1e-9).value for s in (-0.3, 0.3)]
+        assert exact <= min(nearby) * (1.0 + 2e-4)
+
+
+@given(st.integers(0, 1000))
 def test_quadratic_solution(seed):
     problem = QuadraticProblem.random(6, 4, rng=seed)
     found = quasi_newton(problem, np.ones(4), tol=1e-3)

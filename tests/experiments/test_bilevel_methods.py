@@ -1,8 +1,16 @@
 import pytest
 
-from optlib.experiments import _records, bilevel_lasso, bilevel_maid, bilevel_truncated
+from optlib.experiments import (
+    _records,
+    bilevel_denoising,
+    bilevel_hoag,
+    bilevel_lasso,
+    bilevel_maid,
+    bilevel_truncated,
+    inner_second_order,
+)
 
-MODULES = [bilevel_lasso, bilevel_maid, bilevel_truncated]
+MODULES = [bilevel_denoising, bilevel_hoag, bilevel_lasso, bilevel_maid, bilevel_truncated, inner_second_order]
 
 
 @pytest.fixture(scope="module", params=MODULES, ids=lambda module: module.__name__)

@@ -8,17 +8,39 @@ from optlib.inner import (
     block_coordinate_descent,
     coordinate_descent,
     fista,
+    gauss_newton,
     gradient_descent,
     lbfgs,
     newton,
-)
+    regularized_newton,
+)  # fmt: skip
 
 
 def bowl(x):
     return 0.5 * np.sum(x * x), x
 
 
+ONE = np.ones((1, 2))
 CASES = [
+    ("metric", lambda: regularized_newton(bowl, np.ones(2), metric=-np.eye(2)), ValueError, "`metric`.*definite"),
+    ("metric-shape", lambda: regularized_newton(bowl, np.ones(2), metric=np.eye(3)), ValueError, "`metric`"),
+    ("radius", lambda: regularized_newton(bowl, np.ones(2), radius=0.0), ValueError, "`radius`"),
+    ("loss", lambda: gauss_newton(lambda x: x, lambda x: ONE, [1.0], ONE[0], loss="hinge"), ValueError, "`loss`"),
+    (
+        "labels",
+        lambda: gauss_newton(lambda x: x[:1], lambda x: ONE, [0.0], ONE[0], loss="logistic"),
+        ValueError,
+        "`targets`.*-1 and 1",
+    ),
+    ("no-targets", lambda: gauss_newton(lambda x: x, lambda x: ONE, np.ones(0), ONE[0]), ValueError, "`targets`"),
+    ("model-shape", lambda: gauss_newton(lambda x: x, lambda x: ONE, [1.0], ONE[0]), ValueError, "`model`"),
+    ("jacobian", lambda: gauss_newton(lambda x: x[:1], lambda x: ONE.T, [1.0], ONE[0]), ValueError, "`jacobian`"),
+    (
+        "damping",
+        lambda: gauss_newton(lambda x: x[:1], lambda x: ONE, [1.0], ONE[0], damping=0.0),
+        ValueError,
+        "`damping`",
+    ),
     ("no-second-order", lambda: newton(bowl, np.ones(2)), TypeError, "`hvp, hessian`.*neither"),
     ("nan-start", lambda: newton(bowl, [np.nan], hessian=lambda x: np.eye(1)), ValueError, "`x0`"),
     ("object-start", lambda: accelerated_gradient(bowl, np.array(["a"])), TypeError, "`x0`"),

@@ -34,6 +34,16 @@ def second_order(backend):
     }
 
 
+def regularized(backend):
+    args, options = second_order(backend)
+    return args, {"hessian": options["hessian"]}
+
+
+def separable(backend):
+    A, t = backend.asarray(np.random.default_rng(0).normal(size=(4, 9))), backend.asarray([1.0, -1.0, 1.0, 1.0])
+    return (lambda x: A @ x, lambda x: A, t, backend.asarray(np.zeros(9))), {"loss": "logistic"}
+
+
 def coordinates(backend):
     rng = np.random.default_rng(0)
     A = backend.asarray(rng.normal(size=(3, 2)))
@@ -50,7 +60,9 @@ CASES = {
     "inner.block_coordinate_descent": groups,
     "inner.coordinate_descent": coordinates,
     "inner.fista": composite,
+    "inner.gauss_newton": separable,
     "inner.gradient_descent": accelerated,
     "inner.lbfgs": accelerated,
     "inner.newton": second_order,
+    "inner.regularized_newton": regularized,
 }

@@ -46,7 +46,7 @@ class CleaningProblem(Problem):
 
     def _parts(self, train: _Part, valid: _Part) -> None:
         self.train, self.valid, self.xp = train, valid, train.A.xp
-        self._norm: float | None = None
+        self._known: dict[int | None, float] = {}
         self.n_inner, self.n_outer = train.A.shape[0], valid.A.shape[0]
 
     @classmethod
@@ -150,12 +150,19 @@ class CleaningProblem(Problem):
         """Curvature of the penalty."""
         return 2.0 * self.ridge
 
-    def lipschitz(self, x: Array, batch: int | None = None) -> float:
-        """Bound by half of ``max s(x) |A|^2 / n``; for the mean over `batch` samples their expected smoothness."""
-        if self._norm is None:
-            self._norm = norm_squared(self.train.A, self.train.weights)
-        norm = smoothness(self._norm, self.train, batch)
-        return 0.5 * float(expit(self.xp.max(x), xp=self.xp)) * norm + 2.0 * self.ridge
+    def lipschitz(self, x: Array) -> float:
+        """Bound by half of ``max s(x) |A|^2 / n``."""
+        return 0.5 * float(expit(self.xp.max(x), xp=self.xp)) * self._smoothness(None) + 2.0 * self.ridge
+
+    def majorant(self, x: Array, batch: int | None = None) -> Array:
+        """Upper bound of H, or of the Hessians of batches as their steps ask for; a number, as an array."""
+        return 0.5 * expit(self.xp.max(x), xp=self.xp) * self._smoothness(batch) + 2.0 * self.ridge
+
+    def _smoothness(self, batch: int | None) -> float:
+        if batch not in self._known:
+            norm = norm_squared(self.train.A, self.train.weights) if batch is None else self._smoothness(None)
+            self._known[batch] = smoothness(norm, self.train, batch)
+        return self._known[batch]
 
     def lipschitz_outer(self, x: Array) -> float:
         """Bound by half of ``|V|^2 / m``."""

@@ -241,13 +241,19 @@ class LinearModelProblem(Problem):
         """Least penalty; unknown with an intercept, which has none."""
         return None if self.intercept else float(self.xp.exp(self.xp.min(x)))
 
-    def lipschitz(self, x: Array, batch: int | None = None) -> float:
-        """Bound of the curvature: that of the loss times ``|A|^2``, and the largest penalty.
+    def lipschitz(self, x: Array) -> float:
+        """Bound of the curvature: that of the loss times ``|A|^2``, and the largest penalty."""
+        return self.curvature * self._norms("train", self.train.A, self.train.weights) + float(
+            self.xp.exp(self.xp.max(x))
+        )
 
-        For the mean over `batch` samples, drawn without replacement: their expected smoothness.
-        """
-        loss = self.curvature * smoothness(self._norms("train", self.train.A, self.train.weights), self.train, batch)
-        return loss + float(self.xp.exp(self.xp.max(x)))
+    def majorant(self, x: Array, batch: int | None = None) -> Array:
+        """Diagonal of a matrix above H, or above the Hessians of batches as their steps ask for."""
+        name = f"batches of {batch}"
+        if name not in self._known:
+            norm = self._norms("train", self.train.A, self.train.weights)
+            self._known[name] = self.curvature * smoothness(norm, self.train, batch)
+        return self._known[name] + self._spread(self.xp.exp(x))
 
     def lipschitz_outer(self, x: Array) -> float:
         """Bound of the curvature of F."""

@@ -105,9 +105,13 @@ class CoshProblem(Problem):
         """Least curvature."""
         return self._curvature[0]
 
-    def lipschitz(self, x: Array, batch: int | None = None) -> float:
-        """Largest curvature, that of each sample."""
+    def lipschitz(self, x: Array) -> float:
+        """Largest curvature."""
         return self._curvature[1]
+
+    def majorant(self, x: Array, batch: int | None = None) -> Array:
+        """The curvatures, which are those of each sample."""
+        return self.h
 
     def hessian(self, x: Array, y: Array) -> Array:
         """The diagonal matrix of curvatures."""
