@@ -569,6 +569,7 @@ class Call:
                 kept.append(y)
             y = y - gamma * self.inner(y)[2]
         value, gradient, alpha = self.outer(y)
+        self.check_finite(y, value, value, alpha)
         limit = GROWTH * max(self.norm(alpha), 1e-300)
         for t, before in enumerate(self.backwards(kept, every, gamma)):
             products = self.at(before)
@@ -629,7 +630,10 @@ class Call:
     def check_finite(self, y: Array, *arrays: Array) -> None:
         """Refuse an inner problem without a minimiser, and NaN from an oracle, with the point at which it came."""
         xp = self.xp
-        if not float(xp.max(xp.abs(y))) <= FAR:  # also NaN
+        top = float(xp.max(xp.abs(y)))
+        if math.isnan(top):
+            raise halt("NaN from `inner`, on the way to y", "finite numbers", Status.NONFINITE, self.x, y)
+        if top > FAR:
             text = "an inner problem whose values fall without end: it is not convex, or has no minimiser"
             raise halt(text, "one minimiser for each x", Status.BREAKDOWN, self.x, y)
         for u, name in zip(arrays, ("outer", "inner", "outer"), strict=False):

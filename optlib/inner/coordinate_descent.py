@@ -9,9 +9,10 @@ from optlib._core.driver import Steps
 from optlib.backend import Array, kernel, linalg, scatter, supports
 from optlib.inner.design import Design, make_samples, top
 
-LEAST = 100  # features of a working set
+LEAST = 200  # features of a working set
 SWEEPS = 20  # between two exact steps
 CYCLES = 20  # of sweeps and exact steps on one working set
+EXACT = 2000  # largest support on which a step is exact
 DROPS = 3  # parts of an exact step, each of which brings a coefficient to zero
 INEXACT = 0.3  # part of the gap to which a working set is solved
 PATIENCE = 20  # rounds without progress
@@ -107,7 +108,7 @@ def coordinate_descent(
     Notes
     -----
     A round takes the features whose correlation with the residual exceeds its penalty most (twice as many as there are
-    coefficients, at least 100), in units of their norms, and solves the problem in these alone: 20 cyclic sweeps, then
+    coefficients, at least 200), in units of their norms, and solves the problem in these alone: 20 cyclic sweeps, then
     the exact minimiser with the signs at hand, up to where a coefficient becomes zero, and so on until the gap of the
     small problem is a third of what is wanted. Then it looks at all features. On the support of the solution the
     steps are exact, so the last rounds end at rounding level.
@@ -118,7 +119,7 @@ def coordinate_descent(
     size of the support.
 
     Where not to use it: on a GPU, where coordinates one by one are slow; and where the support is larger than some
-    thousands, where the exact steps are.
+    thousands, where exact steps no longer pay and are left out.
 
     References
     ----------
@@ -259,7 +260,7 @@ def orthant(columns: Any, r: Array, y: Array, l1: Array, l2: Array, xp: Any) -> 
     The objective is quadratic there: see `signed_minimiser`. The objective never rises.
     """
     support = xp.nonzero(y)[0]
-    if support.shape[0] == 0 or support.shape[0] > r.shape[0]:
+    if support.shape[0] == 0 or support.shape[0] > min(r.shape[0], EXACT):
         return r, y
     part, w1, w2, old = columns.take(support), xp.take(l1, support), xp.take(l2, support), xp.take(y, support)
     rhs = part.correlate(r) - w2 * old - w1 * xp.sign(old)

@@ -20,8 +20,10 @@ from optlib.bilevel import (
     hoag,
     hypergradient,
     lv_hba,
+    maid,
     quasi_newton,
     scalar,
+    truncated,
     tune,
 )  # fmt: skip
 from optlib.bilevel._front import METHODS
@@ -187,7 +189,7 @@ def test_nan_in_the_middle(solver, oracle):
 
 
 def test_nan_at_the_start():
-    for solver in (hoag, bda):
+    for solver in (hoag, bda, maid, truncated):
         with pytest.raises(ValueError, match=r"`problem`.*NaN") as caught:
             solver(spoilt(later(1, "outer")))
         assert "x" in caught.value.point

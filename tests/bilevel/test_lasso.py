@@ -6,6 +6,7 @@ import scipy.sparse as sp
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+import optlib
 from optlib.bilevel import (
     ElasticNetProblem,
     LassoProblem,
@@ -267,3 +268,12 @@ def test_hull():
         rows = np.array(rows)
         weights = hull(rows @ rows.T)
         assert np.all(weights >= 0.0) and np.allclose(weights @ rows, want, atol=1e-5)
+
+
+def test_moves_between_libraries():
+    """A problem moved to another library gives what it gave."""
+    problem = LassoProblem.random(20, 10, folds=3, rng=0, intercept=True)
+    x = problem.start()[0]
+    moved = optlib.to_device(problem, "torch")
+    found = hypergradient(moved, optlib.to_device(x, "torch"), tol=1e-10)
+    assert_close(found.gradient.numpy(), hypergradient(problem, x, tol=1e-10).gradient, rtol=1e-8)
