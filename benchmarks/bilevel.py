@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
-from benchmarks import bilevel_lasso
+from benchmarks import bilevel_estimators, bilevel_lasso
 from benchmarks.harness import Contest, clock, timed
 from optlib import bilevel
 from optlib.inner import newton
@@ -28,6 +28,7 @@ def contests(quick: bool) -> Iterator[Contest]:
     if not quick:
         yield any_start("sparse 20000 x 5000", sparse(20_000, 5_000))
     yield many_penalties()
+    yield from bilevel_estimators.contests(quick)
     yield denoiser(96 if quick else 256)
     yield from bilevel_lasso.contests(quick)
 
