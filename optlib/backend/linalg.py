@@ -291,5 +291,6 @@ def norm(x: Array, *, axis: int | tuple[int, ...] | None = None, keepdims: bool 
             return np.sqrt(square)
     scale = xp.max(xp.abs(x), axis=axis, keepdims=True)
     safe = xp.where((scale > 0) & xp.isfinite(scale), scale, xp.ones_like(scale))
-    out = xp.sqrt(xp.sum(xp.square(x / safe), axis=axis, keepdims=True)) * safe
+    scaled = xp.where(xp.isfinite(scale) | ~xp.isfinite(x), x / safe, xp.zeros_like(x))  # beside inf nothing counts
+    out = xp.sqrt(xp.sum(xp.square(scaled), axis=axis, keepdims=True)) * safe
     return out if keepdims else xp.sum(out, axis=axis)

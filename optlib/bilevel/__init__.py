@@ -44,6 +44,7 @@ from optlib.bilevel.truncated import truncated
 
 if TYPE_CHECKING:
     from optlib.bilevel.estimators.cleaner import DataCleaner
+    from optlib.bilevel.estimators.denoisers import FoEDenoiser, TVDenoiser
     from optlib.bilevel.estimators.kernel_ridge import KernelRidgeTuned
     from optlib.bilevel.estimators.lasso import ElasticNetTuned, LassoTuned
     from optlib.bilevel.estimators.logistic import LogisticRegressionTuned
@@ -53,10 +54,12 @@ if TYPE_CHECKING:
 ESTIMATORS = {
     "DataCleaner": "cleaner",
     "ElasticNetTuned": "lasso",
+    "FoEDenoiser": "denoisers",
     "KernelRidgeTuned": "kernel_ridge",
     "LassoTuned": "lasso",
     "LogisticRegressionTuned": "logistic",
     "RidgeTuned": "ridge",
+    "TVDenoiser": "denoisers",
 }
 
 __all__ = [
@@ -72,6 +75,7 @@ __all__ = [
     "ElasticNetTuned",
     "EquilibriumProblem",
     "FieldsOfExpertsProblem",
+    "FoEDenoiser",
     "FoldsProblem",
     "HyperResult",
     "KernelRidgeFoldsProblem",
@@ -93,6 +97,7 @@ __all__ = [
     "ShallowNetProblem",
     "StackelbergProblem",
     "SumConstraintProblem",
+    "TVDenoiser",
     "TotalVariationProblem",
     "bamm",
     "bda",

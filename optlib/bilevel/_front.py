@@ -120,6 +120,7 @@ def tune(
             "measure on samples of their own, or use folds",
             stacklevel=2,
         )
+    fresh = x0 is None and options.get("init") is None
     if method != "auto":
         why = "as asked"
     elif callable(getattr(problem, "constraints", None)):
@@ -132,12 +133,12 @@ def tune(
         method, why = "piecewise", "one penalty with kinks"
     elif not getattr(problem, "smooth", True):
         method, why = "nonsmooth", f"{size} hyperparameters, a loss with kinks"
-        if x0 is None and options.get("init") is None and (tied := _tied(problem, bounds)) is not None:
+        if fresh and (tied := _tied(problem, bounds)) is not None:
             x0 = problem.untie(tune(tied, tol=1e-2, record=False).x)
             why += ", from the best common ones"
     else:
         method, why = ("scalar", "one hyperparameter") if size == 1 else ("quasi_newton", f"{size} hyperparameters")
-    if method == "quasi_newton" and x0 is None and options.get("init") is None and hasattr(problem, "tied"):
+    if method == "quasi_newton" and fresh and hasattr(problem, "tied") and problem.tied().start()[0].shape == (1,):
         untie = getattr(problem, "untie", None)
         low, high = _common(problem, bounds) if untie is None else problem.tied().bounds()
         if low < high:

@@ -162,9 +162,13 @@ class Evaluator(Oracles):
         mu = getattr(self.problem, "mu", None)
         if self.mode not in ("cg", "direct") or (mu is not None and (mu(state.x) or 0.0) > 0.0):
             return False
-        xp, shape, product = self.xp, state.y.shape, point(self.problem, state.x, state.y).hvp
-        size = math.prod(shape)
+        xp, shape, products = self.xp, state.y.shape, point(self.problem, state.x, state.y)
+        size, product = math.prod(shape), products.hvp
         probe = xp.cos(xp.arange(size, dtype=state.y.dtype, device=state.y.device))
+        slope = xp.reshape(self.problem.outer(state.x, state.y)[2], (-1,))
+        if products.active is not None:
+            active = xp.reshape(products.active, (-1,))
+            probe, slope = (xp.where(active, u, xp.zeros_like(u)) for u in (probe, slope))
         options: dict[str, Any] = {}
         if state.factor is not None and state.factor.ndim == 2:
             options = {"preconditioner": lambda v: linalg.cho_solve(state.factor, v, xp=xp)}
@@ -175,7 +179,6 @@ class Evaluator(Oracles):
         with np.errstate(over="ignore", invalid="ignore"):  # along the kernel
             found = cg(hvp, probe, tol=1e-3, maxiter=PROBES, check_every=1, record=False, **options)
         z = found.x / (self.norm(found.x) or 1.0)  # along a kernel it may be huge
-        slope = xp.reshape(self.problem.outer(state.x, state.y)[2], (-1,))
         if abs(float(vdot(z, slope, xp=xp))) <= 1e-3 * self.norm(z) * self.norm(slope):
             return False
         along, across = (float(vdot(u, hvp(u), xp=xp)) / float(vdot(u, u, xp=xp)) for u in (z, probe))

@@ -20,6 +20,7 @@ from optlib.datasets.load import (
     load_cells,
     load_digits,
     load_fx_ecb,
+    load_mnist,
     load_photographs,
     load_ratings,
 )
@@ -42,6 +43,7 @@ __all__ = [
     "load_cells",
     "load_digits",
     "load_fx_ecb",
+    "load_mnist",
     "load_photographs",
     "load_ratings",
     "make_low_rank",

@@ -67,6 +67,11 @@ def pcg(
         r = r - product(y)
     first = last = p = z = r if precondition is None else precondition(r)
     rz, rr, sound, flat = r @ z, r @ r, True, None
+
+    def ratio(a: Array, b: Array) -> Array:
+        """Quotient of two numbers; on devices 0 after a direction that was not sound, until the host looks."""
+        return a / b if every == 1 else xp.where(sound, a, 0.0 * a) / xp.where(sound, b, xp.ones_like(b))
+
     for k in range(maxiter + 1):
         if k % every == 0 or k == maxiter:
             size = float(rr) ** 0.5
@@ -81,11 +86,14 @@ def pcg(
         products += 1
         curvature = p @ q
         sound = sound & (curvature > 0) & (rz > 0)
-        alpha = xp.where(sound, rz, 0.0 * rz) / xp.where(sound, curvature, xp.ones_like(rz))
+        if every == 1 and not sound:
+            flat = p
+            break
+        alpha = ratio(rz, curvature)
         y, r = y + alpha * p, r - alpha * q
         z = r if precondition is None else precondition(r)
         old, rz, rr = rz, r @ z, r @ r
-        last, p = p, z + xp.where(sound, rz, 0.0 * rz) / xp.where(sound, old, xp.ones_like(rz)) * p
+        last, p = p, z + ratio(rz, old) * p
     if x is None:
         y = xp.where(xp.any(y != 0), y, first)
     return Solved(unit * y, products, False, flat)

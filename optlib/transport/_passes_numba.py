@@ -38,7 +38,7 @@ INLINE = JIT | {"inline": "always"}  # into the caller before it is compiled: sa
 # -- tiles of one row --
 
 
-@njit(**INNER)
+@njit(**INNER, forceinline=True)
 def _exp_dense(c, gt, shift, inv, e):
     s = e.dtype.type(0)
     for j in range(e.size):

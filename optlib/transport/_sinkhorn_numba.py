@@ -315,3 +315,15 @@ def iterate(
     now, order = int(info[NOW]), (np.arange(len(steps)) + int(info[HEAD])) % len(steps)
     steps, changes = memory[:, order]
     return u[F + now], u[R + now], v[G + now], v[C + now], steps, changes, info[:7].astype(dtype), done
+
+
+def evaluate_stored(stored, alpha, beta, a, b, eps, inv_rho, f, g, omega):
+    """Variant of `optlib.transport.acceleration.evaluate_stored`."""
+    kernel, n, m = padded_rows(stored), f.size, g.size
+    v = np.zeros(kernel.shape[1], g.dtype)
+    v[:m] = b * np.exp((g - beta) / eps)
+    new, r = np.empty_like(f), np.empty_like(f)
+    partial = np.empty((chunks_of(n, m), kernel.shape[1]), g.dtype)
+    f, alpha, a, lam = np.array(f), np.array(alpha), np.array(a), 1.0 / (1.0 + eps * inv_rho)
+    run_rows(stored_chunks, n, m, kernel, v, f, alpha, a, eps, lam, float(omega), new, r, partial)
+    return new, v[:m] * np.sum(partial, axis=0)[:m], r

@@ -247,16 +247,16 @@ def anderson(residual: Array, steps: Array, changes: Array, pairs: Array, metric
 
 def lbfgs(residual: Array, steps: Array, changes: Array, pairs: Array, metric: Array, xp: Any) -> Array:
     """The inverse Hessian estimate times the residual, in the compact form of Byrd, Nocedal and Schnabel."""
-    valid = _valid(steps, pairs, xp)[:, None]
-    s, y = (xp.where(valid, u, xp.zeros_like(u)) for u in (steps, changes))
-    sy, yy = (s * metric[None, :]) @ y.T, (y * metric[None, :]) @ y.T
+    s, y, weighted = steps, changes, (changes * metric[None, :]).T
+    valid = xp.astype(_valid(steps, pairs, xp), s.dtype)  # pairs that are not are left out of the small matrices
+    sy, yy = valid[:, None] * (s @ weighted) * valid[None, :], valid[:, None] * (y @ weighted) * valid[None, :]
     eye = xp.eye(sy.shape[0], dtype=sy.dtype, device=device_of(sy))
-    diagonal = xp.where(valid[:, 0], xp.sum(sy * eye, axis=1), xp.ones_like(sy[:, 0]))
+    diagonal = xp.sum(sy * eye, axis=1) + (1.0 - valid)
     ordered = xp.tril(sy, k=-1) + eye * diagonal[:, None]  # newest first: steps with the changes of later ones
     gamma = sy[0, 0] / xp.where(yy[0, 0] > 0, yy[0, 0], xp.ones_like(yy[0, 0]))
-    p = linalg.solve_triangular(ordered, s @ (metric * residual), lower=True, xp=xp)
-    q = y @ (metric * residual)
-    inner = diagonal * p + gamma * (yy @ p - q)
+    r = metric * residual
+    p = linalg.solve_triangular(ordered, valid * (s @ r), lower=True, xp=xp)
+    inner = diagonal * p + gamma * (yy @ p - valid * (y @ r))
     w = linalg.solve_triangular(ordered, inner, lower=True, trans=True, xp=xp)
     return gamma * residual + w @ s - gamma * (p @ y)
 
@@ -287,6 +287,7 @@ def _adapt(omega: Array, age: Array, mark: Array, error: Array, xp: Any) -> tupl
     return omega, xp.where(due & ~settled, xp.zeros_like(age), age), mark
 
 
+@kernel(numba="optlib.transport._sinkhorn_numba:evaluate_stored", match="sum")
 def evaluate_stored(
     stored: Array, alpha: Array, beta: Array, a: Array, b: Array, eps: float, inv_rho: float,
     f: Array, g: Array, omega: Any, *, xp: Any,

@@ -14,14 +14,14 @@ from optlib.transport import passes
 from optlib.transport._barycenter_lp import ExactBarycenter, ExactState
 from optlib.transport._debiased import Debiased, DebiasedState
 from optlib.transport._problem import MASS_RTOL, Problem, check_reg, prepare, proportions
+from optlib.transport._support import has_kernels
+from optlib.transport.acceleration import evaluate_stored
 from optlib.transport.certificates import certify
-from optlib.transport.cost import Cost, DenseCost
+from optlib.transport.cost import STORED_BYTES, Cost, DenseCost
 from optlib.transport.sinkhorn import SinkhornMethod, SinkhornState, levels_to
 
-LEVEL_ITERATIONS, PATH_RATIO = (
-    5,
-    0.35,
-)  # of the regularisation path: short levels, as a level costs K passes an iteration
+LEVEL_ITERATIONS, PATH_RATIO = 5, 0.35  # of the regularisation path: short levels, as an iteration costs K passes
+FAR = 200.0  # change of potentials, in units of reg, up to which a stored kernel has all entries that count
 
 
 class BarycenterResult(Result):
@@ -325,8 +325,10 @@ class _Barycenter(SinkhornMethod):
         self, problems: list[Problem], shares: Array, levels: list[float], tol: float | None, dtype: Any
     ) -> None:
         self.problems, self.shares, self.levels, self.dtype = problems, shares, levels, dtype
-        self.xp, self.compiled, self.stored, self.kernel = problems[0].xp, False, False, None
-        self.curvature = 0.0
+        self.xp, self.compiled, self.curvature, self.inv_rho = problems[0].xp, False, 0.0, (0.0, 0.0)
+        size = 8 * sum(p.cost.shape[0] * p.cost.shape[1] for p in problems)
+        self.stored = has_kernels(self.xp) and size <= STORED_BYTES and all(p.cost.kind != "grid" for p in problems)
+        self.kernel: Any = None  # of the measures; and the potentials in them
         self.method, self.tol, self.asked = "lbfgs", -1.0 if tol is None else tol, tol
         self.mass = problems[0].mass[0]
         self.uniform = problems[0].b / self.mass
@@ -356,13 +358,32 @@ class _Barycenter(SinkhornMethod):
         """The problem at one level."""
         return Mixture(self.shares, eps, self.mass)
 
+    def absorb(self, state: BarycenterState, f: Array, g: Array) -> tuple[BarycenterState, Array, Array]:
+        """Store the kernels of the given potentials; also the marginals of their plans."""
+        eps, kernels, alphas, sums = self.levels[state.level], [], [], []
+        for k, (p, hint, own) in enumerate(zip(self.problems, self.by_measure(f), self.columns(g), strict=True)):
+            kernel, alpha, c, _ = passes.absorb(p.cost, hint, own, p.a, self.uniform, eps, 0.0)
+            kernels.append(kernel)
+            alphas.append(alpha)
+            sums.append(self.shares[k] * c)
+        self.kernel = (kernels, self.xp.concat(alphas), g)
+        return state._replace(hint=f, beta=g, passes=state.passes + 1), self.xp.concat(sums), self.rows
+
     def evaluate(self, eps: float) -> Callable[..., tuple[Array, Array, Array]]:
         """The pass over all costs: ``(f, g, omega) -> f, c, r``."""
 
         def passed(f: Array, g: Array, omega: Any) -> tuple[Array, Array, Array]:
             potentials, columns = [], []
+            near = self.stored and float(self.xp.max(self.xp.abs(g - self.kernel[2]))) <= FAR * eps
+            if near:
+                kernels, alphas, betas = self.kernel[0], self.by_measure(self.kernel[1]), self.columns(self.kernel[2])
             for k, (p, hint, own) in enumerate(zip(self.problems, self.by_measure(f), self.columns(g), strict=True)):
-                potential, c = passes.sweep(p.cost, own, p.a, self.uniform, eps, f=hint)
+                if near:
+                    potential, c, _ = evaluate_stored(
+                        kernels[k], alphas[k], betas[k], p.a, self.uniform, eps, 0.0, hint, own, 1.0, xp=self.xp
+                    )
+                else:
+                    potential, c = passes.sweep(p.cost, own, p.a, self.uniform, eps, f=hint)
                 potentials.append(potential)
                 columns.append(self.shares[k] * c)
             return self.xp.concat(potentials), self.xp.concat(columns), self.rows

@@ -233,7 +233,7 @@ def _exact(problem: Problem, mass: float, **options: Any) -> TransportResult:
     f, g = result.potentials
     f_0, g_0 = float(f[n]), float(g[m])
     f, g, price = f[:n] + (g_0 - low), g[:m] + (f_0 - low), 2.0 * low - f_0 - g_0
-    (i, j), masses = result.plan.host_numbers, result.plan.entries[2]
+    (i, j), masses = result.plan._host, result.plan.entries[2]
     real = np.flatnonzero((i < n) & (j < m))
     i, j, masses = (
         i[real],

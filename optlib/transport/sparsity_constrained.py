@@ -126,7 +126,7 @@ class _Sparse:
 
     def restored(self, plan: SparsePlan) -> SparsePlan:
         """A plan of the problem as posed."""
-        rows, cols = (u if at is None else at[u] for u, at in zip(plan.host_numbers, self.support.index, strict=True))
+        rows, cols = (u if at is None else at[u] for u, at in zip(plan._host, self.support.index, strict=True))
         problem = self.original.T if self.turned else self.original
         values = self.xp.astype(plan.entries[2], problem.dtype)
         full = SparsePlan(rows, cols, values, problem.a, problem.b)
@@ -169,7 +169,7 @@ class _Sparse:
             many = counts > self.k
             if not many.any():
                 break
-            i, j = (u[order][rank < self.k] for u in plan.host_numbers)
+            i, j = (u[order][rank < self.k] for u in plan._host)
             largest = np.zeros(self.cost.shape, bool)
             largest[i, j] = True
             confined = asarray_on(largest | ~many[:, None], xp=xp, dtype=xp.bool, device=device_of(cost))
@@ -186,7 +186,7 @@ class _Sparse:
         factor, accuracy = FORBIDDEN[xp.finfo(cost.dtype).bits]
         price = self.cost.bounds()[1] + factor * (self.range or 1.0)
         found = quadratic(xp.where(support, cost, price), self.a, self.b, reg=self.reg, tol=accuracy)
-        i, j = found.plan.host_numbers
+        i, j = found.plan._host
         kept = np.flatnonzero(to_numpy(support)[i, j])
         index = asarray_on(kept, xp=xp, dtype=xp.int64, device=device_of(cost))
         plan = SparsePlan(i[kept], j[kept], xp.take(found.plan.entries[2], index, axis=0), self.a, self.b)
@@ -194,7 +194,7 @@ class _Sparse:
 
     def ranked(self, plan: SparsePlan) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """An order of the entries by rows and falling masses, their ranks in their rows, and the sizes of the rows."""
-        rows, masses = plan.host_numbers[0], to_numpy(plan.entries[2])
+        rows, masses = plan._host[0], to_numpy(plan.entries[2])
         counts = np.bincount(rows, minlength=plan.shape[0])
         return np.lexsort((-masses, rows)), np.arange(rows.size) - np.repeat(np.cumsum(counts) - counts, counts), counts
 

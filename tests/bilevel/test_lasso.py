@@ -277,3 +277,12 @@ def test_moves_between_libraries():
     moved = optlib.to_device(problem, "torch")
     found = hypergradient(moved, optlib.to_device(x, "torch"), tol=1e-10)
     assert_close(found.gradient.numpy(), hypergradient(problem, x, tol=1e-10).gradient, rtol=1e-8)
+
+
+def test_methods_for_smooth_losses():
+    """They run on losses with kinks, and say so where they do not reach a point they can certify."""
+    problem = ElasticNetProblem.random(30, 10, rng=0)
+    best = tune(problem)
+    for method in ("quasi_newton", "hoag"):
+        found = tune(problem, method=method, maxiter=20)
+        assert found.fun >= best.fun * (1.0 - 0.05)

@@ -2,6 +2,7 @@ import pytest
 
 from optlib.experiments import (
     _records,
+    bilevel_denoising,
     bilevel_hoag,
     bilevel_lasso,
     bilevel_maid,
@@ -9,7 +10,7 @@ from optlib.experiments import (
     inner_second_order,
 )
 
-MODULES = [bilevel_hoag, bilevel_lasso, bilevel_maid, bilevel_truncated, inner_second_order]
+MODULES = [bilevel_denoising, bilevel_hoag, bilevel_lasso, bilevel_maid, bilevel_truncated, inner_second_order]
 
 
 @pytest.fixture(scope="module", params=MODULES, ids=lambda module: module.__name__)

@@ -15,7 +15,18 @@ from typer.testing import CliRunner
 import optlib
 from optlib.datasets import Cells, Ratings
 from optlib.experiments import cli
-from optlib.experiments.tour import STAGES, Context, camera, cells, colours, penalties, portfolios, ratings, take_tour
+from optlib.experiments.tour import (
+    STAGES,
+    Context,
+    camera,
+    cells,
+    colours,
+    denoise,
+    penalties,
+    portfolios,
+    ratings,
+    take_tour,
+)  # fmt: skip
 
 PIXELS = 300
 IMAGES = ("china", "flower", "china-repainted", "flower-repainted")
@@ -47,6 +58,8 @@ def small_data():
         patch.setattr(ratings, "load_ratings", few_ratings)
         patch.setattr(ratings, "SPLITS", 2)
         patch.setattr(camera, "SIDE", 32)
+        for name, value in {"HEIGHT": 32, "PATCHES": 4, "SIDE": 16, "STEPS": 3}.items():
+            patch.setattr(denoise, name, value)
         patch.setattr(cells, "load_cells", few_cells)
         patch.setattr(penalties, "PART", 100)
         patch.setattr(penalties, "STEPS", 2)
@@ -102,7 +115,7 @@ def test_page_shows_what_matters(whole):
 
 
 def test_images_take_the_palette_of_each_other(whole):
-    assert {path.stem for path in whole.glob("*.png") if not path.stem.startswith("grey")} == set(IMAGES)
+    assert {path.stem for path in whole.glob("*.png") if not path.stem.startswith(("grey", "denoise"))} == set(IMAGES)
     china, flower, new_china, new_flower = (levels(whole, name) for name in IMAGES)
     assert china.shape == flower.shape == new_china.shape == new_flower.shape == (107, 160, 3)
     for new, palette, old in ((new_china, flower, china), (new_flower, china, flower)):
@@ -143,8 +156,8 @@ KILLED = """
 import sys, time
 sys.path.insert(0, {root!r})
 from optlib._core import driver
-from optlib.experiments.tour import Context, camera, cells, colours, penalties, portfolios, ratings, take_tour
-penalties.run = portfolios.run = ratings.run = camera.run = cells.run = lambda context: []
+from optlib.experiments.tour import Context, camera, cells, colours, denoise, penalties, portfolios, ratings, take_tour
+denoise.run = penalties.run = portfolios.run = ratings.run = camera.run = cells.run = lambda context: []
 photographs = {{name: image[::4, ::4] for name, image in colours.load_photographs().items()}}
 colours.load_photographs = lambda: photographs
 driver.SAVE_EVERY = 0.0
@@ -211,7 +224,7 @@ def test_ratings_snippet_runs():
 
 
 def test_stage_without_its_data_is_left_out_and_tried_again(tmp_path, monkeypatch):
-    for module in (colours, camera, cells, penalties, portfolios):
+    for module in (colours, camera, cells, denoise, penalties, portfolios):
         monkeypatch.setattr(module, "run", lambda context: [])
     monkeypatch.setattr(ratings, "load_ratings", lambda: (_ for _ in ()).throw(OSError("no way to <there>")))
     assert "no way to &lt;there&gt;" in take_tour(tmp_path).read_text()
@@ -244,6 +257,25 @@ def test_camera_snippet_runs():
     names = {"picture": smooth}
     exec(camera.SNIPPET, names)
     assert np.abs(names["again"] - smooth).max() < 0.05
+
+
+def test_denoisers_remove_noise(tmp_path):
+    pieces = "".join(denoise.run(Context("numpy", tmp_path, PIXELS, False)))
+    assert "not certified" not in pieces
+    noisy, *better = (float(number) for number in re.findall(r": ([\d.]+) dB</fig", pieces))
+    assert len(better) == 2
+    assert min(better) > noisy + 2.0
+    assert levels(tmp_path, "denoise-experts").shape == levels(tmp_path, "denoise-clean").shape == (32, 48, 3)
+
+
+@pytest.mark.filterwarnings("ignore:.*maxiter")
+def test_denoise_snippet_runs():
+    rng = np.random.default_rng(0)
+    clean = np.kron(rng.random((2, 3, 3, 3)), np.ones((1, 6, 6, 1)))
+    noisy = clean + 0.1 * rng.normal(size=clean.shape)
+    names = {"clean": clean, "noisy": noisy, "picture": noisy[0]}
+    exec(denoise.SNIPPET.replace("filters=3, max_iter=20", "filters=2, max_iter=2"), names)
+    assert np.abs(names["better"] - clean[0]).mean() < np.abs(noisy[0] - clean[0]).mean()
 
 
 def test_penalties_are_tested_on_images_of_their_own(tmp_path):

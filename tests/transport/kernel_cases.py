@@ -99,6 +99,15 @@ def iterations(draw):
 
 
 @st.composite
+def evaluations(draw):
+    _, entries, a, b, _, g, eps = draw(problems(iterated=True))
+    inv_rho, omega = draw(st.sampled_from([(0.0, 1.0), (0.5, 1.0), (0.0, 1.5)]))
+    kernel, alpha, _, _ = passes._absorb.generic(*entries, a, g, a, b, eps, inv_rho, xp=np)
+    moved = g + eps * np.random.default_rng(draw(st.integers(0, 2**32 - 1))).normal(size=g.shape)
+    return np.ascontiguousarray(kernel), alpha, g, a, b, eps, inv_rho, alpha, moved, omega
+
+
+@st.composite
 def axes(draw):
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     n, k = draw(st.sampled_from([1, 2, 7, 20])), draw(st.sampled_from([1, 3, 50]))
@@ -117,6 +126,7 @@ CASES = {
     "transport.passes._min": minima(),
     "transport.passes._gibbs": stored(),
     "transport.acceleration.iterate": iterations(),
+    "transport.acceleration.evaluate_stored": evaluations(),
     **emd_cases.KERNELS,
     **map_cases.KERNELS,
     **plans_cases.KERNELS,

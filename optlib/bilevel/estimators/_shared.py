@@ -153,9 +153,10 @@ def tuned(estimator: Any, problem: Any, *, unit: str = "penalties", **options: A
     if not result.success:
         warnings.warn(f"{name}: {result.message}", ConvergenceWarning, stacklevel=3)
     if result.at_bounds and unit:
+        fix = "; widen `bounds`, or mean it" if hasattr(estimator, "bounds") else ""
         warnings.warn(
             f"{name}: {result.at_bounds} of {size} {unit} at the edge of their box, from which the validation loss "
-            "still falls outwards; widen `bounds`, or mean it",
+            f"still falls outwards{fix}",
             stacklevel=3,
         )
     return result

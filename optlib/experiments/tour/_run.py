@@ -18,7 +18,7 @@ from optlib.experiments import _page as page
 from optlib.experiments._records import environment
 
 #: Modules of this package, in the order of the page. A family adds its stage here.
-STAGES = ("colours", "cells", "ratings", "camera", "penalties", "portfolios")
+STAGES = ("colours", "cells", "ratings", "camera", "denoise", "penalties", "portfolios")
 
 
 @dataclass(frozen=True)
