@@ -142,6 +142,8 @@ class Problem:
         What the error bound of a hypergradient needs besides ``mu``.
     ``regression() -> A, t``
         Design and targets of a linear least-squares problem, dense, for methods in closed form.
+    ``likelihood(y) -> value, grad, weight``
+        Mean negative log likelihood of the ``n_train`` training samples, its gradient, and its weight in f.
     ``bounds() -> low, high``
         Box for x: floats or arrays.
     """

@@ -22,6 +22,7 @@ from optlib.datasets.load import (
     load_digits,
     load_fx_ecb,
     load_garments,
+    load_mnist,
     load_photographs,
     load_ratings,
 )
@@ -46,6 +47,7 @@ __all__ = [
     "load_digits",
     "load_fx_ecb",
     "load_garments",
+    "load_mnist",
     "load_photographs",
     "load_ratings",
     "make_low_rank",

@@ -40,9 +40,9 @@ class Digits(NamedTuple):
 
     Attributes
     ----------
-    images : ndarray, shape (1797, 8, 8)
+    images : ndarray, shape (1797, 8, 8) or (6000, 28, 28)
         Levels in [0, 1].
-    labels : ndarray, shape (1797,)
+    labels : ndarray, shape (1797,) or (6000,)
         The digits 0 to 9.
     """
 
@@ -161,6 +161,12 @@ _BIKES = Source(
     "1230421ab18eb71d248f1d4664cbdc802cd42666223a2f42ebc371eb57bf44e4",
     "H. Fanaee-T, Bike Sharing, UCI Machine Learning Repository, data set 275, CC BY 4.0, the file `hour.csv`; arrays "
     "`X`, `cnt`, `feature_names`.",
+)
+_MNIST = Source(
+    "mnist_6k.npz",
+    "34f08e2278d88734eecf2018ab59169b7e260c38b5d78b9767383151f991dab0",
+    "Y. LeCun, C. Cortes, C. Burges, MNIST, derived from NIST, CC BY-SA 3.0: 6000 of the 10 000 test images; arrays "
+    "`X_train`, `y_train`, `X_test`, `y_test`.",
 )
 
 
@@ -327,6 +333,24 @@ def load_approval_experts() -> Experts:
     """
     with np.load(fetch(_APPROVAL)) as data:
         return Experts(data["experts"], data["target"], data["expert_names"])
+
+
+def load_mnist() -> Digits:
+    """6000 handwritten digits of the MNIST test set: a sample for examples, not for comparisons with published results.
+
+    Returns
+    -------
+    Digits
+        Images of shape (28, 28) and labels.
+
+    Raises
+    ------
+    DatasetNotFoundError
+        If the file is not in the folder ``OPTLIB_DATA``.
+    """
+    with np.load(fetch(_MNIST)) as data:
+        images, labels = (np.concatenate([data[f"{u}_train"], data[f"{u}_test"]]) for u in "Xy")
+    return Digits(images / 255.0, labels.astype(np.int64))
 
 
 def load_bike_sharing_hour() -> Rentals:

@@ -17,6 +17,7 @@ from optlib.datasets import (
     load_digits,
     load_fx_ecb,
     load_garments,
+    load_mnist,
     load_photographs,
     load_ratings,
 )
@@ -107,6 +108,12 @@ def test_exchange_rates():
     assert 0.9 < relatives.min() < relatives.max() < 1.2
     assert str(dates[0]) == "1999-01-05"
     assert np.all(np.diff(dates) > np.timedelta64(0))
+
+
+def test_mnist():
+    images, labels = real(load_mnist)
+    assert images.shape == (6000, 28, 28) and images.min() >= 0.0 and images.max() == 1.0
+    assert np.all(np.bincount(labels, minlength=10) > 500)
 
 
 def test_experts():
