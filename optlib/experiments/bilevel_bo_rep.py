@@ -104,5 +104,5 @@ def plot(rows: list[Row]) -> dict[str, Any]:
     for row in [row for row in rows if row["method"] != "plain" and row["repeat"] == 0]:
         label = f"length {row['step']}" + (", decaying" if row["method"] == "decay" else "")
         axes.plot(100 * np.arange(len(row["curve"])), np.maximum(row["curve"], 1e-12), label=label)
-    axes.legend()
+        axes.legend()
     return {"bilevel_bo_rep.reaches": figure}
