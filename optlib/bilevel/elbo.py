@@ -98,7 +98,7 @@ def elbo(
 
     Notes
     -----
-    A cycle minimises J in one variable after the other, with ``F_b = |A_b|_F^2`` and ``R_b`` weights in block b:
+    A cycle minimises J in one variable after the other, with ``F_b = |A_b|_F^2`` and ``R_b`` weights in block b::
 
         tau_b = (|m_b|^2 + R_b sigma_b^2) / R_b
         s^2 = (|t - A m|^2 + sum_b sigma_b^2 F_b) / N
