@@ -50,7 +50,7 @@ def logistic(name: str) -> Contest:
     """One penalty on five folds, against a grid of 40."""
     from sklearn.datasets import load_breast_cancer, load_digits
     from sklearn.linear_model import LogisticRegression
-    from sklearn.model_selection import GridSearchCV
+    from sklearn.model_selection import GridSearchCV, cross_val_score
     from sklearn.preprocessing import scale
 
     X, t = (load_breast_cancer if name == "breast cancer" else load_digits)(return_X_y=True)
@@ -61,9 +61,12 @@ def logistic(name: str) -> Contest:
     ours = LogisticRegressionTuned(cv=FOLDS)
 
     def verify() -> dict[str, float]:
-        found, best = ours.fit(X, t).result_.fun, -peer.fit(X, t).best_score_
+        """Beside fits that have converged: those of the default tolerance are other models."""
+        found, loose = ours.fit(X, t).result_.fun, -peer.fit(X, t).best_score_
+        exact = LogisticRegression(max_iter=10_000, tol=1e-7, C=peer.best_params_["C"])
+        best = -cross_val_score(exact, X, t, cv=FOLDS, scoring="neg_log_loss").mean()
         assert found <= best * (1.0 + 1e-4), (found, best)
-        return {"log loss of optlib": found, "of the grid": best}
+        return {"log loss of optlib": found, "of the grid": loose, "of its penalty, converged": best}
 
     entrants = {
         "LogisticRegressionTuned": timed(lambda: ours.fit(X, t)), "GridSearchCV, 40": timed(lambda: peer.fit(X, t)),

@@ -64,7 +64,7 @@ def bamm(
     disp: int = 0,
     checkpoint: Any = None,
 ) -> BilevelResult:
-    r"""Solve ``min F s.t. grad_y phi = 0`` in one loop, with the averaged objective ``phi = mu_k F + (1 - mu_k) f``.
+    r"""Solve ``min F`` subject to ``grad_y phi = 0`` in one loop, with the average ``phi = mu_k F + (1 - mu_k) f``.
 
     With f merely convex and F strongly convex in y, phi is strongly convex. Inner variable, adjoint and hyperparameters
     move together, each from the old point::

@@ -1,7 +1,8 @@
-"""The data-emphasized evidence lower bound: penalties of a linear head learned on all samples, without validation."""
+"""The data-emphasized evidence lower bound: penalties learned on all samples, without validation."""
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,10 +10,11 @@ import numpy as np
 from optlib._core import Certificate, Step, prepare_init, run
 from optlib._core import validation as check
 from optlib._core.driver import Steps
-from optlib.backend import Array, linalg, supports, to_numpy
+from optlib.backend import Array, asarray_like, linalg, random, supports, to_numpy
 from optlib.backend.scatter import segment_sum
 from optlib.bilevel.oracles import Oracles
 from optlib.bilevel.result import BilevelResult
+from optlib.inner import lbfgs
 
 
 class ElboState(NamedTuple):
@@ -36,6 +38,8 @@ def elbo(
     bounds: Any = None,
     emphasis: float | None = None,
     blocks: Any = None,
+    samples: int = 8,
+    rng: Any = 0,
     init: Any = None,
     tol: float | None = 1e-6,
     maxiter: int = 10_000,
@@ -46,26 +50,31 @@ def elbo(
     disp: int = 0,
     checkpoint: Any = None,
 ) -> BilevelResult:
-    r"""Learn the penalties of ridge regression on all samples, by a variational bound that weighs the data up.
+    r"""Learn penalties on all samples, by a variational bound that weighs the data up.
 
-    With ``t ~ N(A y, s^2)``, prior ``y_b ~ N(0, tau_b I)`` for each block b of weights and posterior
+    With a likelihood ``p(t | y)``, prior ``y_b ~ N(0, tau_b I)`` for each block b of weights and posterior
     ``y_b ~ N(m_b, sigma_b^2 I)``, it minimises ``J = E[-log p(t | y)] / N + KL(posterior, prior) / (kappa N)``
-    over m, sigma, tau and s: ``kappa = 1`` is the evidence lower bound, which shrinks models with many more weights D
-    than samples N too much; ``kappa = D / N`` does not.
+    over m, sigma and tau; for least squares, ``t ~ N(A y, s^2)``, also over the noise s. ``kappa = 1`` is the evidence
+    lower bound, which shrinks models with many more weights D than samples N too much; ``kappa = D / N`` does not.
 
     Parameters
     ----------
     problem : object
-        With ``regression() -> A, t``, such as `RidgeProblem` without intercept (centre the columns instead). Validation
-        samples are not used: pass all samples as training samples.
+        Without intercept (centre the columns instead), and with one of two oracles: ``regression`` for least squares,
+        where all is in closed form (`RidgeProblem`), or ``likelihood`` (`LogisticProblem`, `MultinomialProblem`, own
+        ones). Validation samples are not used: pass all samples as training samples.
     x0 : array, optional
         Start of the log penalties; by default ``problem.start()``.
     bounds : (float or array, float or array), optional
-        Box of the log penalties; by default ``problem.bounds()``.
+        Box of the log penalties; by default ``problem.bounds()``. In closed form only.
     emphasis : float, optional
-        The weight kappa > 0 of the data; by default D / N.
+        The weight kappa > 0 of the data; by default D / N, but at least 1.
     blocks : array of int, shape of x, optional
         Hyperparameters with the same number share a prior. By default each has its own.
+    samples : int
+        Draws of the posterior for ``likelihood``, even: they come in pairs of opposite signs, and stay the same.
+    rng : seed or Generator
+        Of the draws.
     init : BilevelResult or ElboState, optional
         A result to continue.
     tol : float or None
@@ -77,8 +86,9 @@ def elbo(
     Returns
     -------
     BilevelResult
-        ``x = log(s^2 / (kappa tau))``, the log penalties; ``y = m``, the ridge solution there; ``fun = J``;
-        ``variance, prior, noise`` are ``sigma^2``, ``tau`` (by block) and ``s^2``. ``certificate`` of kind
+        ``x`` are the log penalties: ``exp(x) = s^2 / (kappa tau)`` for least squares, and ``w / (kappa N tau)`` where
+        the mean of the likelihood has the weight w in f. ``y = m``, for least squares the ridge solution at x;
+        ``fun = J``; ``variance, prior, noise`` are ``sigma^2``, ``tau`` (by block) and ``s^2``. ``certificate`` of kind
         ``"stationarity"``: the derivatives of J; a heuristic, because J has other stationary points.
 
     Raises
@@ -88,7 +98,7 @@ def elbo(
 
     Notes
     -----
-    A cycle minimises J in one variable after the other, with ``F_b = |A_b|_F^2`` and ``R_b`` weights in block b:
+    A cycle minimises J in one variable after the other, with ``F_b = |A_b|_F^2`` and ``R_b`` weights in block b::
 
         tau_b = (|m_b|^2 + R_b sigma_b^2) / R_b
         s^2 = (|t - A m|^2 + sum_b sigma_b^2 F_b) / N
@@ -97,10 +107,13 @@ def elbo(
 
     so that J never rises (while no penalty is at the edge of the box). s^2 is kept above the rounding of the targets.
 
-    Stopping: see ``tol``.
+    With ``likelihood`` the expectation is a mean over the draws, tau is eliminated (``KL = sum_b R_b log(tau_b /
+    sigma_b^2) / 2`` at its best), and L-BFGS minimises over m and ``log sigma``.
+
+    Stopping: see ``tol``; with ``likelihood`` the norm of the gradient of J.
 
     Cost: the singular values of A once, then O(N D) a cycle, for one block; for several a Cholesky factor of the order
-    ``min(N, D)`` a cycle. Cycles converge linearly.
+    ``min(N, D)`` a cycle. Cycles converge linearly. With ``likelihood``, `samples` gradients of it an iteration.
 
     Where not to use it: where there are enough samples for validation, `tune` minimises what is wanted.
 
@@ -119,16 +132,27 @@ def elbo(
     True
     """
     goal = 0.0 if tol is None else check.scalar("tol", tol, low=0.0)
-    oracles = Oracles(problem, x0, bounds, ("start", "regression"), "elbo")
+    if emphasis is not None:
+        emphasis = check.scalar("emphasis", emphasis, low=0.0, low_open=True)
+    sampled = not callable(getattr(problem, "regression", None))
+    oracles = Oracles(problem, x0, bounds, ("start", "likelihood" if sampled else "regression"), "elbo")
+    if sampled:
+        half = check.scalar("samples", samples, low=2, integer=True) // 2
+        z = random.as_generator(rng).normal(size=(half, *oracles.y0.shape))
+        return _sampled(
+            oracles, emphasis, blocks, np.concatenate([z, -z]), init=init, tol=tol, maxiter=maxiter,
+            check_every=check_every, callback=callback, record=record, max_time=max_time, disp=disp,
+            checkpoint=checkpoint,
+        )  # fmt: skip
     xp = oracles.xp
     A, t = problem.regression()
     n, d = A.shape
     like = {"dtype": A.dtype, "device": oracles.start.device}
-    group = _groups(blocks, oracles.start, d)
+    group = _groups(blocks, oracles.start, (d,))
     count = int(group.max()) + 1
     index = xp.asarray(group, device=like["device"])
     sizes = xp.asarray(np.bincount(group).astype(float), **like)
-    kappa = d / n if emphasis is None else check.scalar("emphasis", emphasis, low=0.0, low_open=True)
+    kappa = max(1.0, d / n) if emphasis is None else emphasis
     first = oracles.start
     given, state = prepare_init(init, ElboState)
     if given is not None:
@@ -213,15 +237,75 @@ def by_first(u: Array, of_x: Array, count: int, xp: Any) -> Array:
     return total / segment_sum(xp.ones_like(u), of_x, count, xp=xp)
 
 
-def _groups(blocks: Any, x: Array, d: int) -> np.ndarray:
-    """The block of each weight, numbered from 0."""
+def _groups(blocks: Any, x: Array, shape: tuple[int, ...]) -> np.ndarray:
+    """The block of each weight (flat), numbered from 0: that of its entry, its row, or the only hyperparameter."""
+    of_x = tuple(x.shape)
     if blocks is None:
-        return np.arange(d) if tuple(x.shape) == (d,) else np.zeros(d, dtype=np.int64)
-    given = np.asarray(to_numpy(blocks))
-    if given.shape != tuple(x.shape) or given.shape != (d,) or given.dtype.kind not in "iu":
-        got = f"shape {given.shape} of {given.dtype}"
-        raise check.error("blocks", got, f"an integer for each of {d} hyperparameters", "take one penalty a feature")
-    return np.unique(given, return_inverse=True)[1].astype(np.int64)
+        given = np.arange(math.prod(of_x)).reshape(of_x)
+    else:
+        given = np.asarray(to_numpy(blocks))
+        if given.shape != of_x or given.dtype.kind not in "iu":
+            got = f"shape {given.shape} of {given.dtype}"
+            raise check.error("blocks", got, f"an integer for each hyperparameter, shape {of_x}")
+        given = np.unique(given, return_inverse=True)[1].reshape(of_x)
+    rows = given.reshape(*of_x, *(1,) * (len(shape) - len(of_x)))
+    return np.broadcast_to(rows, shape).ravel().astype(np.int64)
+
+
+def _sampled(oracles: Oracles, emphasis: float | None, blocks: Any, z: np.ndarray, **options: Any) -> BilevelResult:
+    """The form for any likelihood: L-BFGS on the mean over fixed draws, in m and ``log sigma``."""
+    problem, xp, first, shape = oracles.problem, oracles.xp, oracles.start, oracles.y0.shape
+    n, d = problem.n_train, math.prod(shape)
+    kappa = max(1.0, d / n) if emphasis is None else emphasis
+    group = _groups(blocks, first, shape)
+    count = int(group.max()) + 1
+    index = xp.asarray(group, device=first.device)
+    draws = [xp.reshape(asarray_like(one, first), (-1,)) for one in z]
+    sizes = asarray_like(np.bincount(group).astype(float), first)
+    _, _, weight = problem.likelihood(oracles.y0)
+    corner = np.unique(group, return_index=True)[1]  # a weight of each block
+
+    def parts(u: Array) -> tuple[Array, Array, Array]:
+        """Mean, standard deviations by block, and the best variances of the prior."""
+        mean, sigma = u[:d], xp.exp(u[d:])
+        return mean, sigma, segment_sum(mean * mean, index, count, xp=xp) / sizes + sigma * sigma
+
+    def fun(u: Array) -> tuple[Array, Array]:
+        """J and its gradient."""
+        mean, sigma, prior = parts(u)
+        wide = xp.take(sigma, index)
+        value = 0.5 * xp.sum(sizes * (xp.log(prior) - 2.0 * xp.log(sigma))) / (kappa * n)
+        grad_mean = mean / xp.take(prior, index) / (kappa * n)
+        grad_log = sizes * (sigma * sigma / prior - 1.0) / (kappa * n)
+        for one in draws:
+            loss, grad, _ = problem.likelihood(xp.reshape(mean + wide * one, shape))
+            grad = xp.reshape(grad, (-1,)) / len(draws)
+            value, grad_mean = value + loss / len(draws), grad_mean + grad
+            grad_log = grad_log + segment_sum(grad * wide * one, index, count, xp=xp)
+        return value, xp.concat([grad_mean, grad_log])
+
+    spread = xp.reshape(xp.broadcast_to(_rows(first, shape, xp), shape), (-1,))  # x of each weight
+    start = xp.take(spread, xp.asarray(corner, device=first.device))
+    sigma = 0.5 * (math.log(weight / (kappa * n)) - start)
+    found = lbfgs(fun, xp.concat([xp.reshape(oracles.y0, (-1,)), sigma]), **options)
+    mean, sigma, prior = parts(found.x)
+    penalties = xp.log(weight / (kappa * n * prior))
+    of_x = _groups(None, first, shape)
+    where = np.unique(of_x, return_index=True)[1]  # a weight of each hyperparameter
+    x = xp.reshape(xp.take(penalties, xp.asarray(group[where], device=first.device)), first.shape)
+    certificate = replace(found.certificate, proof=False, note=f"of the mean over {len(draws)} draws")
+    fields = dict(found) | {
+        "x": x, "y": xp.reshape(mean, shape), "method": "elbo", "certificate": certificate, "hypergradient": None,
+        "error_bound": None, "at_bounds": int(xp.sum(xp.astype((x <= oracles.low) | (x >= oracles.high), xp.int32))),
+        "variance": sigma * sigma, "prior": prior, "noise": None,
+        "message": f"{count} block{'s' * (count > 1)}, data weighed {kappa:.3g} times, by L-BFGS; {found.message}",
+    }  # fmt: skip
+    return BilevelResult(fields)
+
+
+def _rows(x: Array, shape: tuple[int, ...], xp: Any) -> Array:
+    """The hyperparameters with axes of length 1 after their own, up to those of the weights."""
+    return xp.reshape(x, (*x.shape, *(1,) * (len(shape) - x.ndim)))
 
 
 def _spectral(A: Array, t: Array, xp: Any) -> Callable[[Array], Array]:

@@ -154,7 +154,7 @@ def lv_hba(
     disp: int = 0,
     checkpoint: Any = None,
 ) -> BilevelResult:
-    r"""Solve ``min F(x, y) s.t. y in argmin {f(x, .) : g(x, .) <= 0}`` in one loop, with gradients only.
+    r"""Solve ``min F(x, y)`` subject to ``y in argmin {f(x, .) : g(x, .) <= 0}`` in one loop, with gradients only.
 
     The proximal Lagrangian value function ::
 

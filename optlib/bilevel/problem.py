@@ -142,8 +142,13 @@ class Problem:
         What the error bound of a hypergradient needs besides ``mu``.
     ``regression() -> A, t``
         Design and targets of a linear least-squares problem, dense, for methods in closed form.
+    ``likelihood(y) -> value, grad, weight``
+        Mean negative log likelihood of the ``n_train`` training samples, its gradient, and its weight in f.
     ``bounds() -> low, high``
         Box for x: floats or arrays.
+    ``tied() -> problem``, ``untie(x) -> x``
+        The same problem with fewer hyperparameters, which `tune` solves first, and the start that its answer is; by
+        default an answer of one number is added to all entries of the start.
     """
 
     symmetric = True

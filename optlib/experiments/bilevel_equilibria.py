@@ -45,10 +45,10 @@ CLAIMS = (
     ),
     Claim(
         "bilevel_equilibria.geometric",
-        "For affine followers the upper bound closes geometrically, like the T-fold followers' step.",
+        "For affine followers the upper bound closes geometrically, at least as fast as their steps contract.",
         f"{_PAPER}, section 4",
-        "largest excess at T = 40 / at T = 0",
-        Criterion(high=1e-2),
+        "largest mean factor of the excess from T = 20 to 40 / norm of the step's derivative",
+        Criterion(high=1.0),
         proven=False,
     ),
     Claim(
@@ -66,9 +66,9 @@ _MARKETS = ((10.0, 1.0, 1.0, 2.0), (12.0, 0.8, 2.0, 1.0))
 def _cases(scale: str) -> list[Row]:
     quick = scale == "quick"
     cases: list[Row] = [
-        {"study": "duopoly", "market": k, "T": T} for k in range(len(_MARKETS)) for T in (0, 1, 2, 4, 8)
+        {"study": "duopoly", "market": k, "T": T} for k in range(1 if quick else len(_MARKETS)) for T in (0, 1, 2, 4, 8)
     ]
-    looks = (0, 5, 40) if quick else (0, 1, 2, 3, 5, 10, 20, 40)
+    looks = (0, 5, 20, 40) if quick else (0, 1, 2, 3, 5, 10, 20, 40)
     return cases + [{"study": "affine", "T": T, "repeat": k} for k in range(1 if quick else 10) for T in looks]
 
 
@@ -97,10 +97,11 @@ def run(case: Row, backend: str, rng: np.random.Generator) -> Row:
         return {"upper": found.upper, "lower": found.lower, "best": best, "error": off}
     problem = EquilibriumProblem.random(8, 3, rng=rng, like=like)
     best = hypergradient(problem, problem.solution(), tol=1e-12).value
-    found = hierarchy_free(problem, steps=case["T"], tol=1e-7, maxiter=300)
+    found = hierarchy_free(problem, steps=case["T"], tol=1e-7, maxiter=150)
     assert np.all(np.isfinite(to_numpy(found.x)))
     lower = found.lower if found.success else None  # the bound is the minimum, not a value on the way to it
-    return {"upper": found.upper, "lower": lower, "best": best}
+    contraction = float(np.linalg.norm(np.eye(8) - problem.step * to_numpy(problem.Q), 2))
+    return {"upper": found.upper, "lower": lower, "best": best, "contraction": contraction}
 
 
 def _groups(rows: list[Row], study: str) -> list[list[Row]]:
@@ -118,15 +119,13 @@ def check(rows: list[Row]) -> list[Verdict]:
     duopoly, affine = (_groups(rows, study) for study in ("duopoly", "affine"))
     steps = [pair for group in duopoly for pair in pairwise(group)]
 
-    def left(group: list[Row], T: int, side: str) -> float | None:
-        """What is left at T of the distance of a bound from the value at T = 0."""
+    def left(group: list[Row], start: int, end: int, side: str) -> list[float]:
+        """What is left at one T of the distance of a bound from the value at another."""
         at = {row["T"]: abs(row[side] - row["best"]) for row in group if row[side] is not None}
-        return at[T] / at[0] if T in at and 0 in at else None
+        return [at[end] / at[start]] if start in at and end in at else []
 
-    geometric, vacuous = (
-        [v for v in (left(group, T, side) for group in affine) if v is not None]
-        for T, side in ((40, "upper"), (5, "lower"))
-    )
+    geometric = [v ** (1 / 20) / g[0]["contraction"] for g in affine for v in left(g, 20, 40, "upper")]
+    vacuous = [v for group in affine for v in left(group, 0, 5, "lower")]
     wrong = [row["best"] - row["upper"] for row in rows]
     wrong += [row["lower"] - row["best"] for row in rows if row["lower"] is not None]
     measured = {

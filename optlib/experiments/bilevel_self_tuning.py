@@ -70,7 +70,7 @@ def run(case: Row, backend: str, rng: np.random.Generator) -> Row:
     data = A, A @ w + rng.normal(size=n), V, V @ w + rng.normal(size=n)
     problem = RidgeProblem(*(to_device(u, backend) for u in data), penalty="scalar")
     exact = scalar(problem, tol=1e-8)
-    found = self_tuning(problem, scale=case["scale"], rng=0, maxiter=1000)
+    found = self_tuning(problem, scale=case["scale"], rng=0, tol=1e-4, maxiter=600)
     response = ridge_best_response(problem)
     slope, learned = to_numpy(response.derivative(found.x)), to_numpy(found.slope)[0] / case["scale"]
     gates = []

@@ -125,7 +125,7 @@ class LinearOperator:
         return x
 
     def to_dense(self) -> Array:
-        """Return the matrix as an array, at the cost of ``n`` products."""
+        """Return the matrix as an array, at the cost of ``n`` products where nothing is known of it."""
         return self._matvec(self.xp.eye(self.shape[1], dtype=self.dtype, device=self.device))
 
     def to_scipy(self) -> Any:
@@ -250,6 +250,9 @@ class _Transpose(LinearOperator):
 
     def _rmatvec(self, y: Array) -> Array:
         return self._a._matvec(y)
+
+    def to_dense(self) -> Array:
+        return self._a.to_dense().T
 
     def take(self, index: Array, axis: int = 0) -> LinearOperator:
         return _Transpose(self._a.take(index, 1 - axis))
@@ -419,6 +422,10 @@ class VStack(LinearOperator):
         parts = zip(self._parts, self._ends, self._ends[1:], strict=False)
         first, *rest = (a._rmatvec(y[i:j, ...]) for a, i, j in parts)
         return sum(rest, first)
+
+    def to_dense(self) -> Array:
+        """Return the matrix as an array, from those of the parts."""
+        return self.xp.concat([a.to_dense() for a in self._parts], axis=0)
 
     def take(self, index: Array, axis: int = 0) -> LinearOperator:
         """Return the operator of some of the columns."""

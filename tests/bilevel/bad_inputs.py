@@ -263,7 +263,8 @@ CASES += [
 
 R = RidgeProblem(A, t, A, t)
 CASES += [
-    ("elbo-no-regression", lambda: elbo(Q), TypeError, "`problem`.*`regression`"),
+    ("elbo-no-likelihood", lambda: elbo(Q), TypeError, "`problem`.*`likelihood`"),
+    ("elbo-samples", lambda: elbo(LogisticProblem(A, t, A, t), samples=1), ValueError, "`samples`"),
     ("elbo-intercept", lambda: elbo(RidgeProblem(A, t, A, t, intercept=True)), ValueError, "`problem`.*intercept"),
     ("elbo-emphasis", lambda: elbo(R, emphasis=0.0), ValueError, "`emphasis`"),
     ("elbo-blocks", lambda: elbo(R, blocks=[0, 1]), ValueError, "`blocks`"),

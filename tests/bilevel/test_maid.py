@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from optlib import Status
-from optlib.bilevel import LeastSquaresProblem, RidgeProblem, hypergradient, maid, scalar
+from optlib.bilevel import LeastSquaresProblem, RidgeProblem, hoag, hypergradient, maid, scalar
 from tests.bilevel.problems import MAKERS
 
 
@@ -100,3 +100,16 @@ def test_accuracy_floor(inner):
     assert found.status is Status.STALLED and not found.success and "floor" in found.certificate.note
     assert np.linalg.norm(closed_form(problem)(found.x)[1]) <= found.certificate.value * (1 + 1e-6) + 1e-10
     assert found.nit < 500
+
+
+@pytest.mark.parametrize("solver", [hoag, maid])
+def test_inner_solvers_agree(solver):
+    """Whatever solves the inner problem: the same hyperparameters, from the same schedule of accuracies."""
+    problem = MAKERS["logistic"](2)
+    found = [
+        solver(problem, inner=inner, tol=None, maxiter=5, bounds=(-2.0, 4.0))
+        for inner in ("auto", "newton", "lbfgs", "accelerated_gradient")
+    ]
+    for res in found[1:]:
+        assert abs(res.fun - found[0].fun) <= 1e-2 * abs(found[0].fun)
+        assert res.counts["gradients"] > 0

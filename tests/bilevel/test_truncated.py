@@ -94,9 +94,9 @@ def test_converges_to_the_solution(optimizer):
     """On a well-conditioned quadratic all settings find the closed-form minimiser."""
     problem = QuadraticProblem.random(5, 2, condition=3.0, rng=1)
     want = problem.solution()
-    step = 0.05 if optimizer == "gradient" else lambda k: 0.3 * 0.97**k
+    step = 0.05 if optimizer == "gradient" else lambda k: 0.3 * 0.95**k
     for options in ({}, {"start": "warm", "steps": 20}, {"direction": "forward", "steps": 30}):
-        found = truncated(problem, truncate=60, step=step, optimizer=optimizer, maxiter=400, tol=1e-5, **options)
+        found = truncated(problem, truncate=60, step=step, optimizer=optimizer, maxiter=200, tol=1e-5, **options)
         assert np.max(np.abs(found.x - want)) <= 1e-3 * (1.0 + np.max(np.abs(want)))
         assert found.success == found.certificate.holds
 

@@ -112,6 +112,19 @@ class LinearModelProblem(Problem):
         """Number of validation samples."""
         return self.valid.A.shape[0]
 
+    @property
+    def n_train(self) -> int:
+        """Number of training samples."""
+        return self.train.A.shape[0]
+
+    def likelihood(self, y: Array) -> tuple[Array, Array, float]:
+        """Mean loss of the training samples, its gradient, and its weight in f, the sum of the samples' weights."""
+        if self.intercept:
+            raise check.error("problem", "an intercept", "a problem without", "centre the columns")
+        total = float(self.xp.sum(self.train.weights))
+        value, grad = self._loss(self.train, y, None)
+        return value / total, grad / total, total
+
     def tied(self) -> "LinearModelProblem":
         """The same problem with one common penalty."""
         made = object.__new__(type(self))
