@@ -146,6 +146,9 @@ class Problem:
         Mean negative log likelihood of the ``n_train`` training samples, its gradient, and its weight in f.
     ``bounds() -> low, high``
         Box for x: floats or arrays.
+    ``tied() -> problem``, ``untie(x) -> x``
+        The same problem with fewer hyperparameters, which `tune` solves first, and the start that its answer is; by
+        default an answer of one number is added to all entries of the start.
     """
 
     symmetric = True
