@@ -10,12 +10,13 @@ from optlib._core import Certificate, Result, Step, prepare_init, run
 from optlib._core import validation as check
 from optlib._core.driver import Steps
 from optlib.backend import Array, asarray_like, kernel, linalg, scatter, supports, to_numpy
-from optlib.inner.coordinate_descent import INEXACT, PATIENCE, ROUNDING, multiple
-from optlib.inner.design import Design, make_samples, top
+from optlib.inner.coordinate_descent import EXACT, INEXACT, PATIENCE, RIDGE, ROUNDING, multiple
+from optlib.inner.design import Design, definite_solve, make_samples, top
 
 RULES = ("gs", "gsl", "gsq")
 LEAST = 20  # groups of a working set
 SWEEPS, CYCLES = 20, 50
+HALVINGS = 5  # of a Newton step
 NEWTON = 60  # steps for the norm of a block, far more than it takes
 
 
@@ -105,6 +106,57 @@ def block_minimiser(c: Array, h: Array, l1: Array, xp: Any) -> Array:
     return c * t / (h * t + l1)
 
 
+def newton_step(gram: Array, blocks: Array, count: int, g: Array, y: Array, l1: Array, xp: Any) -> tuple[Array, Array]:
+    """One Newton step on the blocks that are not zero, where the objective is smooth; shortened until it descends.
+
+    With ``u = y_b / |y_b|`` the Hessian of the norm of a block is ``(I - u u') / |y_b|``.
+
+    Parameters
+    ----------
+    gram : array, shape (k, k)
+        The matrix H of `sweep_groups`.
+    blocks : integer array, shape (k,)
+        The block of each entry.
+    count : int
+        Number of blocks.
+    g, y : array, shape (k,)
+        Negative gradient of the quadratic part, coefficients.
+    l1 : array, shape (count,)
+        Penalties of the norms.
+    xp : module
+        Namespace.
+
+    Returns
+    -------
+    g, y : array, shape (k,)
+        After the step.
+    """
+
+    def norms(v: Array, labels: Array) -> Array:
+        return xp.sqrt(scatter.segment_sum(v * v, labels, count, xp=xp))
+
+    support = xp.nonzero(xp.take(norms(y, blocks), blocks) > 0.0)[0]
+    if support.shape[0] == 0 or support.shape[0] > EXACT:
+        return g, y
+    labels, own, pull = (xp.take(v, support) for v in (blocks, y, g))
+    G = xp.take(xp.take(gram, support, axis=0), support, axis=1)
+    size, weight = xp.take(norms(own, labels), labels), xp.take(l1, labels)
+    u, bend = own / size, weight / size
+    eye = xp.eye(own.shape[0], dtype=own.dtype, device=own.device)
+    same = xp.astype(labels[:, None] == labels[None, :], own.dtype)
+    H = G + (bend + RIDGE * xp.mean(xp.linalg.diagonal(G))) * eye - bend[:, None] * u[:, None] * u[None, :] * same
+    d = definite_solve(H, pull - weight * u, xp=xp)
+    slope, square = float(xp.sum((pull - weight * u) * d)), float(xp.sum(d * (G @ d)))
+    linear, before, t = float(xp.sum(pull * d)), norms(own, labels), 1.0
+    for _ in range(HALVINGS):
+        rise = float(xp.sum(l1 * (norms(own + t * d, labels) - before)))
+        if -t * linear + 0.5 * t * t * square + rise <= -1e-4 * t * slope < 0.0:
+            change = scatter.add_at(xp.zeros_like(y), support, t * d, xp=xp)
+            return g - gram @ change, y + change
+        t *= 0.5
+    return g, y
+
+
 @supports(backends=("numpy", "torch", "strict"), sequential=True)
 def block_coordinate_descent(
     A: Any,
@@ -174,8 +226,9 @@ def block_coordinate_descent(
     -----
     The features of each group are rotated to the axes of its Gram matrix, which changes neither norm nor fit: then a
     block step is exact for the price of a scalar equation. A round takes the groups with the highest scores (twice as
-    many as there are nonzero ones, at least 20), sweeps over them on their Gram matrix until the gap of the small
-    problem is a third of what is wanted, and looks at all groups.
+    many as there are nonzero ones, at least 20), sweeps over them on their Gram matrix, with a Newton step on the
+    nonzero ones after every 20 sweeps, until the gap of the small problem is a third of what is wanted, and looks at
+    all groups.
 
     Stopping: see ``tol``.
 
@@ -323,6 +376,7 @@ class Blocks:
             before_y = y
             g, y, done = sweep_groups(gram, curvature, edges, g, y, w1, SWEEPS, rounding, xp=xp)
             sweeps += done
+            g, y = newton_step(gram, blocks, len(places), g, y, w1, xp)
             r = r - columns.combine(turn @ (y - before_y))
             sizes = [xp.sqrt(scatter.segment_sum(v * v, blocks, len(places), xp=xp)) for v in (g, y)]
             before, small = (

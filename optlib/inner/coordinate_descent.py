@@ -260,11 +260,12 @@ def orthant(columns: Any, r: Array, y: Array, l1: Array, l2: Array, xp: Any) -> 
     The objective is quadratic there: see `signed_minimiser`. The objective never rises.
     """
     support = xp.nonzero(y)[0]
-    if support.shape[0] == 0 or support.shape[0] > min(r.shape[0], EXACT):
+    if not 0 < support.shape[0] <= EXACT:
         return r, y
+    drops = DROPS + max(0, support.shape[0] - r.shape[0])  # more coefficients than samples: most of the way is dropping
     part, w1, w2, old = columns.take(support), xp.take(l1, support), xp.take(l2, support), xp.take(y, support)
     rhs = part.correlate(r) - w2 * old - w1 * xp.sign(old)
-    new = signed_minimiser(part.gram(), w2 + RIDGE * xp.mean(part.squares), rhs, old, DROPS, xp=xp)
+    new = signed_minimiser(part.gram(), w2 + RIDGE * xp.mean(part.squares), rhs, old, drops, xp=xp)
     return r - part.combine(new - old), scatter.add_at(xp.zeros_like(y), support, new, xp=xp)
 
 
