@@ -370,6 +370,80 @@ def load_bike_sharing_hour() -> Rentals:
         return Rentals(data["X"].astype(np.float64), data["cnt"].astype(np.float64), data["feature_names"])
 
 
+class Garments(NamedTuple):
+    """Pictures of clothes.
+
+    Attributes
+    ----------
+    images : ndarray, shape (900, 28, 28)
+        Levels in [0, 1].
+    labels : ndarray, shape (900,)
+        Kind, 0 to 9: T-shirt, trouser, pullover, dress, coat, sandal, shirt, sneaker, bag, ankle boot.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+
+
+_FASHION_ORIGIN = "Fashion-MNIST, Zalando SE, MIT licence (github.com/zalandoresearch/fashion-mnist), its sprite image"
+_SPRITE = Source(
+    "fashion-mnist-sprite.png",
+    "a7de0a151f8c68e6e96f157a018ac290d1f6b0e7845892c3d7d85cb64961c3cb",
+    _FASHION_ORIGIN,
+    "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/b2617bb6d3ffa2e429640350f613e3291e10b141"
+    "/doc/img/fashion-mnist-sprite.png",
+)
+_TILES = Source(
+    "fashion_mnist_900.npz",
+    "6ca5da26448c98c75cc048f0650bf1dad4e6b200ad0171b5f9fd04ef955ab730",
+    f"the arrays `X` and `y` cut out of: {_FASHION_ORIGIN}",
+)
+
+
+def load_garments() -> Garments:
+    """The 900 pictures, 90 of each kind, of the overview of Fashion-MNIST (Zalando SE, MIT licence).
+
+    Read from ``fashion_mnist_900.npz`` in the folder ``OPTLIB_DATA`` if it is there, else from the project's sprite
+    image there, in the cache, or downloaded.
+
+    Returns
+    -------
+    Garments
+        Pictures and labels.
+
+    Raises
+    ------
+    ValueError
+        If a file is damaged.
+    ImportError
+        If the sprite image has to be read and Pillow or pooch is not installed.
+    OSError
+        If a download fails.
+    """
+    try:
+        with np.load(fetch(_TILES)) as data:
+            levels, labels = data["X"], data["y"].astype(np.int64)
+    except DatasetNotFoundError:
+        levels = tiles(np.asarray(_need("PIL.Image").open(fetch(_SPRITE)))[..., 0])
+        labels = np.repeat(np.arange(10), 90)
+    return Garments(levels / 255.0, labels)
+
+
+def tiles(sprite: np.ndarray) -> np.ndarray:
+    """Cut an image into squares of 28 pixels, row by row.
+
+    Parameters
+    ----------
+    sprite : ndarray, shape (28 a, 28 b)
+
+    Returns
+    -------
+    ndarray, shape (a b, 28, 28)
+    """
+    rows, columns = sprite.shape[0] // 28, sprite.shape[1] // 28
+    return sprite.reshape(rows, 28, columns, 28).swapaxes(1, 2).reshape(rows * columns, 28, 28)
+
+
 _MOVIETWEETINGS = "MovieTweetings by Simon Dooms, snapshot 100K, MIT licence (github.com/sidooms/MovieTweetings)"
 _SNAPSHOT = Source(
     "ratings.dat",

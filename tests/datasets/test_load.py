@@ -16,6 +16,7 @@ from optlib.datasets import (
     load_cells,
     load_digits,
     load_fx_ecb,
+    load_garments,
     load_mnist,
     load_photographs,
     load_ratings,
@@ -151,6 +152,24 @@ def check_ratings(ratings):
     np.testing.assert_array_equal(ratings.rating, [7, 8, 10])
     np.testing.assert_array_equal(ratings.imdb_id, [7, 31])
     assert ratings.timestamp[0] == 1365029107
+
+
+def test_garments():
+    garments = real(load_garments)
+    assert garments.images.shape == (900, 28, 28)
+    assert garments.images.min() == 0.0
+    assert garments.images.max() == 1.0
+    assert np.bincount(garments.labels).tolist() == 10 * [90]
+
+
+def test_garments_from_the_sprite(folder, monkeypatch):
+    image = pytest.importorskip("PIL.Image")
+    levels = np.random.default_rng(0).integers(0, 256, (840, 840, 4), dtype=np.uint8)
+    image.fromarray(levels).save(folder / "fashion-mnist-sprite.png")
+    sha256 = hashlib.sha256((folder / "fashion-mnist-sprite.png").read_bytes()).hexdigest()
+    monkeypatch.setattr(load, "_SPRITE", load._SPRITE._replace(sha256=sha256))
+    garments = load_garments()
+    np.testing.assert_array_equal(255.0 * garments.images[31], levels[28:56, 28:56, 0])
 
 
 def test_cells(monkeypatch):

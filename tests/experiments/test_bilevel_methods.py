@@ -2,15 +2,30 @@ import pytest
 
 from optlib.experiments import (
     _records,
+    bilevel_bo_rep,
+    bilevel_cleaning,
     bilevel_denoising,
     bilevel_hoag,
     bilevel_lasso,
     bilevel_maid,
+    bilevel_penalty,
+    bilevel_stochastic,
     bilevel_truncated,
     inner_second_order,
 )
 
-MODULES = [bilevel_denoising, bilevel_hoag, bilevel_lasso, bilevel_maid, bilevel_truncated, inner_second_order]
+MODULES = [
+    bilevel_bo_rep,
+    bilevel_cleaning,
+    bilevel_denoising,
+    bilevel_hoag,
+    bilevel_lasso,
+    bilevel_maid,
+    bilevel_penalty,
+    bilevel_stochastic,
+    bilevel_truncated,
+    inner_second_order,
+]
 
 
 @pytest.fixture(scope="module", params=MODULES, ids=lambda module: module.__name__)

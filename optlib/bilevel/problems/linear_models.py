@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from optlib._core import validation as check
-from optlib.backend import Array, asarray_like, linalg, random, to_numpy
+from optlib.backend import Array, asarray_like, is_numpy, linalg, random, to_numpy
 from optlib.backend.namespace import asarray_on
+from optlib.backend.threads import read_only
 from optlib.bilevel.problem import Constants, Point, Problem
 from optlib.bilevel.problems.losses import (
     LOGISTIC,
@@ -363,7 +364,10 @@ def _parts(
         rows = op._held()
         if intercept:
             op = VStack(op.T, as_linear_operator(xp.ones((1, n), dtype=op.dtype, device=op.device))).T
-        found.append(_Part(op, targets(names[1], goal, op, n), u, rows))
+        part = _Part(op, targets(names[1], goal, op, n), u, rows)
+        if is_numpy(xp) and rows is not None:  # once for all batches
+            part = _Part(op, read_only(part.t), read_only(u), read_only(rows))
+        found.append(part)
     return found[0], found[1]
 
 
