@@ -4,6 +4,7 @@ import math
 from functools import cached_property
 from typing import Any, NamedTuple
 
+from optlib._core import validation as check
 from optlib.backend import Array, linalg
 from optlib.bilevel.problem import Constants
 from optlib.bilevel.problems.linear_models import RidgeProblem, _on, _regression
@@ -71,6 +72,8 @@ class LeaveOneOutRidgeProblem(RidgeProblem):
         super().__init__(
             A, t, A, t, penalty="scalar", intercept=intercept, train_weights=weights, valid_weights=weights
         )
+        if not float(self.xp.sum(self.train.weights)) > 0.0:
+            raise check.error("weights", "zeros", "a positive weight of some sample")
 
     @classmethod
     def random(
