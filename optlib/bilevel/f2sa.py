@@ -119,8 +119,8 @@ def f2sa(
 
     Cost of an iteration: ``2 inner_steps + 2`` gradients of f and ``inner_steps + 1`` of F on a batch.
 
-    Where not to use it: with products `soba` and `saba` need a tenth of the batches; with all samples in memory
-    `penalty` is exact.
+    Where not to use it: with products `soba` and `saba` come several times closer with as many batches; with all
+    samples in memory `penalty` is exact up to its bias.
 
     References
     ----------

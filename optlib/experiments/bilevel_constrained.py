@@ -214,5 +214,6 @@ def plot(rows: list[Row]) -> dict[str, Any]:
     for row in (row for row in rows if row["study"] in ("sum", "published")):
         label = "published program" if row["study"] == "published" else "normalised constraint"
         axes.plot(row["nits"], np.maximum(row["curve"], 1e-16), label=label)
-    axes.legend()
+    if axes.lines:
+        axes.legend()
     return {"bilevel_constrained.sum": figure}

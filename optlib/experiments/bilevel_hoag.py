@@ -134,5 +134,5 @@ def plot(rows: list[Row]) -> dict[str, Any]:
     for row in rows:
         if row["study"] == "synthetic" and row["repeat"] == 0 and "values" in row:
             axes.plot(row["values"], label=f"{row['schedule']}, {row['gradients']} gradients")
-    axes.legend()
+            axes.legend()
     return {"bilevel_hoag.loss": figure}

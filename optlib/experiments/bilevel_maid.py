@@ -183,6 +183,7 @@ def plot(rows: list[Row]) -> dict[str, Any]:
         else:
             name = f"HOAG, {row['schedule']}" if row["study"] == "hoag" else f"MAID, eps {row['eps']:.0e}"
             right.plot(row["work"], row["values"], label=name)
-    left.legend()
-    right.legend()
+    for axes in (left, right):
+        if axes.lines:
+            axes.legend()
     return {"bilevel_maid.work": squares, "bilevel_maid.classifier": classifier}

@@ -7,6 +7,7 @@ import numpy as np
 
 from optlib.backend import to_device, to_numpy
 from optlib.bilevel import CoshProblem, RidgeProblem, f2sa, hypergradient, quasi_newton, saba, soba
+from optlib.bilevel.single_loop import Batches
 from optlib.experiments.claims import Claim, Criterion, Row, Verdict, grid, judge
 from optlib.steps import PowerDecay
 
@@ -66,6 +67,14 @@ CLAIMS = (
         Criterion(low=1.0),
         proven=False,
     ),
+    Claim(
+        "bilevel_stochastic.loops",
+        "Methods with inner loops, AmIGO and StocBiO, are behind SABA after as many batches.",
+        f"{_SOURCE}, figure 2 (on a problem of this library)",
+        "median over problems of the suboptimality of the better one / that of SABA",
+        Criterion(low=1.0),
+        proven=False,
+    ),
 )
 
 
@@ -88,6 +97,25 @@ def ridge(rng: np.random.Generator, n: int = 512, p: int = 10) -> RidgeProblem:
     w[p // 2 :] = 0.0
     t, c = A @ w + rng.standard_normal(n), V @ w + rng.standard_normal(n)
     return RidgeProblem(A, t, V, c, train_weights=np.full(n, 1.0 / n), valid_weights=np.full(n, 1.0 / n))
+
+
+def two_loops(problem: Any, x: Any, outer: int, *, series: bool, step: float = 0.1, inner: int = 10) -> Any:
+    """Stochastic steps on y, then on the adjoint, then one on x: AmIGO, or StocBiO with a Neumann series from zero."""
+    xp = problem.xp
+    train, valid = (Batches(n, 32, 0, k, like=x, xp=xp) for k, n in enumerate((problem.n_inner, problem.n_outer)))
+    y = problem.start()[1]
+    q = xp.zeros_like(y)
+    for k in range(outer):
+        draws = range(2 * inner * k, 2 * inner * (k + 1))
+        for n in draws[:inner]:
+            y = y - step * problem.inner(x, y, train(n)[1])[2]
+        target = problem.outer(x, y, valid(k)[1])[2]
+        q = xp.zeros_like(q) if series else q
+        for n in draws[inner:]:
+            q = q - step * (problem.at(x, y, train(n)[1]).hvp(q) - target)
+        low, high = problem.bounds()
+        x = xp.clip(x + step * problem.at(x, y, train(k)[1]).cross_vjp(q), low, high)
+    return x
 
 
 def _full(case: Row, move: Any, rng: np.random.Generator) -> Row:
@@ -118,7 +146,11 @@ def _ridge(case: Row, move: Any, rng: np.random.Generator) -> Row:
         "saba": saba(problem, x, step=0.05, outer_step=0.05, maxiter=case["steps"], **options),
         "f2sa": f2sa(problem, x, step=0.01, outer_step=0.01, maxiter=case["steps"] // 10, **options),
     }
-    exact = {name: hypergradient(problem, res.x, tol=1e-10) for name, res in runs.items()}
+    ends = {name: res.x for name, res in runs.items()} | {
+        name: two_loops(problem, x, case["steps"] // 10, series=series)
+        for name, series in (("amigo", False), ("stocbio", True))
+    }
+    exact = {name: hypergradient(problem, end, tol=1e-10) for name, end in ends.items()}
     best = min([quasi_newton(problem, x, tol=1e-6, record=False).fun, *(h.value for h in exact.values())])
     ratio = max(
         float(np.linalg.norm(to_numpy(exact[name].gradient - runs[name].hypergradient))) / runs[name].error_bound
@@ -150,6 +182,9 @@ def check(rows: list[Row]) -> list[Verdict]:
         "soba": max((row["soba"] / row["start"] for row in tuned), default=None),
         "saba": against_soba("saba"),
         "f2sa": against_soba("f2sa"),
+        "loops": float(np.median([min(row["amigo"], row["stocbio"]) / max(row["saba"], 1e-300) for row in tuned]))
+        if tuned
+        else None,
     }
     return judge(CLAIMS, {f"bilevel_stochastic.{name}": value for name, value in measured.items()})
 

@@ -194,5 +194,6 @@ def plot(rows: list[Row]) -> dict[str, Any]:
         axes.plot(row["tol"], row["plain"], ":", color=f"C{k}")
         axes.plot(row["tol"], row["errors"], "o-", color=f"C{k}", label=row["problem"])
     axes.set(xlabel="tolerance", ylabel="error (dotted: before the correction)", xscale="log", yscale="log")
-    axes.legend()
+    if axes.lines:
+        axes.legend()
     return {f"bilevel_tune.{name}": figure for name, figure in figures.items()}

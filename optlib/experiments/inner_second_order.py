@@ -261,5 +261,6 @@ def plot(rows: list[Row]) -> dict[str, Any]:
     for row in rows:
         if row["study"] == "logistic" and row["repeat"] == 0:
             axes.plot(row["norms"], label=f"{row['hessian']}, {'data metric' if row['metric'] else 'identity'}")
-    axes.legend()
+    if axes.lines:
+        axes.legend()
     return {"inner_second_order.logistic": figure}

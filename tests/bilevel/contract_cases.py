@@ -43,7 +43,7 @@ def kinks(backend):
 
 
 def several_kinks(backend):
-    return (ElasticNetProblem.random(6, 3, rng=1, like=backend.asarray([0.0])),), {}
+    return (ElasticNetProblem.random(5, 2, rng=1, like=backend.asarray([0.0])),), {}
 
 
 def leader(backend):

@@ -11,6 +11,7 @@ from optlib.bilevel import (
     Problem,
     QuadraticProblem,
     RidgeProblem,
+    TotalVariationProblem,
     hypergradient,
     penalty,
     quasi_newton,
@@ -93,6 +94,13 @@ def test_tunes_as_well_as_exact_gradients(seed, plain):
     assert np.max(np.abs(inside * exact.gradient)) <= 1.5e-3 * abs(exact.value)
     assert abs(found.fun - exact.value) <= 1e-4 * exact.value
     assert found.fun < hypergradient(problem, problem.start()[0]).value
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_denoising_without_products(seed):
+    problem = TotalVariationProblem.random(rng=seed, noise=0.3, smoothing=0.1)
+    found = penalty(Plain(problem))
+    assert found.success and np.isclose(found.fun, quasi_newton(problem).fun, rtol=1e-5)
 
 
 def test_tune_takes_it_where_there_are_no_products():

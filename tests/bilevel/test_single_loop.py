@@ -178,3 +178,22 @@ def test_cleaning_finds_wrong_labels():
     kept = np.argmax(problem.train.t, axis=1) == np.arange(300) % 3
     found = soba(problem, batch=50, maxiter=600, tol=None, rng=0)
     assert np.mean(found.x[kept]) > np.mean(found.x[~kept]) + 0.1
+
+
+@pytest.mark.parametrize("solver", [*SOLVERS, penalty])
+def test_checkpoint(solver, tmp_path):
+    problem, file = LogisticProblem.random(60, 4, rng=0), tmp_path / "run.npz"
+    options = {"tol": None} if solver is penalty else {"tol": None, "batch": 7, "rng": 0}
+    want = solver(problem, maxiter=8, **options)
+    solver(problem, maxiter=3, checkpoint=file, **options)
+    found = solver(problem, maxiter=8, checkpoint=file, **options)
+    assert found.nit == 8 and np.array_equal(found.x, want.x) and found.counts == want.counts
+
+
+@pytest.mark.parametrize("solver", [*SOLVERS, penalty])
+def test_nothing_to_do(solver):
+    """No signal in the data: the start is stationary, and says so."""
+    nothing = np.zeros(5)
+    problem = RidgeProblem(np.zeros((5, 2)), nothing, np.zeros((5, 2)), nothing)
+    found = solver(problem, maxiter=20, **({} if solver is penalty else {"batch": 1, "rng": 0}))
+    assert found.success and np.all(found.x == 0.0) and found.fun == 0.0

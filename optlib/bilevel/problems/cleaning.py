@@ -9,8 +9,9 @@ from optlib._core import validation as check
 from optlib.backend import Array, asarray_like, random, scatter
 from optlib.backend.special import expit
 from optlib.bilevel.problem import Point, Problem
-from optlib.bilevel.problems.linear_models import MultinomialProblem, _Part, norm_squared, smoothness
+from optlib.bilevel.problems.linear_models import MultinomialProblem
 from optlib.bilevel.problems.losses import LOSSES, SOFTMAX, batch_directions, batch_gradient, bend
+from optlib.bilevel.problems.samples import Part, norm_squared, smoothness
 
 
 class CleaningProblem(Problem):
@@ -44,7 +45,7 @@ class CleaningProblem(Problem):
         model = MultinomialProblem(A, t, V, c, penalty="scalar")
         self._parts(model.train, model.valid)
 
-    def _parts(self, train: _Part, valid: _Part) -> None:
+    def _parts(self, train: Part, valid: Part) -> None:
         self.train, self.valid, self.xp = train, valid, train.A.xp
         self._known: dict[int | None, float] = {}
         self.n_inner, self.n_outer = train.A.shape[0], valid.A.shape[0]

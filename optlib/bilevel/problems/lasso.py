@@ -9,7 +9,7 @@ import numpy as np
 from optlib._core import validation as check
 from optlib.backend import Array, array_namespace, asarray_like, linalg, random, scatter, to_numpy
 from optlib.bilevel.problem import Point, Problem
-from optlib.bilevel.problems.linear_models import norm_squared
+from optlib.bilevel.problems.samples import norm_squared
 from optlib.inner.coordinate_descent import RIDGE, ROUNDING, Fit, advance, begin
 from optlib.inner.design import DenseColumns, Design, SparseColumns, definite_solve, make_samples
 from optlib.linop import as_linear_operator

@@ -1,14 +1,13 @@
 """Ridge, logistic and multinomial logistic regression with logarithmic penalties, tuned on validation samples."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from optlib._core import validation as check
-from optlib.backend import Array, asarray_like, is_numpy, linalg, random, to_numpy
+from optlib.backend import Array, asarray_like, linalg, random, to_numpy
 from optlib.backend.namespace import asarray_on
-from optlib.backend.threads import read_only
 from optlib.bilevel.problem import Constants, Point, Problem
 from optlib.bilevel.problems.losses import (
     LOGISTIC,
@@ -20,43 +19,11 @@ from optlib.bilevel.problems.losses import (
     batch_gradient,
     bend,
 )
-from optlib.linop import LinearOperator, VStack, as_linear_operator
+from optlib.bilevel.problems.samples import Part, levels, norm_squared, smoothness
+from optlib.linop import LinearOperator
 
 PENALTIES = ("scalar", "feature", "entry")
 BOUNDS = (-12.0, 12.0)  # of logarithms of penalties
-DENSE = 2000  # largest number of inner variables whose Hessian is formed
-
-
-class _Part(NamedTuple):
-    """Samples of one level: design, targets, weights of the samples; the design as an array where it is one.
-
-    That array lacks the constant column of an intercept.
-    """
-
-    A: LinearOperator
-    t: Array
-    weights: Array
-    rows: Array | None = None
-
-    def take(self, index: Array | None) -> "_Part":
-        """Samples whose weighted sums estimate those of all."""
-        if index is None:
-            return self
-        xp, factor = self.A.xp, self.factor(index)
-        return _Part(self.A.take(index), xp.take(self.t, index, axis=0), factor * xp.take(self.weights, index))
-
-    def factor(self, index: Array | None) -> float:
-        """Samples for each one of a batch."""
-        return 1.0 if index is None else self.A.shape[0] / index.shape[0]
-
-    def moved(self, move: Callable[[Array], Array]) -> "_Part":
-        """All arrays moved."""
-        rows = None if self.rows is None else move(self.rows)
-        return _Part(self.A._map_arrays(move), move(self.t), move(self.weights), rows)
-
-    def by_sample(self, z: Array) -> Array:
-        """Predictions, or what has their shape, times the weights."""
-        return self.weights * z if z.ndim == 1 else self.weights[:, None] * z
 
 
 class LinearModelProblem(Problem):
@@ -68,7 +35,7 @@ class LinearModelProblem(Problem):
 
     loss: Loss
 
-    def __init__(self, train: _Part, valid: _Part, penalty: str, intercept: bool, classes: int | None) -> None:
+    def __init__(self, train: Part, valid: Part, penalty: str, intercept: bool, classes: int | None) -> None:
         self.train, self.valid, self.intercept, self.classes = train, valid, intercept, classes
         self.penalty = check.option("penalty", penalty, PENALTIES if classes else PENALTIES[:2])
         self.xp = train.A.xp
@@ -172,7 +139,7 @@ class LinearModelProblem(Problem):
         value, grad_y = self._loss(self.valid, y, idx)
         return value, self.xp.zeros_like(x), grad_y
 
-    def _loss(self, part: _Part, y: Array, idx: Array | None) -> tuple[Array, Array]:
+    def _loss(self, part: Part, y: Array, idx: Array | None) -> tuple[Array, Array]:
         """Weighted sum of the losses of samples, and its gradient."""
         xp = self.xp
         if idx is not None and part.rows is not None:
@@ -305,72 +272,6 @@ class LinearModelProblem(Problem):
         return made
 
 
-def smoothness(norm: float, part: _Part, batch: int | None) -> float:
-    """Expected smoothness of a batch of samples, for ``norm``, the largest eigenvalue of ``A' W A``.
-
-    ``n (b - 1) / (b (n - 1)) L + (n - b) / (b (n - 1)) L_max`` (R. Gower et al., SGD: general analysis and improved
-    rates, ICML 2019, proposition 3.8).
-    """
-    n, xp = part.A.shape[0], part.A.xp
-    if batch is None or batch >= n:
-        return norm
-    longest = norm  # no row is longer than the matrix
-    if part.rows is not None:
-        constant = part.A.shape[1] - part.rows.shape[1]
-        longest = float(xp.max(part.weights * (xp.sum(part.rows**2, axis=1) + constant)))
-    return (n * (batch - 1) * norm + (n - batch) * n * longest) / (batch * (n - 1))
-
-
-def norm_squared(A: LinearOperator, weights: Array) -> float:
-    """Largest eigenvalue of ``A' W A``; for large A estimated by the power method, with 5 % more."""
-    xp = A.xp
-    if min(A.shape) <= DENSE and max(A.shape) * min(A.shape) <= 4_000_000:
-        dense = xp.sqrt(weights)[:, None] * A.to_dense()
-        gram = dense @ dense.T if A.shape[0] < A.shape[1] else dense.T @ dense
-        return max(float(linalg.eigh(gram, xp=xp)[0][-1]), 0.0) * (1.0 + 1e-6)
-    v, size = asarray_on(np.random.default_rng(0).normal(size=A.shape[1]), xp=xp, dtype=A.dtype, device=A.device), 0.0
-    for _ in range(20):
-        v = A._rmatvec(weights * A._matvec(v / linalg.norm(v, xp=xp)))
-        size = float(linalg.norm(v, xp=xp))
-        if size == 0.0:
-            return 0.0
-    return 1.05 * size
-
-
-def _parts(
-    A: Any, t: Any, V: Any, c: Any, *, intercept: bool, train_weights: Any, valid_weights: Any, mean: bool, targets: Any
-) -> tuple[_Part, _Part]:
-    """Checked samples of both levels."""
-    found = []
-    for design, goal, weights, names in (
-        (A, t, train_weights, ("A", "t", "train_weights")),
-        (V, c, valid_weights, ("V", "c", "valid_weights")),
-    ):
-        op = as_linear_operator(design)
-        xp = op.xp
-        n = op.shape[0]
-        if n == 0:
-            raise check.error(names[0], f"shape {op.shape}", "at least one sample")
-        if found and (op.shape[1] != found[0].A.shape[1] - intercept):
-            raise check.error("V", f"{op.shape[1]} features", f"{found[0].A.shape[1] - intercept}, as A has")
-        u = xp.ones((n,), dtype=op.dtype, device=op.device)
-        if weights is not None:
-            u = check.array(names[2], weights, xp=xp, shape=(n,), dtype=op.dtype, device=op.device, nonnegative=True)
-        if mean:
-            total = float(xp.sum(u))
-            if not total > 0.0:
-                raise check.error(names[2], "weights of sum 0", "a positive sum")
-            u = u / total
-        rows = op._held()
-        if intercept:
-            op = VStack(op.T, as_linear_operator(xp.ones((1, n), dtype=op.dtype, device=op.device))).T
-        part = _Part(op, targets(names[1], goal, op, n), u, rows)
-        if is_numpy(xp) and rows is not None:  # once for all batches
-            part = _Part(op, read_only(part.t), read_only(u), read_only(rows))
-        found.append(part)
-    return found[0], found[1]
-
-
 class RidgeProblem(LinearModelProblem):
     r"""Ridge regression: ``1/2 |A y - t|^2 + 1/2 sum_j exp(x_j) y_j^2``, tuned on ``1/2 |V y - c|^2``.
 
@@ -411,7 +312,7 @@ class RidgeProblem(LinearModelProblem):
         def targets(name: str, goal: Any, op: LinearOperator, n: int) -> Array:
             return check.array(name, goal, xp=op.xp, shape=(n,), dtype=op.dtype, device=op.device)
 
-        parts = _parts(
+        parts = levels(
             A, t, V, c, intercept=intercept, train_weights=train_weights, valid_weights=valid_weights, mean=False,
             targets=targets,
         )  # fmt: skip
@@ -468,7 +369,7 @@ class LogisticProblem(LinearModelProblem):
                 raise check.error(name, f"labels {sorted(seen)} only", "samples of both classes")
             return labels
 
-        parts = _parts(
+        parts = levels(
             A, t, V, c, intercept=intercept, train_weights=train_weights, valid_weights=valid_weights, mean=False,
             targets=targets,
         )  # fmt: skip
@@ -523,7 +424,7 @@ class MultinomialProblem(LinearModelProblem):
             hot = (labels[:, None] == np.arange(C)).astype(np.float64)
             return asarray_on(hot, xp=op.xp, dtype=op.dtype, device=op.device)
 
-        parts = _parts(
+        parts = levels(
             A, t, V, c, intercept=intercept, train_weights=train_weights, valid_weights=valid_weights, mean=True,
             targets=targets,
         )  # fmt: skip
