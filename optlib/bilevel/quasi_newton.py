@@ -225,6 +225,8 @@ def quasi_newton(
             best = 0.5 * predicted / excess if excess > 0.0 and excess < float("inf") else 0.5
             t *= min(max(best, 0.1), 0.5)
             s = s._replace(radius=max(0.5 * s.radius, 1e-6), factor=found.factor)
+            if 0.0 <= predicted <= FLAT * goal * abs(s.value):
+                break  # no step this short brings anything
         return False, s._replace(**evaluator.seen())
 
     def measure(x: Array, eta: float, predicted: float, s: QuasiNewtonState) -> Evaluation:

@@ -28,10 +28,9 @@ from optlib.bilevel import DataCleaner, KernelRidgeTuned, LogisticRegressionTune
     [
         RidgeTuned(),
         LogisticRegressionTuned(cv=2, tol=0.05),
-        KernelRidgeTuned(cv=3, tol=0.05),
+        KernelRidgeTuned(),
         DataCleaner(ridge=0.1, max_iter=10),
         pytest.param(LogisticRegressionTuned(), marks=pytest.mark.slow),
-        pytest.param(KernelRidgeTuned(), marks=pytest.mark.slow),
         pytest.param(DataCleaner(ridge=0.01), marks=pytest.mark.slow),
     ],
     ids=str,

@@ -23,8 +23,8 @@ class KernelRidgeTuned(RegressorMixin, BaseEstimator):
         What they are tuned on: a number of folds, a share of the samples to hold out, or any splitter of scikit-learn
         whose models are fitted to all samples but those held out.
     penalty_bounds, gamma_bounds : (float, float), optional
-        Least and largest values; by default from 1e-7 to 1000, and from 1/400 to 400 times 2 over the mean squared
-        distance of the samples.
+        Least and largest values; by default from 1.5e-8 times the number of samples to 1000, and from 1/400 to 400
+        times 2 over the mean squared distance of the samples.
     tol : float
         Tolerance of `tune`.
     max_iter : int
@@ -74,7 +74,7 @@ class KernelRidgeTuned(RegressorMixin, BaseEstimator):
     """
 
     def __init__(
-        self, *, cv: Any = 5, penalty_bounds: Any = None, gamma_bounds: Any = None, tol: float = 1e-4,
+        self, *, cv: Any = 5, penalty_bounds: Any = None, gamma_bounds: Any = None, tol: float = 1e-3,
         max_iter: int = 200, random_state: Any = None,
     ) -> None:  # fmt: skip
         self.cv = cv

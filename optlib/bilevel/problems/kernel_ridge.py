@@ -11,7 +11,7 @@ from optlib._core import validation as check
 from optlib.backend import Array, asarray_like, linalg, random, to_numpy
 from optlib.bilevel.problem import Point, Problem
 
-PENALTY = (-16.0, 7.0)  # box of the log penalty; the diagonal of the kernel is 1
+LEAST, MOST = 1.5e-8, 1e3  # box of the penalty, the former a sample: below it values are rounding
 WIDTH = 6.0  # box of log gamma: this much to either side of its start
 START = -2.0  # of the log penalty
 BLOCK = 2**22  # entries of the blocks in which distances are computed
@@ -174,11 +174,11 @@ class KernelRidgeProblem(Problem):
         )
 
     def bounds(self) -> tuple[Array, Array]:
-        """Box of both; the penalty is never so small that the kernel matrix has no factor."""
+        """Box of both; with less penalty the values would be lost in rounding."""
         n, eps = self.A.shape[0], float(self.xp.finfo(self.A.dtype).eps)
-        least = max(PENALTY[0], math.log(100.0 * n * eps))
+        least = math.log(n * max(LEAST, 100.0 * eps))
         width = float(self.start()[0][1])
-        low, high = (least, width - WIDTH), (max(PENALTY[1], least + 1.0), width + WIDTH)
+        low, high = (least, width - WIDTH), (math.log(MOST), width + WIDTH)
         return asarray_like(np.array(low), self.A), asarray_like(np.array(high), self.A)
 
     # -- oracles --
