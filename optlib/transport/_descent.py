@@ -95,7 +95,7 @@ def advance(evaluate: Evaluate, point: Point) -> tuple[Point, bool]:
         first = 1.0 if pairs else 1.0 / max(1.0, float(xp.sqrt(xp.sum(direction * direction))))
         found = wolfe(phi, point.value, slope, step=first)
         calls += found.evaluations
-        if found.step > 0.0:
+        if found.step > 0.0 and (found.success or trials[found.step][0] < point.value):
             value, grad, extra = trials[found.step]
             move, change = found.step * direction, grad - point.grad
             inner = float(xp.sum(move * change))

@@ -228,3 +228,16 @@ def test_algebra_laws(m, n, seed, c):
     same((A @ D) @ A, A @ (D @ A))
     same(Identity(m) @ A, A)
     same(VStack(A, B).T @ VStack(A, B), A.T @ A + B.T @ B)
+
+
+def test_rows_and_columns(backend):
+    """Some rows or columns of what holds them: dense matrices, transposes, stacks; functions do not."""
+    a = host(5, 3)
+    A = as_linear_operator(backend.asarray(a))
+    index = backend.asarray(np.array([4, 0, 0]))
+    assert_close(A.take(index).to_dense(), backend.asarray(a[[4, 0, 0]]))
+    assert_close(A.T.take(index, 1).to_dense(), backend.asarray(a[[4, 0, 0]].T))
+    assert_close(VStack(A.T, A.T).T.take(index).to_dense(), backend.asarray(np.hstack([a, a])[[4, 0, 0]]))
+    for refusing in (VStack(A, A), Identity(5, like=backend.asarray(a))):
+        with pytest.raises(TypeError, match=r"`A`.*a matrix"):
+            refusing.take(index)
