@@ -8,12 +8,13 @@ from optlib.bilevel.adapters import from_jax, from_torch
 from optlib.bilevel.bamm import bamm
 from optlib.bilevel.bda import bda
 from optlib.bilevel.bo_rep import bo_rep
+from optlib.bilevel.call import HyperResult
 from optlib.bilevel.checks import check_problem, finite_differences
 from optlib.bilevel.elbo import elbo
 from optlib.bilevel.f2sa import f2sa
 from optlib.bilevel.hierarchy_free import hierarchy_free
 from optlib.bilevel.hoag import hoag
-from optlib.bilevel.hypergradient import HyperResult, hypergradient
+from optlib.bilevel.hypergradient import hypergradient
 from optlib.bilevel.lv_hba import lv_hba
 from optlib.bilevel.maid import maid
 from optlib.bilevel.nonsmooth import nonsmooth

@@ -10,11 +10,11 @@ from optlib.backend import array_namespace
 from optlib.bilevel.bamm import bamm
 from optlib.bilevel.bda import bda
 from optlib.bilevel.bo_rep import bo_rep
+from optlib.bilevel.call import choose
 from optlib.bilevel.elbo import elbo
 from optlib.bilevel.f2sa import f2sa
 from optlib.bilevel.hierarchy_free import hierarchy_free
 from optlib.bilevel.hoag import hoag
-from optlib.bilevel.hypergradient import choose
 from optlib.bilevel.lv_hba import lv_hba
 from optlib.bilevel.maid import maid
 from optlib.bilevel.nonsmooth import nonsmooth

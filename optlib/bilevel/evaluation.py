@@ -10,7 +10,7 @@ import numpy as np
 from optlib._core import Certificate, Status
 from optlib._core import validation as check
 from optlib.backend import Array, array_namespace, linalg
-from optlib.bilevel.hypergradient import INNER, NOT_CONVEX, Call, HyperResult, choose, fitting
+from optlib.bilevel.call import INNER, NOT_CONVEX, Call, HyperResult, choose, fitting
 from optlib.bilevel.oracles import Oracles
 from optlib.bilevel.problem import halt, point, require, vdot
 from optlib.linop import cg

@@ -7,7 +7,7 @@ from optlib._core import Step, prepare_init, run
 from optlib._core import validation as check
 from optlib._core.driver import Steps
 from optlib.backend import Array, linalg, supports
-from optlib.bilevel.hypergradient import Call
+from optlib.bilevel.call import Call
 from optlib.bilevel.result import BilevelResult
 from optlib.bilevel.single_loop import WARM, SingleLoop, seed
 

@@ -8,7 +8,7 @@ from optlib._core import Certificate, Status, Step, prepare_init, run
 from optlib._core import validation as check
 from optlib._core.driver import Steps
 from optlib.backend import Array, supports
-from optlib.bilevel.hypergradient import Call
+from optlib.bilevel.call import Call
 from optlib.bilevel.oracles import Oracles
 from optlib.bilevel.problem import require
 from optlib.bilevel.result import BilevelResult

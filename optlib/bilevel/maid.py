@@ -7,8 +7,8 @@ from optlib._core import Certificate, Status, Step, prepare_init, run
 from optlib._core import validation as check
 from optlib._core.driver import Steps
 from optlib.backend import Array, linalg, supports
+from optlib.bilevel.call import Call, error_bound
 from optlib.bilevel.evaluation import Evaluator, refuse
-from optlib.bilevel.hypergradient import Call, error_bound
 from optlib.bilevel.problem import INSTEAD, Constants, require, vdot
 from optlib.bilevel.result import BilevelResult
 

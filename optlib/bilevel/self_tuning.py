@@ -10,7 +10,7 @@ from optlib._core import validation as check
 from optlib._core.driver import Steps
 from optlib.backend import Array, array_namespace, asarray_like, linalg, supports, to_numpy
 from optlib.backend.special import expit
-from optlib.bilevel.hypergradient import Call
+from optlib.bilevel.call import Call
 from optlib.bilevel.oracles import Oracles
 from optlib.bilevel.problem import require
 from optlib.bilevel.result import BilevelResult

@@ -16,7 +16,7 @@ from optlib._core import validation as check
 from optlib.backend import Array, is_numpy, linalg
 from optlib.backend.namespace import asarray_on, device_of
 from optlib.backend.random import as_generator
-from optlib.bilevel.hypergradient import Call, HyperResult, choose
+from optlib.bilevel.call import Call, HyperResult, choose
 from optlib.bilevel.oracles import Oracles
 from optlib.bilevel.problem import directions, require, vdot
 from optlib.steps import PowerDecay, as_schedule

@@ -14,7 +14,7 @@ import numpy as np
 
 from optlib._core import validation as check
 from optlib.backend import Array, linalg, random
-from optlib.bilevel.hypergradient import Call
+from optlib.bilevel.call import Call
 from optlib.bilevel.problem import Problem, vdot
 
 WEIGHTS, SMOOTHING = (-8.0, 4.0), (-6.0, 2.0)  # boxes of logarithms, from that of the noise
