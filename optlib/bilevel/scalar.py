@@ -14,9 +14,10 @@ from optlib.bilevel.result import BilevelResult
 
 EXPAND = (1.5, 3.0, 4.0)  # steps while there is no bracket; the last is repeated
 FLAT = 1e-2  # relative slope over the whole box below which the box is scanned first
-SCAN = (0.1, 0.3, 0.5, 0.7, 0.9)
+SCAN = (0.5, 0.3, 0.7, 0.1, 0.9)
 SHARE = 0.3  # of the tolerance, that a correction may have
 FIRST, SURE, EDGE = 1e-2, 1e-4, 1e-5  # tolerances of first, confirming and edge evaluations
+ROUGH = 3e-2  # at which a start is compared with the model before any fit
 
 
 class Known(NamedTuple):
@@ -117,6 +118,10 @@ def scalar(
     slope points, the nearest evaluated point brackets a local minimum whatever its own slope. Without one the search
     expands; with one it takes the minimiser of a cubic or a parabola, kept off the ends.
 
+    A start where the loss is larger than that of the model before any fit, as it is where penalties are far too small,
+    is left for the middle of the box at once: solves are expensive there. From a start where the loss is flat the
+    search looks at five points across the box.
+
     Stopping: the estimate at most ``tol |Phi|`` (a hundredth of that while the bracket is wide), confirmed by an
     evaluation of the same point a hundred times as accurate.
 
@@ -148,6 +153,13 @@ def scalar(
     if state is None:
         state = ScalarState(evaluator.start, evaluator.y0, None, None, None, "[]", "[]", 0, 0, 0, 1, 0, 0)
 
+    trivial = float(problem.outer(evaluator.start, evaluator.y0)[0])  # the loss without any fit
+
+    def beyond(x: float, points: list[Known], middle: float) -> bool:
+        """Whether a point nearer to the middle is worse already than the model that was not fitted."""
+        near = (p for p in points if 0.0 < (p.x - middle) * (x - middle) < (x - middle) ** 2)
+        return any(p.value - p.correction > trivial for p in near)
+
     def measure(
         x: float, step: float, s: ScalarState, eta: float = FIRST, sure: bool = False
     ) -> tuple[Known, Evaluation]:
@@ -164,14 +176,22 @@ def scalar(
         points = [Known(*row) for row in json.loads(s.points)]
         evaluator.restore(s)
         if not points:
-            first, found = measure(float(s.x[0]), 1.0, s)
+            found = evaluator(s.x, ROUGH, s.y, s.q, s.factor)
+            first = Known(float(s.x[0]), found.value, float(found.gradient[0]), found.correction, found.eta, False)
+            hopeless = found.value - found.correction > trivial
+            if not hopeless:
+                first, found = measure(first.x, 1.0, s._replace(y=found.y, q=found.q, factor=found.factor))
             points.append(first)
             s = taken(s, found, points, 0)
-            if abs(first.slope) * (high - low) < FLAT * abs(first.value) or not bool(xp.any(found.y != 0)):
-                s = s._replace(queue=json.dumps([low + t * (high - low) for t in SCAN]))
+            flat = abs(first.slope) * (high - low) < FLAT * abs(first.value) or not bool(xp.any(found.y != 0))
+            if flat or hopeless:
+                scan = [low + t * (high - low) for t in SCAN]
+                far = not flat and abs(first.x - scan[0]) > 0.1 * (high - low)
+                s = s._replace(queue=json.dumps(scan[:1] if far else scan))
         while True:
             gap, width, edge = judge(points, low, high)
-            lead, queue = min(points, key=lambda p: p.value), json.loads(s.queue)
+            lead = min(points, key=lambda p: p.value)
+            queue = [x for x in json.loads(s.queue) if not beyond(x, points, 0.5 * (low + high))]
             goal = rtol if width < 1.0 or near(points, lead) < 0.5 or edge else 0.01 * rtol
             done = gap <= goal * abs(lead.value) and not queue and lead.x == float(s.x[0])
             stop = gap / abs(lead.value) if lead.value else gap

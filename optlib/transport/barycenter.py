@@ -3,7 +3,7 @@ r"""Wasserstein barycenters on a fixed support: entropic, debiased, or exact."""
 import math
 from collections.abc import Callable
 from itertools import accumulate, pairwise
-from typing import Any, NamedTuple
+from typing import Any
 
 import array_api_compat as compat
 
@@ -52,7 +52,7 @@ class BarycenterState(SinkhornState):
     """State of `barycenter`: as `SinkhornState`, with the potentials of all measures one behind the other."""
 
 
-class Mixture(NamedTuple):
+class Mixture:
     """What the iterations ask of a barycenter problem: the questions of `optlib.transport.acceleration.Problem`.
 
     The unknowns are the column potentials of all measures, one behind the other, with ``sum_k w_k g_k = 0``; ``c`` are
@@ -67,17 +67,20 @@ class Mixture(NamedTuple):
         Strength of the regularisation; mass of the measures.
     """
 
-    shares: Array
-    eps: float
-    mass: float
+    def __init__(self, shares: Array, eps: float, mass: float) -> None:
+        self.shares, self.eps, self.mass = shares, eps, mass
+        self._last: Array | None = None  # the column sums of the last question, and the answer
+        self._columns: tuple[Array, Array]
 
     def columns(self, c: Array, xp: Any) -> tuple[Array, Array]:
         """Logarithms of the column sums (K, m), and their geometric mean (m,)."""
-        shares = self.shares[:, None]
-        tiny = 1e-300 if xp.finfo(c.dtype).bits == 64 else 1e-37
-        floor = xp.asarray(tiny, dtype=c.dtype, device=device_of(c))
-        logs = xp.log(xp.maximum(xp.reshape(c, (self.shares.shape[0], -1)) / shares, floor))
-        return logs, xp.sum(shares * logs, axis=0)
+        if self._last is not c:
+            shares = self.shares[:, None]
+            tiny = 1e-300 if xp.finfo(c.dtype).bits == 64 else 1e-37
+            floor = xp.asarray(tiny, dtype=c.dtype, device=device_of(c))
+            logs = xp.log(xp.maximum(xp.reshape(c, (self.shares.shape[0], -1)) / shares, floor))
+            self._last, self._columns = c, (logs, xp.sum(shares * logs, axis=0))
+        return self._columns
 
     def residual(self, g: Array, c: Array, xp: Any) -> Array:
         """``log(b / c_k)``: the iterative Bregman projection."""
@@ -327,7 +330,8 @@ class _Barycenter(SinkhornMethod):
         self.problems, self.shares, self.levels, self.dtype = problems, shares, levels, dtype
         self.xp, self.compiled, self.curvature, self.inv_rho = problems[0].xp, False, 0.0, (0.0, 0.0)
         size = 8 * sum(p.cost.shape[0] * p.cost.shape[1] for p in problems)
-        self.stored = has_kernels(self.xp) and size <= STORED_BYTES and all(p.cost.kind != "grid" for p in problems)
+        self.small = has_kernels(self.xp) and size <= STORED_BYTES and all(p.cost.kind != "grid" for p in problems)
+        self.stored = self.small  # at the last level; the others are too short
         self.kernel: Any = None  # of the measures; and the potentials in them
         self.method, self.tol, self.asked = "lbfgs", -1.0 if tol is None else tol, tol
         self.mass = problems[0].mass[0]
@@ -358,6 +362,11 @@ class _Barycenter(SinkhornMethod):
         """The problem at one level."""
         return Mixture(self.shares, eps, self.mass)
 
+    def enter(self, state: BarycenterState, f: Array, g: Array) -> BarycenterState:
+        """Start a level from given potentials."""
+        self.stored, self.kernel = self.small and state.level == len(self.levels) - 1, None
+        return super().enter(state, f, g)
+
     def absorb(self, state: BarycenterState, f: Array, g: Array) -> tuple[BarycenterState, Array, Array]:
         """Store the kernels of the given potentials; also the marginals of their plans."""
         eps, kernels, alphas, sums = self.levels[state.level], [], [], []
@@ -374,7 +383,7 @@ class _Barycenter(SinkhornMethod):
 
         def passed(f: Array, g: Array, omega: Any) -> tuple[Array, Array, Array]:
             potentials, columns = [], []
-            near = self.stored and float(self.xp.max(self.xp.abs(g - self.kernel[2]))) <= FAR * eps
+            near = self.kernel is not None and float(self.xp.max(self.xp.abs(g - self.kernel[2]))) <= FAR * eps
             if near:
                 kernels, alphas, betas = self.kernel[0], self.by_measure(self.kernel[1]), self.columns(self.kernel[2])
             for k, (p, hint, own) in enumerate(zip(self.problems, self.by_measure(f), self.columns(g), strict=True)):

@@ -270,7 +270,7 @@ class SinkhornMethod:
         """Levels of falling regularisation; in each, blocks of iterations."""
         if state.info is None:
             state = self.enter(state, state.f, state.g)
-        elif self.stored:
+        elif self.stored and state.hint is not None:
             self.absorb(state, state.hint, state.beta)
         status = None
         while True:

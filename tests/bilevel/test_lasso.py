@@ -272,6 +272,7 @@ def test_hull():
 
 def test_moves_between_libraries():
     """A problem moved to another library gives what it gave."""
+    pytest.importorskip("torch")
     problem = LassoProblem.random(20, 10, folds=3, rng=0, intercept=True)
     x = problem.start()[0]
     moved = optlib.to_device(problem, "torch")
