@@ -176,18 +176,21 @@ def scalar(
         points = [Known(*row) for row in json.loads(s.points)]
         evaluator.restore(s)
         if not points:
-            found = evaluator(s.x, ROUGH, s.y, s.q, s.factor)
-            first = Known(float(s.x[0]), found.value, float(found.gradient[0]), found.correction, found.eta, False)
-            hopeless = found.value - found.correction > trivial
-            if not hopeless:
-                first, found = measure(first.x, 1.0, s._replace(y=found.y, q=found.q, factor=found.factor))
+            at, scan, hopeless, warm = float(s.x[0]), [low + t * (high - low) for t in SCAN], False, s
+            if abs(at - scan[0]) > 0.1 * (high - low):
+                found = evaluator(s.x, ROUGH, s.y, s.q, s.factor)
+                hopeless = found.value - found.correction > trivial
+                warm = s._replace(y=found.y, q=found.q, factor=found.factor)
+            if hopeless:
+                first = Known(at, found.value, float(found.gradient[0]), found.correction, found.eta, False)
+                scan = scan[:1]
+            else:
+                first, found = measure(at, 1.0, warm)
             points.append(first)
             s = taken(s, found, points, 0)
             flat = abs(first.slope) * (high - low) < FLAT * abs(first.value) or not bool(xp.any(found.y != 0))
             if flat or hopeless:
-                scan = [low + t * (high - low) for t in SCAN]
-                far = not flat and abs(first.x - scan[0]) > 0.1 * (high - low)
-                s = s._replace(queue=json.dumps(scan[:1] if far else scan))
+                s = s._replace(queue=json.dumps(scan))
         while True:
             gap, width, edge = judge(points, low, high)
             lead = min(points, key=lambda p: p.value)
