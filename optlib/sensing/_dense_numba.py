@@ -74,7 +74,7 @@ def residual_and_image(A, x, y):
     if m * n <= CACHED_SIZE:
         residual = A @ x - y
         return residual, residual @ A
-    A, x, y = read_only(A), read_only(x), read_only(y)
+    A, x, y = read_only(A), np.array(x), np.array(y)  # small beside A: copies cost less than views that are read-only
     chunks = 1 if m * n <= SERIAL_SIZE else max(1, min(8, m // 32))
     residual, images = np.empty(m, A.dtype), np.empty((chunks, n), A.dtype)
     run_chunks(_chunk, m, chunks, A, x, y, residual, images)
