@@ -34,7 +34,7 @@ class Known(NamedTuple):
 class ScalarState(NamedTuple):
     """State of `scalar`: best point with inner solution, adjoint and factor; the points and those to come, as JSON.
 
-    JSON keeps numbers exactly whatever the dtype of the arrays.
+    ``unfitted`` is the loss of the model before any fit. JSON keeps numbers exactly whatever the dtype of the arrays.
     """
 
     x: Array
@@ -44,6 +44,7 @@ class ScalarState(NamedTuple):
     gradient: Array | None
     points: str
     queue: str
+    unfitted: float
     expansions: int
     nit: int
     evaluations: int
@@ -151,14 +152,7 @@ def scalar(
         raise check.error("bounds", (low, high), "finite bounds", "give both, e.g. (-12, 12)")
     _, state = prepare_init(init, ScalarState)
     if state is None:
-        state = ScalarState(evaluator.start, evaluator.y0, None, None, None, "[]", "[]", 0, 0, 0, 1, 0, 0)
-
-    trivial = float(problem.outer(evaluator.start, evaluator.y0)[0])  # the loss without any fit
-
-    def beyond(x: float, points: list[Known], middle: float) -> bool:
-        """Whether a point nearer to the middle is worse already than the model that was not fitted."""
-        near = (p for p in points if 0.0 < (p.x - middle) * (x - middle) < (x - middle) ** 2)
-        return any(p.value - p.correction > trivial for p in near)
+        state = ScalarState(evaluator.start, evaluator.y0, None, None, None, "[]", "[]", math.nan, 0, 0, 0, 1, 0, 0)
 
     def measure(
         x: float, step: float, s: ScalarState, eta: float = FIRST, sure: bool = False
@@ -176,10 +170,11 @@ def scalar(
         points = [Known(*row) for row in json.loads(s.points)]
         evaluator.restore(s)
         if not points:
+            s = s._replace(unfitted=float(evaluator.outer(s.x, evaluator.y0)[0]))
             at, scan, hopeless, warm = float(s.x[0]), [low + t * (high - low) for t in SCAN], False, s
             if abs(at - scan[0]) > 0.1 * (high - low):
                 found = evaluator(s.x, ROUGH, s.y, s.q, s.factor)
-                hopeless = found.value - found.correction > trivial
+                hopeless = found.value - found.correction > s.unfitted
                 warm = s._replace(y=found.y, q=found.q, factor=found.factor)
             if hopeless:
                 first = Known(at, found.value, float(found.gradient[0]), found.correction, found.eta, False)
@@ -194,7 +189,7 @@ def scalar(
         while True:
             gap, width, edge = judge(points, low, high)
             lead = min(points, key=lambda p: p.value)
-            queue = [x for x in json.loads(s.queue) if not beyond(x, points, 0.5 * (low + high))]
+            queue = [x for x in json.loads(s.queue) if not beyond(x, points, 0.5 * (low + high), s.unfitted)]
             goal = rtol if width < 1.0 or near(points, lead) < 0.5 or edge else 0.01 * rtol
             done = gap <= goal * abs(lead.value) and not queue and lead.x == float(s.x[0])
             stop = gap / abs(lead.value) if lead.value else gap
@@ -255,6 +250,12 @@ def scalar(
 
 
 # -- decisions, on the host --
+
+
+def beyond(x: float, points: list[Known], middle: float, unfitted: float) -> bool:
+    """Whether a point nearer to the middle of the box is worse already than the model before any fit."""
+    near = (p for p in points if 0.0 < (p.x - middle) * (x - middle) < (x - middle) ** 2)
+    return any(p.value - p.correction > unfitted for p in near)
 
 
 def neighbour(points: list[Known], lead: Known) -> Known | None:

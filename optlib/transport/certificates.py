@@ -109,7 +109,7 @@ def certify(
         return {
             **_answer(problem, reg, f - shift, g + shift),
             "dual_value": _dual_value(wide, reg, f_mass, g_mass),
-            "later": partial(_certified, problem, reg, g, tol, swept, stored),
+            "later": partial(_certified, problem, reg, g, tol, swept),  # no stored kernel: a result is small
         }
     return _certified(problem, reg, g, tol, swept, stored)
 

@@ -1,4 +1,6 @@
+import gc
 import math
+import tracemalloc
 from copy import copy
 
 import numpy as np
@@ -60,6 +62,19 @@ def test_fields_computed_later():
     assert solved().get("nothing") is None
     with pytest.raises(AttributeError):
         _ = solved().nothing
+
+
+def test_a_result_keeps_no_kernel():
+    """What is computed later needs vectors and the cost, which is the user's."""
+    cost = np.random.default_rng(0).random((300, 300))
+    sinkhorn(cost, reg=0.1)  # imports and compiled code
+    tracemalloc.start()
+    result = sinkhorn(cost, reg=0.1)
+    gc.collect()
+    kept = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert result.deferred
+    assert kept < 0.5 * cost.nbytes
 
 
 @given(problems(), REGS, SWEEPS)
