@@ -1,5 +1,6 @@
 """Bilevel problems from functions of JAX or PyTorch: all oracles by automatic differentiation."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +11,7 @@ from optlib.bilevel.problem import Point, Problem
 Function = Callable[[Any, Any], Any]
 
 
-class _Differentiated(Problem):
+class _Differentiated(Problem, ABC):
     """A problem whose oracles come from another library: ``there`` and ``back`` carry arrays over the boundary."""
 
     def __init__(self, inner: Function, outer: Function, start: Any, bounds: Any) -> None:
@@ -27,9 +28,9 @@ class _Differentiated(Problem):
             if tuple(getattr(value, "shape", ())) != ():
                 raise check.error(name, f"a value of shape {tuple(value.shape)}", "a number, of shape ()")
 
+    @abstractmethod
     def there(self, u: Array) -> Any:
         """An array of the solvers, in the other library."""
-        raise NotImplementedError
 
     def back(self, u: Any) -> Array:
         """An array of the other library, for the solvers."""

@@ -7,6 +7,7 @@ that hold arrays.
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass, fields
@@ -22,7 +23,7 @@ from optlib.geometry import _input, projections
 __all__ = ["Ball", "Box", "Domain", "L1Ball", "NuclearBall", "Simplex", "Spectrahedron"]
 
 
-class Domain:
+class Domain(ABC):
     """A closed convex set in the space of vectors or matrices of one shape.
 
     Notes
@@ -32,19 +33,19 @@ class Domain:
     """
 
     @property
+    @abstractmethod
     def shape(self) -> tuple[int, ...]:
         """Shape of a point."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def diameter(self) -> float:
         """Largest distance between two points; infinite for an unbounded set."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def radius(self) -> float:
         """Largest distance of a point from the centre."""
-        raise NotImplementedError
 
     def project(self, x: Any, *, xp: Any = None) -> Array:
         """Return the nearest points of the set.
@@ -145,14 +146,14 @@ class Domain:
         for name, value in values.items():
             object.__setattr__(self, name, value)
 
-    def _project(self, x: Array, xp: Any) -> Array:
-        raise NotImplementedError
+    @abstractmethod
+    def _project(self, x: Array, xp: Any) -> Array: ...
 
-    def _violation(self, x: Array, xp: Any) -> Array:
-        raise NotImplementedError
+    @abstractmethod
+    def _violation(self, x: Array, xp: Any) -> Array: ...
 
-    def _linear_minimizer(self, g: Array, xp: Any) -> Array:
-        raise NotImplementedError
+    @abstractmethod
+    def _linear_minimizer(self, g: Array, xp: Any) -> Array: ...
 
     def _center(self, like: Array, xp: Any) -> Array:
         return xp.zeros(self.shape, dtype=like.dtype, device=like.device)

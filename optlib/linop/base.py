@@ -1,6 +1,7 @@
 """Linear operators: matrices known by their products, with an algebra that never forms them."""
 
 import numbers
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -8,7 +9,7 @@ from optlib._core import validation as check
 from optlib.backend import Array, array_namespace, as_floating, backend_name, device_of, is_numpy
 
 
-class LinearOperator:
+class LinearOperator(ABC):
     """A real matrix known by its products with vectors.
 
     Subclasses implement ``_matvec`` and ``_rmatvec``; both get an array of shape ``(n,)`` or ``(n, k)`` (k vectors as
@@ -67,11 +68,11 @@ class LinearOperator:
         if self.symmetric and self.shape[0] != self.shape[1]:
             raise check.error("shape", f"{self.shape} for a symmetric operator", "a square shape")
 
-    def _matvec(self, x: Array) -> Array:
-        raise NotImplementedError
+    @abstractmethod
+    def _matvec(self, x: Array) -> Array: ...
 
-    def _rmatvec(self, y: Array) -> Array:
-        raise NotImplementedError
+    @abstractmethod
+    def _rmatvec(self, y: Array) -> Array: ...
 
     def _map_arrays(self, move: Callable[[Array], Array]) -> "LinearOperator":
         """Rebuild the operator with its arrays moved or cast; keeps the promises."""

@@ -1,12 +1,13 @@
 """Losses of linear predictions: values, slopes, conjugates and proximal steps of functions of one number."""
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 from optlib._core import validation as check
 from optlib.backend import Array, special
 
 
-class ModelLoss:
+class ModelLoss(ABC):
     """A convex loss ``phi(p)`` of a prediction p, for a target y."""
 
     targets = "finite numbers"
@@ -15,13 +16,13 @@ class ModelLoss:
         """Whether targets are what they must be."""
         return xp.isfinite(y)
 
+    @abstractmethod
     def value(self, p: Array, y: Array, xp: Any) -> Array:
         """Return the loss."""
-        raise NotImplementedError
 
+    @abstractmethod
     def slope(self, p: Array, y: Array, xp: Any) -> Array:
         """Return a subgradient with respect to the prediction."""
-        raise NotImplementedError
 
     def conj(self, s: Array, y: Array, xp: Any) -> Array:
         """Return ``max_p s p - phi(p)``, for slopes s that occur."""

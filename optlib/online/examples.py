@@ -1,5 +1,6 @@
 """Learners of examples: features and a target, of which they predict the target by a linear function."""
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from optlib.online.feedback import Feedback
 from optlib.online.learner import Learner
 
 
-class ExampleLearner(Learner):
+class ExampleLearner(Learner, ABC):
     """A learner that is told ``Feedback(features=a, target=y)``; its decision are the coefficients of a prediction.
 
     It defines ``_example(state, a, y, xp)``, the state after a round.
@@ -42,8 +43,8 @@ class ExampleLearner(Learner):
             state = self._example(state, block[t, :, :-1], block[t, :, -1], xp)
         return state, None
 
-    def _example(self, state: Any, a: Array, y: Array, xp: Any) -> Any:
-        raise NotImplementedError
+    @abstractmethod
+    def _example(self, state: Any, a: Array, y: Array, xp: Any) -> Any: ...
 
 
 class LinearModelLosses:

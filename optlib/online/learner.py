@@ -1,5 +1,6 @@
 """What every learner is: decide, be told, decide again; a state that can be saved, a bound that can be checked."""
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import numpy as np
@@ -66,7 +67,7 @@ def within(row: Array, low: float, high: float, *, xp: Any) -> bool:
     return bool(xp.all((row >= low) & (row <= high)))
 
 
-class Learner:
+class Learner(ABC):
     """Base class of the learners, or of many independent learners that run as one.
 
     ``decide()`` returns the decision of the coming round, as often as it is called; ``update(feedback)`` ends the
@@ -214,14 +215,14 @@ class Learner:
 
     # --- what a learner defines ---
 
-    def _initial(self, zeros: Array, xp: Any) -> Any:
-        raise NotImplementedError
+    @abstractmethod
+    def _initial(self, zeros: Array, xp: Any) -> Any: ...
 
     def _round(self, state: Any, g: Array, xp: Any) -> Any:
         raise NotImplementedError
 
-    def _bound(self, state: Any, comparator: np.ndarray | None) -> Any:
-        raise NotImplementedError
+    @abstractmethod
+    def _bound(self, state: Any, comparator: np.ndarray | None) -> Any: ...
 
     def _path_bound(self, state: Any, path: np.ndarray) -> Any:
         return np.inf

@@ -1,6 +1,7 @@
 """Online mirror descent, plain and dual-stabilised."""
 
 import math
+from abc import ABC, abstractmethod
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,7 +24,7 @@ class OMDState(NamedTuple):
     rounds: int
 
 
-class _MirrorLearner(Learner):
+class _MirrorLearner(Learner, ABC):
     """What the learners with a mirror map share."""
 
     def __init__(self, mirror: MirrorMap, n: int) -> None:
@@ -36,8 +37,8 @@ class _MirrorLearner(Learner):
         self._map = moved(self.mirror, zeros)
         return self._first(zeros, self._map.step_dual(zeros, zeros, 1.0, xp=xp), xp)
 
-    def _first(self, zeros: Array, theta: Array, xp: Any) -> Any:
-        raise NotImplementedError
+    @abstractmethod
+    def _first(self, zeros: Array, theta: Array, xp: Any) -> Any: ...
 
     def _distance(self, comparator: np.ndarray | None, size: float) -> float:
         """``psi(u) - min psi`` of the comparator, or the bound for all of them."""

@@ -1,6 +1,7 @@
 """Optimistic mirror descent and optimistic FTRL: steps with a guess of the next gradient."""
 
 import math
+from abc import ABC, abstractmethod
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,7 +30,7 @@ class OptimisticState(NamedTuple):
     rounds: int
 
 
-class _Optimistic(_MirrorLearner):
+class _Optimistic(_MirrorLearner, ABC):
     def decide(self, hint: Any = None) -> Array:
         """Return the decision of the coming round.
 
@@ -51,9 +52,9 @@ class _Optimistic(_MirrorLearner):
             self._state = self._place(self._state._replace(hint=m), self._xp)
         return super().decide()
 
+    @abstractmethod
     def _place(self, state: OptimisticState, xp: Any) -> OptimisticState:
         """Return the state with the point that its anchor, hint and rate give."""
-        raise NotImplementedError
 
 
 class OptimisticOMD(_Optimistic):

@@ -1,6 +1,7 @@
 """Convex functions with a proximal operator and a conjugate, and the problems that they make with a matrix."""
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from copy import copy
 from functools import cached_property
@@ -13,7 +14,7 @@ from optlib.linop import as_linear_operator
 from optlib.online.problems import Problem
 
 
-class Term:
+class Term(ABC):
     """A closed convex function of vectors.
 
     ``convexity`` is its modulus of strong convexity. A term defines ``value(x, xp)``, ``excess(x, xp)``, the relative
@@ -23,17 +24,17 @@ class Term:
 
     convexity = 0.0
 
+    @abstractmethod
     def value(self, x: Array, xp: Any) -> Array:
         """Return ``f(x)``, a violation of its domain left out."""
-        raise NotImplementedError
 
+    @abstractmethod
     def conj(self, y: Array, xp: Any) -> Array:
         """Return ``max <x, y> - f(x)``, a violation of its domain left out."""
-        raise NotImplementedError
 
+    @abstractmethod
     def prox(self, x: Array, t: float, xp: Any) -> Array:
         """Return ``argmin f(z) + |z - x|^2 / (2 t)``."""
-        raise NotImplementedError
 
     def excess(self, x: Array, xp: Any) -> Array:
         """Return the relative violation of the domain of ``f``."""

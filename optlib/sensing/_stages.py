@@ -1,5 +1,6 @@
 """Programs of steps that can be left after any of them and entered again."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
@@ -31,7 +32,7 @@ def found(state: LMState) -> Found:
     return Found(*state.point, state.residual)
 
 
-class Stages:
+class Stages(ABC):
     """Stages, tried one after the other; each is a program of instructions.
 
     An instruction is the name of a method and its arguments. The method gets the state and returns the next: after one
@@ -42,17 +43,17 @@ class Stages:
 
     problem: Problem
 
+    @abstractmethod
     def program(self, state: Any) -> list[tuple[Any, ...]]:
         """Instructions of the state's stage."""
-        raise NotImplementedError
 
+    @abstractmethod
     def ended(self, state: Any) -> Any:
         """The state after the last instruction of a stage: the next stage, or the answer with ``at = ENDED``."""
-        raise NotImplementedError
 
+    @abstractmethod
     def measure(self, state: Any) -> Any:
         """The quantity of the stopping rule."""
-        raise NotImplementedError
 
     def is_answer(self, state: Any) -> bool:
         """Whether the state may be shown: its rank is not larger than the one asked for."""

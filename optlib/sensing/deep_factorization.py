@@ -1,6 +1,7 @@
 """Deep matrix factorisation: gradient descent on a product of several factors, for two losses."""
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -88,7 +89,7 @@ class Measured:
         return finish_factored(self.problem, layers[0], multiplied(layers[1:]).T)
 
 
-class _Known:
+class _Known(ABC):
     """A loss of the product whose least value is known: the gap to it is the certificate."""
 
     def __init__(self, like: Array, scale: float, least: float, tol: Any, xp: Any) -> None:
@@ -99,14 +100,14 @@ class _Known:
         self.xp, self.like, self.scale, self.least = xp, like, scale or 1.0, least
         self.tol = None if tol is None else check.scalar("tol", tol, low=0.0)
 
-    def value(self, W: Array) -> Array:
-        raise NotImplementedError
+    @abstractmethod
+    def value(self, W: Array) -> Array: ...
 
-    def gradient(self, W: Array) -> Array:
-        raise NotImplementedError
+    @abstractmethod
+    def gradient(self, W: Array) -> Array: ...
 
-    def factors(self, layers: tuple[Array, ...]) -> tuple[Array, Array]:
-        raise NotImplementedError
+    @abstractmethod
+    def factors(self, layers: tuple[Array, ...]) -> tuple[Array, Array]: ...
 
     def gradients(self, layers: tuple[Array, ...]) -> tuple[Array, ...]:
         """Derivatives in the factors."""

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +12,7 @@ from optlib.linop import LinearOperator, as_linear_operator
 from optlib.linop.base import _empty
 
 
-class SensingOperator(LinearOperator):
+class SensingOperator(LinearOperator, ABC):
     """A linear map of n1 x n2 matrices to m numbers, ``A(X)_i = <A_i, X>``.
 
     Also a `LinearOperator` on the entries of the matrix, row after row. Subclasses implement ``_forward`` and
@@ -41,11 +42,11 @@ class SensingOperator(LinearOperator):
 
     # --- what subclasses know
 
-    def _forward(self, X: Array) -> Array:
-        raise NotImplementedError
+    @abstractmethod
+    def _forward(self, X: Array) -> Array: ...
 
-    def _adjoint(self, z: Array) -> Array:
-        raise NotImplementedError
+    @abstractmethod
+    def _adjoint(self, z: Array) -> Array: ...
 
     def _forward_factored(self, F: Array, G: Array) -> Array:
         return self._forward(F @ G.T)

@@ -1,5 +1,6 @@
 """A cost as the network simplex reads it: blocks of rows in float64 on the host, and single entries."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,7 +14,7 @@ CLOUD_BLOCK = 2**17  # entries of clouds that are formed at a time: they stay in
 CLOUD_DIMENSIONS = 8  # above, rows come from matrix products
 
 
-class HostCost:
+class HostCost(ABC):
     """Entries of a cost.
 
     Attributes
@@ -26,9 +27,9 @@ class HostCost:
     def __init__(self, shape: tuple[int, int], size: float) -> None:
         self.shape, self.size = shape, size
 
+    @abstractmethod
     def blocks(self) -> Iterator[tuple[int, np.ndarray]]:
         """First rows, and rows, of blocks that cover the matrix in order."""
-        raise NotImplementedError
 
     def pairs(self, i: np.ndarray, j: np.ndarray) -> np.ndarray:
         """Entries of pairs of rows and columns."""
@@ -38,9 +39,9 @@ class HostCost:
             out[here] = block[i[here] - first, j[here]]
         return out
 
+    @abstractmethod
     def take(self, rows: np.ndarray | None, cols: np.ndarray | None) -> "HostCost":
         """The cost between some rows and some columns (None: all)."""
-        raise NotImplementedError
 
 
 class _Matrix(HostCost):

@@ -1,6 +1,7 @@
 """Costs of moving mass from n sources to m targets: dense arrays, and point clouds that never store n x m entries."""
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from copy import copy
 from typing import Any
@@ -15,7 +16,7 @@ STORED_BYTES = 2**25  # entries of a cloud, or of its kernel, that are stored ra
 POINT_COSTS = ("sqeuclidean", "euclidean", "lp", "cosine")
 
 
-class Cost:
+class Cost(ABC):
     """A cost of n x m entries, given block by block.
 
     Attributes
@@ -38,21 +39,21 @@ class Cost:
     _bounds: tuple[float, float] | None = None
 
     @property
+    @abstractmethod
     def T(self) -> "Cost":
         """The transposed cost: a view."""
-        raise NotImplementedError
 
+    @abstractmethod
     def rows(self, i0: int, i1: int) -> Array:
         """Rows ``i0`` to ``i1`` (excluded) as an array of shape (i1 - i0, m)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def take(self, rows: Any = None, cols: Any = None) -> "Cost":
         """The cost between some sources and some targets (sequences of integers; None: all)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def astype(self, dtype: Any) -> "Cost":
         """The same cost in another precision."""
-        raise NotImplementedError
 
     def bounds(self) -> tuple[float, float]:
         """Numbers below and above all entries (computed once).

@@ -1,6 +1,7 @@
 """Transport plans of n x m entries that are given when asked for, and never stored."""
 
 import operator
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import cached_property
 from typing import Any
@@ -12,7 +13,7 @@ from optlib.transport import passes
 from optlib.transport.cost import Cost, PointCloud
 
 
-class Plan(LinearOperator):
+class Plan(LinearOperator, ABC):
     """A transport plan: an n x m matrix known by its products and its rows.
 
     It is a `optlib.linop.LinearOperator`: ``plan @ v``, ``plan.T @ u`` (vectors or columns of a matrix) and the algebra
@@ -30,9 +31,9 @@ class Plan(LinearOperator):
     a: Array
     b: Array
 
+    @abstractmethod
     def rows(self, i0: int, i1: int) -> Array:
         """Rows ``i0`` to ``i1`` (excluded) as an array of shape (i1 - i0, m)."""
-        raise NotImplementedError
 
     def __getitem__(self, key: Any) -> Array:
         rows, cols = key if isinstance(key, tuple) and len(key) == 2 else (key, slice(None))
@@ -87,9 +88,9 @@ class Plan(LinearOperator):
         mapped = product[:, :-1] / product[:, -1:]
         return mapped if y.ndim == 2 else mapped[:, 0]
 
+    @abstractmethod
     def _conditional(self, v: Array) -> Array:
         """``P v`` with rows scaled at will, none of them zero."""
-        raise NotImplementedError
 
     def rounded(self) -> "Plan":
         """Return a plan close to this one whose marginals are ``a`` and ``b`` exactly (see `round_plan`)."""

@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from abc import ABC, abstractmethod
 from typing import Any
 
 import numpy as np
@@ -19,12 +20,12 @@ TOL = 1e-4  # of a denoised image: distance from the exact solution, relative to
 BATCH = 1 << 16  # pixels that are denoised together
 
 
-class _Denoiser(TransformerMixin, BaseEstimator):
+class _Denoiser(TransformerMixin, BaseEstimator, ABC):
     """What the denoisers share."""
 
+    @abstractmethod
     def _problem(self, noisy: np.ndarray, clean: np.ndarray) -> DenoisingProblem:
         """The bilevel problem of the pairs, images (n, height, width)."""
-        raise NotImplementedError
 
     def _fitted(self, images: np.ndarray) -> DenoisingProblem:
         """The same for images to be denoised."""

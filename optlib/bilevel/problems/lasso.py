@@ -1,6 +1,7 @@
 """Lasso and elastic net with logarithmic penalties, tuned on validation samples or on folds."""
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, NamedTuple, Self
 
@@ -51,7 +52,7 @@ class Piece(NamedTuple):
     products: int
 
 
-class SparseModelProblem(Problem):
+class SparseModelProblem(Problem, ABC):
     r"""What `LassoProblem` and `ElasticNetProblem` share: the folds, the losses, and the active set.
 
     The solution is piecewise smooth in the penalties: on its support S with signs s,
@@ -126,16 +127,16 @@ class SparseModelProblem(Problem):
 
     # -- penalties --
 
+    @abstractmethod
     def penalties(self, x: Array) -> tuple[Array, Array]:
         """The penalties ``l1, l2`` of the features, shape (p,)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _gather(self, z1: Array, z2: Array) -> Array:
         """The adjoint of the derivative of ``x -> l1, l2``, without the factors ``l1`` and ``l2``."""
-        raise NotImplementedError
 
-    def _start(self) -> Array:
-        raise NotImplementedError
+    @abstractmethod
+    def _start(self) -> Array: ...
 
     def tied(self) -> Self:
         """The same problem with common penalties."""
@@ -217,9 +218,9 @@ class SparseModelProblem(Problem):
 
         return Point(hvp, cross_vjp, cross_jvp, active=y != 0.0)
 
+    @abstractmethod
     def _spread(self, u: Array) -> tuple[Array, Array]:
         """Directions in x as directions in the logarithms of ``l1`` and ``l2`` of the features."""
-        raise NotImplementedError
 
     def _active(self, fold: Fold, w: Array, l2: Array) -> tuple[Array, Any, Array, int]:
         support = self.xp.nonzero(w)[0]

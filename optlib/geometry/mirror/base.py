@@ -1,6 +1,7 @@
 """The base class of the mirror maps: what a map must define, and what follows from it."""
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from copy import copy
 from inspect import signature
@@ -14,7 +15,7 @@ from optlib.backend import Array, device_of, linalg
 from optlib.geometry.domains import Domain
 
 
-class MirrorMap:
+class MirrorMap(ABC):
     """A convex function ``psi`` on a convex set ``X``, and the geometry that it induces.
 
     ``psi`` is differentiable and strongly convex on ``X``; ``B(x; y) = psi(x) - psi(y) - <grad psi(y), x - y>`` is its
@@ -348,24 +349,24 @@ class MirrorMap:
 
     # --- what a map defines ---
 
-    def _value(self, x: Array, xp: Any) -> Array:
-        raise NotImplementedError
+    @abstractmethod
+    def _value(self, x: Array, xp: Any) -> Array: ...
 
-    def _grad(self, x: Array, xp: Any) -> Array:
-        raise NotImplementedError
+    @abstractmethod
+    def _grad(self, x: Array, xp: Any) -> Array: ...
 
-    def _grad_conj(self, theta: Array, xp: Any) -> Array:
-        raise NotImplementedError
+    @abstractmethod
+    def _grad_conj(self, theta: Array, xp: Any) -> Array: ...
 
+    @abstractmethod
     def _violation(self, x: Array, xp: Any) -> Array:
         """Largest relative violation of a constraint of ``X``."""
-        raise NotImplementedError
 
-    def _sigma(self, n: int) -> float:
-        raise NotImplementedError
+    @abstractmethod
+    def _sigma(self, n: int) -> float: ...
 
-    def _range(self, n: int) -> float:
-        raise NotImplementedError
+    @abstractmethod
+    def _range(self, n: int) -> float: ...
 
     def _diameter(self, n: int) -> float:
         return math.inf
