@@ -7,10 +7,11 @@ from typing import Any, NamedTuple
 
 from optlib._core import Result, Step, run
 from optlib._core.driver import Steps
+from optlib.transport._newton import NewtonMethod, NewtonState
 from optlib.transport._problem import check_reg, prepare
 from optlib.transport.result import TransportResult
 from optlib.transport.sinkhorn import SinkhornMethod, SinkhornState, sinkhorn
-from optlib.transport.sinkhorn_newton import STORED, NewtonMethod, NewtonState, sinkhorn_newton
+from optlib.transport.sinkhorn_newton import STORED, sinkhorn_newton
 
 PROBE = 20  # iterations between two looks at the rate
 AHEAD = {"scaling": 100, "log": 25}  # predicted iterations that are worth while: the latter cost four times as much
