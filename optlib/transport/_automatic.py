@@ -14,7 +14,7 @@ from optlib.transport.sinkhorn import SinkhornMethod, SinkhornState, sinkhorn
 from optlib.transport.sinkhorn_newton import STORED, sinkhorn_newton
 
 PROBE = 20  # iterations between two looks at the rate
-AHEAD = {"scaling": 100, "log": 25}  # predicted iterations that are worth while: the latter cost four times as much
+AHEAD = {"truncated": 300, "scaling": 100, "log": 25}  # predicted iterations that are worth while, by what they cost
 
 
 class AutomaticState(NamedTuple):
@@ -165,7 +165,8 @@ class _Automatic:
         if target <= 0.0:
             return self.sinkhorn.tight is not None
         rate = math.log(state.mark / error) / PROBE if error > 0.0 else math.inf
-        return not rate > 0.0 or math.log(error / target) > AHEAD[self.sinkhorn.form] * rate
+        ahead = AHEAD["truncated" if self.sinkhorn.truncated else self.sinkhorn.form]
+        return not rate > 0.0 or math.log(error / target) > ahead * rate
 
     def finish(self, step: Step) -> dict[str, Any]:
         """The answer with its certificate."""
