@@ -213,7 +213,8 @@ class SinkhornMethod:
 
     level_iterations = LEVEL_ITERATIONS
     truncated = False  # whether the kernel in use is
-    complete: Array | None = None  # column potentials whose marginals are those of the whole plan nevertheless
+    complete: Array | None = None  # column potentials whose marginals are nevertheless those of the whole plan,
+    missing = 0.0  # but for this mass
 
     def __init__(
         self, problem: Problem, reg: float, tol: Any, method: str = "auto", acceleration: str | None = "auto"
@@ -273,7 +274,8 @@ class SinkhornMethod:
             swept, stored = (state.f, state.c) if exact and state.g is self.complete else None, None
         else:
             swept, stored = ((state.f, state.c), self.kernel) if exact else (None, None)
-        return certify(self.problem, self.reg, step.x[1], tol=self.asked, swept=swept, stored=stored)
+        missing = self.missing if self.truncated else 0.0
+        return certify(self.problem, self.reg, step.x[1], tol=self.asked, swept=swept, stored=stored, missing=missing)
 
     def steps(self, state: SinkhornState) -> Steps:
         """Levels of falling regularisation; in each, blocks of iterations."""
@@ -363,12 +365,30 @@ class SinkhornMethod:
         return truncated_kernel(*entries, f, g, self.a, self.b, eps, self.inv_rho[0], KEPT, room, NEAR)
 
     def completed(self, state: SinkhornState, target: float) -> SinkhornState:
-        """The state with the marginals of the whole plan; with a new kernel if what was dropped counts."""
-        f, c, r = self.evaluate_whole(self.levels[state.level])(state.f, state.g, 1.0)
-        error = self.given(self.levels[state.level]).error(r, state.g, c, self.xp)
+        """The state with the error of the whole plan; with a new kernel if what was dropped counts."""
+        eps, self.complete, self.missing = self.levels[state.level], state.g, self.dropped(state)
+        if self.missing < math.inf:
+            error = state.info[0] + 2.0 * self.missing / self.problem.mass[0]
+            known = state._replace(info=self.xp.concat([error[None], state.info[1:]]))
+            if self.solved(known, target):
+                return known
+        f, c, r = self.evaluate_whole(eps)(state.f, state.g, 1.0)
+        error = self.given(eps).error(r, state.g, c, self.xp)
         info = self.xp.concat([error[None], state.info[1:]])
-        state, self.complete = state._replace(f=f, r=r, c=c, info=info, passes=state.passes + 1), state.g
+        state, self.missing = state._replace(f=f, r=r, c=c, info=info, passes=state.passes + 1), 0.0
         return state if self.solved(state, target) else self.absorb(state, f, state.g)[0]
+
+    def dropped(self, state: SinkhornState) -> float:
+        """Bound on the mass of the entries that a truncated kernel lacks; infinite if it would not bound the error.
+
+        When the kernel was stored they were at most ``KEPT min(a_i, b_j)``.
+        """
+        if any(self.inv_rho):
+            return math.inf
+        _, alpha, beta = self.kernel
+        u, v = (self.xp.exp(d / self.levels[state.level]) for d in (state.f - alpha, state.g - beta))
+        by_rows, by_columns = self.xp.sum(self.a * u) * self.xp.sum(v), self.xp.sum(u) * self.xp.sum(self.b * v)
+        return KEPT * min(float(by_rows), float(by_columns))
 
     def solved(self, state: SinkhornState, target: float) -> bool:
         """Whether compiled iterations stopped because the error is small enough."""
