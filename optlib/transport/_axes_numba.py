@@ -16,7 +16,7 @@ def _rows(k0, k1, chunks, small, scratch, cost, z, sums, out):
             least = smallest_gap(cost[i], z[r])
             out[r, i] = -least
             if sums:
-                out[r, i] += log_(_exp_dense(cost[i], z[r], number(least), number(1), scratch[0]))
+                out[r, i] += log_(_exp_dense(cost[i], z[r], number(least), number(1), scratch[0, : z.shape[1]]))
 
 
 def _run(matrix, rows, sums):

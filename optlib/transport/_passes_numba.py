@@ -13,7 +13,7 @@ import numpy as np
 from numba import njit
 
 from optlib.backend import get_threads
-from optlib.backend._math_numba import _from_bits, _to_bits, exp_, log_
+from optlib.backend._math_numba import _from_bits, _to_bits, exp2_, exp_, log_
 from optlib.backend.threads import read_only, run_chunks
 
 SERIAL_SIZE = 250_000  # entries below which a pass is one chunk
@@ -33,6 +33,8 @@ JIT = {
 }
 INNER = JIT | {"no_cpython_wrapper": True}  # called from compiled code only
 INLINE = JIT | {"inline": "always"}  # into the caller before it is compiled: saves a fifth of the compile time
+
+LOG2_E = 1.4426950408889634
 
 
 # -- tiles of one row --
@@ -68,6 +70,77 @@ def exp_row(cost, x, y, i, gt, shift, inv, j0, e):
     if x is not None:
         s = _exp_products(x[i, 0], x[i, 1], x[i, 2], y[0, j0:], y[1, j0:], y[2, j0:], gt[j0:], shift, e)
     return s
+
+
+@njit(**INNER)
+def _exponents_in_plane(a, b, c, d, y0, y1, gt, e0, e1, e2, e3):
+    (a0, a1, _, a3), (b0, b1, _, b3), (c0, c1, _, c3), (d0, d1, _, d3) = a, b, c, d
+    for j in range(e0.size):
+        u, v, w = y0[j], y1[j], gt.dtype.type(LOG2_E) * gt[j]
+        e0[j] = (w + a3) + (a0 * u + a1 * v)
+        e1[j] = (w + b3) + (b0 * u + b1 * v)
+        e2[j] = (w + c3) + (c0 * u + c1 * v)
+        e3[j] = (w + d3) + (d0 * u + d1 * v)
+
+
+@njit(**INNER)
+def _exponents_in_space(a, b, c, d, y0, y1, y2, gt, e0, e1, e2, e3):
+    (a0, a1, a2, a3), (b0, b1, b2, b3), (c0, c1, c2, c3), (d0, d1, d2, d3) = a, b, c, d
+    for j in range(e0.size):
+        t, u, v, w = y0[j], y1[j], y2[j], gt.dtype.type(LOG2_E) * gt[j]
+        e0[j] = (w + a3) + (a0 * t + (a1 * u + a2 * v))
+        e1[j] = (w + b3) + (b0 * t + (b1 * u + b2 * v))
+        e2[j] = (w + c3) + (c0 * t + (c1 * u + c2 * v))
+        e3[j] = (w + d3) + (d0 * t + (d1 * u + d2 * v))
+
+
+@njit(**INNER)
+def _base_2(point, shift):
+    """The factors of a row whose exponents are to be those of two."""
+    scale = point.dtype.type(LOG2_E)
+    return scale * point[0], scale * point[1], scale * point[2], scale * point.dtype.type(shift)
+
+
+@njit(**INNER)
+def _exp2_in_place(e0, e1):
+    s0 = s1 = e0.dtype.type(0)
+    for j in range(e0.size):
+        t0, t1 = exp2_(e0[j]), exp2_(e1[j])
+        e0[j], e1[j] = t0, t1
+        s0 += t0
+        s1 += t1
+    return s0, s1
+
+
+@njit(**INNER)
+def _exp_products_of_four(x, y, i, last, gt, shifts, e0, e1, e2, e3, sums):
+    """Rows i to i + last, the last of them again where that is less than four, and their sums.
+
+    A loop that evaluates powers of two and nothing else overlaps more of them than one that computes their exponents as
+    well; and that one, for four rows at a time, reads the points once.
+    """
+    a, b = _base_2(x[i], shifts[0]), _base_2(x[i + min(1, last - 1)], shifts[1])
+    c, d = _base_2(x[i + min(2, last - 1)], shifts[2]), _base_2(x[i + last - 1], shifts[3])
+    if a[2] == 0.0 and b[2] == 0.0 and c[2] == 0.0 and d[2] == 0.0:
+        _exponents_in_plane(a, b, c, d, y[0], y[1], gt, e0, e1, e2, e3)
+    else:
+        _exponents_in_space(a, b, c, d, y[0], y[1], y[2], gt, e0, e1, e2, e3)
+    sums[0], sums[1] = _exp2_in_place(e0, e1)
+    sums[2], sums[3] = _exp2_in_place(e2, e3)
+
+
+@njit(**INLINE)
+def exp_rows(cost, x, y, i, last, gt, shifts, inv, e, sums):
+    """Fill rows of ``e`` with the exponentials of up to four rows from i on, and take their sums."""
+    m = gt.size
+    if cost is not None:  # Numba drops a branch that asks this of an argument that is None
+        for j0 in range(0, m, TILE_DENSE):
+            j1 = min(m, j0 + TILE_DENSE)
+            for k in range(last):
+                shift, s = gt.dtype.type(shifts[k]), gt.dtype.type(inv)
+                sums[k] += _exp_dense(cost[i + k, j0:], gt[j0:], shift, s, e[k, j0:j1])
+    if x is not None:
+        _exp_products_of_four(x, y, i, last, gt, shifts, e[0, :m], e[1, :m], e[2, :m], e[3, :m], sums)
 
 
 @njit(**INNER)
@@ -188,34 +261,32 @@ def _keep_row(e, s, weight, i, chunk, keep):
 def sweep_chunks(k0, k1, chunks, small, e, keep, cost, x, y, gt, f, offset, a, eps, lam, omega, bound, new, r, partial):
     """Chunks k0 to k1: new potentials, row sums of the plan, and a row of ``partial`` column sums per chunk.
 
-    ``small`` (3, 4) and ``e`` (4, m) are scratch: allocating in compiled code costs a third of a second to compile.
-    ``keep`` is None, or what `_keep_row` unpacks.
+    ``small`` (3, 4) and ``e`` (4, m or more) are scratch: to allocate in compiled code takes a third of a second to
+    compile. ``keep`` is None, or what `_keep_row` unpacks.
     """
-    n, m, inv, tile = a.size, gt.size, 1.0 / eps, TILE_DENSE if x is None else TILE
+    n, m, inv = a.size, gt.size, 1.0 / eps
     low, high = (1e-200, 1e200) if gt.itemsize == 8 else (1e-25, 1e25)
     sums, shifts, weights = small[0], small[1], small[2]
     for chunk in range(k0, k1):
-        i1, out = (chunk + 1) * n // chunks, partial[chunk]
+        i1, out = (chunk + 1) * n // chunks, partial[chunk, :m]
         for j in range(m):
             out[j] = 0.0
         for i in range(chunk * n // chunks, i1, 4):
             last = min(4, i1 - i)
             for k in range(4):
                 sums[k] = weights[k] = 0.0  # rows beyond the last count nothing
-            for j0 in range(0, m, tile):
-                j1 = min(m, j0 + tile)
-                for k in range(last):
-                    shifts[k] = (f[i + k] - offset[i + k]) * inv
-                    sums[k] += exp_row(cost, x, y, i + k, gt, shifts[k], inv, j0, e[k, j0:j1])
+                row = i + min(k, last - 1)
+                shifts[k] = (f[row] - offset[row]) * inv
+            exp_rows(cost, x, y, i, last, gt, shifts, inv, e, sums)
             for k in range(last):
                 if not (sums[k] > low and sums[k] < high):  # a bad shift: take the largest exponent
-                    shifts[k], sums[k] = exp_row_again(cost, x, y, i + k, gt, inv, e[k])
+                    shifts[k], sums[k] = exp_row_again(cost, x, y, i + k, gt, inv, e[k, :m])
                 new[i + k], weights[k] = _row_weight(
                     sums[k], shifts[k], f[i + k], offset[i + k], a[i + k], eps, lam, omega, bound
                 )
                 r[i + k] = weights[k] * sums[k]
                 if keep is not None:
-                    _keep_row(e[k], sums[k], weights[k], i + k, chunk, keep)
+                    _keep_row(e[k, :m], sums[k], weights[k], i + k, chunk, keep)
             add_rows(out, e[0], e[min(1, last - 1)], e[min(2, last - 1)], e[last - 1], weights)
 
 
@@ -419,14 +490,14 @@ def chunks_of(n: int, m: int) -> int:
 def run_rows(function, n, m, *args):
     """Call ``function(k0, k1, chunks, small, scratch, *args)`` for n rows, on threads if the work is large enough.
 
-    ``small`` (3, 4) and ``scratch`` (4, m) belong to the thread; the latter has the dtype of the last argument.
+    ``small`` (3, 4) and ``scratch`` (4, m or more) belong to the thread; the latter is `aligned` and has the dtype of
+    the last argument.
     """
     chunks = chunks_of(n, m)
     parts = min(get_threads(), chunks) if n * m >= THREADED_SIZE else 1
 
     def work(k0, k1, _):
-        memory = np.empty(4 * m + 2 * APART, args[-1].dtype)
-        function(k0, k1, chunks, np.empty((3, 4)), memory[APART : APART + 4 * m].reshape(4, m), *args)
+        function(k0, k1, chunks, np.empty((3, 4)), aligned(4, m, args[-1].dtype), *args)
 
     run_chunks(work, chunks, parts)
 
@@ -449,8 +520,8 @@ def scaled(cost, x, y, scale, eps, like):
     if cost is None:
         n, d = x.shape
         x, y = x.astype(dtype, copy=False), y.astype(dtype, copy=False)
-        xs, ys = np.zeros((n, 3), dtype), np.zeros((3, y.shape[0]), dtype)
-        xs[:, :d], ys[:d] = x * dtype.type(2.0 * scale / eps), y.T
+        xs, ys = np.zeros((n, 3), dtype), aligned(3, y.shape[0], dtype)
+        xs[:, :d], ys[:d, : y.shape[0]], ys[d:] = x * dtype.type(2.0 * scale / eps), y.T, 0.0
         yield slice(0, n), None, xs, ys, scale * np.sum(x * x, axis=1), scale * np.sum(y * y, axis=1)
         return
     n, m = cost.shape
@@ -472,12 +543,12 @@ def any_sweep(cost, x, y, scale, f, g, a, b, eps, inv_rho, omega, bound, keep):
     f, a, log_b, lam = np.array(f), np.array(a), log_weights(b), 1.0 / (1.0 + eps * inv_rho)
     for s, block, xs, ys, xo, yo in scaled(cost, x, y, scale, eps, g):
         gt = (g - yo) / dtype.type(eps) + log_b
-        partial = np.empty((chunks_of(xo.size, m), m), dtype)
+        partial = aligned(chunks_of(xo.size, m), m, dtype)
         run_rows(
             sweep_chunks, xo.size, m, keep, block, xs, ys, gt, f[s], xo, a[s], eps, lam, omega, bound, new[s], r[s],
             partial,
         )  # fmt: skip
-        c += partial.sum(axis=0, dtype=np.float64)
+        c += partial[:, :m].sum(axis=0, dtype=np.float64)
     return new, c.astype(dtype, copy=False), r
 
 
@@ -530,7 +601,11 @@ def survey(stored, alpha, beta, cost, x, y, scale, f, h_plan, removed, q, h, eps
 
 def with_norms(y, offset):
     """Points by columns and, as one coordinate more, what their squared norms add to the costs."""
-    return None if y is None else np.concatenate([y, offset[None, :]])
+    if y is None:
+        return None
+    rows = aligned(4, offset.size, y.dtype)
+    rows[:3], rows[3, : offset.size] = y, offset
+    return rows
 
 
 def padded_rows(stored):
@@ -549,12 +624,12 @@ def gibbs(cost, f, g, eps):
 def aligned(n, m, dtype):
     """An empty matrix whose rows start at multiples of 64 bytes: two thirds of the time in products from cache.
 
-    What this adds to the rows is zero.
+    What this adds to the rows is zero, and no other array is near.
     """
     width = 64 // dtype.itemsize
     padded = -(-m // width) * width
-    memory = np.empty(n * padded + width, dtype)
-    start = (-memory.ctypes.data % 64) // dtype.itemsize
+    memory = np.empty(n * padded + width + 2 * APART, dtype)
+    start = APART + (-memory[APART:].ctypes.data % 64) // dtype.itemsize
     matrix = memory[start : start + n * padded].reshape(n, padded)
     matrix[:, m:] = 0.0
     return matrix

@@ -86,8 +86,8 @@ def _sweep_chunks(
     After a Newton step the potential is not below the root; after a few, few entries matter.
     """
     n, m, room = wanted.size, g.size, slack.shape[1]
-    s, marks, words = scratch[0], scratch[1].view(np.uint8), scratch[1].view(np.uint64)
-    values, places = scratch[2], scratch[3].view(np.int64)
+    s, marks, words = scratch[0, :m], scratch[1].view(np.uint8), scratch[1].view(np.uint64)
+    values, places = scratch[2, :m], scratch[3].view(np.int64)
     for chunk in range(k0, k1):
         out, at = partial[chunk], 0
         for j in range(m):

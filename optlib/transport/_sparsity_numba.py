@@ -26,15 +26,15 @@ def _largest(c, g, top, place):
 def _top_chunks(
     k0, k1, chunks, small, scratch, cost, x, y, offset, g, f, wanted, exact, new, squares, tops, places, partial
 ):
-    n = wanted.size
+    n, c = wanted.size, scratch[0, : g.size]
     for chunk in range(k0, k1):
         out = partial[chunk]
         for j in range(g.size):
             out[j] = 0.0
         for i in range(chunk * n // chunks, (chunk + 1) * n // chunks):
             top, place = tops[i], places[i]
-            _costs(cost, x, y, offset[i], i, 0, scratch[0])
-            _largest(scratch[0], g, top, place)
+            _costs(cost, x, y, offset[i], i, 0, c)
+            _largest(c, g, top, place)
             potential = f[i]
             if exact:
                 total = 0.0

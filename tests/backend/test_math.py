@@ -11,18 +11,32 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numba import njit
 
-from optlib.backend._math_numba import exp_, log_, sincospi_
+from optlib.backend._math_numba import exp2_, exp_, log_, sincospi_
 
 DTYPES = pytest.mark.parametrize("dtype", [np.float64, np.float32], ids=["float64", "float32"])
 PI = np.longdouble("3.14159265358979323846264338327950288")
-SMALLEST_EXPONENT = {np.float64: -708.396, np.float32: -87.336}  # exp of it is a normal number
-LARGEST_EXPONENT = {np.float64: 709.782, np.float32: 88.722}
+SMALLEST_EXPONENT = {np.float64: -1022.0, np.float32: -126.0}  # 2 to that is a normal number
+LARGEST_EXPONENT = {np.float64: 1024.0, np.float32: 128.0}  # 2 to that is not
 
 
 @njit(error_model="numpy")
 def exp_loop(x, out):
     for j in range(x.size):
         out[j] = exp_(x[j])
+
+
+@njit(error_model="numpy")
+def exp2_loop(x, out):
+    for j in range(x.size):
+        out[j] = exp2_(x[j])
+
+
+# the loop, the function, its inverse and the largest error
+EXPONENTIALS = pytest.mark.parametrize(
+    ("loop", "function", "inverse", "error"),
+    [(exp_loop, np.exp, np.log, 1.2), (exp2_loop, np.exp2, np.log2, 1.3)],
+    ids=["exp", "exp2"],
+)
 
 
 @njit(error_model="numpy", fastmath={"reassoc", "contract", "nsz"})
@@ -63,21 +77,29 @@ def longer(x):
 
 
 @DTYPES
-def test_exp_is_accurate_on_the_whole_range(dtype):
-    low, high = SMALLEST_EXPONENT[dtype], LARGEST_EXPONENT[dtype]
-    for x in (np.linspace(low, high, 400_001), np.linspace(-0.5, 0.5, 200_001), np.geomspace(1e-30, 1.0, 10_001)):
+@EXPONENTIALS
+def test_exp_is_accurate_on_the_whole_range(dtype, loop, function, inverse, error):
+    scale = float(inverse(2.0))
+    low, high = SMALLEST_EXPONENT[dtype] * scale, LARGEST_EXPONENT[dtype] * scale
+    inside = slice(1, -1)  # the ends have a test of their own
+    for x in (
+        np.linspace(low, high, 400_001)[inside],
+        np.linspace(-0.5, 0.5, 200_001),
+        np.geomspace(1e-30, 1.0, 10_001),
+    ):
         x = x.astype(dtype)
-        assert ulps(apply(exp_loop, x), np.exp(longer(x))).max() < 1.2
+        assert ulps(apply(loop, x), function(longer(x))).max() < error
 
 
 @DTYPES
+@EXPONENTIALS
 @given(data=st.data())
-def test_exp_of_anything(dtype, data):
+def test_exp_of_anything(dtype, loop, function, inverse, error, data):
     width = np.dtype(dtype).itemsize * 8
     x = data.draw(hnp.arrays(dtype, st.integers(0, 40), elements=st.floats(width=width)))
-    y = apply(exp_loop, x)
+    y = apply(loop, x)
     with np.errstate(all="ignore"):
-        exact = np.exp(x)
+        exact = function(x)
     tiny = np.finfo(dtype).tiny
     normal = (exact >= 2 * tiny) & (exact < np.inf)
     assert np.all(np.abs(y[normal] - exact[normal]) <= 4 * np.spacing(exact[normal]))
@@ -87,19 +109,21 @@ def test_exp_of_anything(dtype, data):
 
 
 @DTYPES
-def test_exp_at_the_edges(dtype):
+@EXPONENTIALS
+def test_exp_at_the_edges(dtype, loop, function, inverse, error):
     inf, nan = np.inf, np.nan
-    y = apply(exp_loop, np.asarray([0.0, -0.0, inf, -inf, nan, -nan, 1e30, -1e30, 5e-324], dtype=dtype))
+    y = apply(loop, np.asarray([0.0, -0.0, inf, -inf, nan, -nan, 1e30, -1e30, 5e-324], dtype=dtype))
     np.testing.assert_array_equal(y, np.asarray([1, 1, inf, 0, nan, nan, inf, 0, 1], dtype=dtype))
     info = np.finfo(dtype)
     # The largest argument with a finite result and the smallest with a normal one, and their neighbours.
-    top = np.log(longer(np.asarray(info.max, dtype=dtype))).astype(dtype)
-    top = top if longer(top) <= np.log(longer(np.asarray(info.max))) else np.nextafter(top, dtype(0))
-    y = apply(exp_loop, np.asarray([top, np.nextafter(top, dtype(inf))]))
+    largest = inverse(longer(np.asarray(info.max)))
+    top = largest.astype(dtype)
+    top = top if longer(top) <= largest else np.nextafter(top, dtype(0))
+    y = apply(loop, np.asarray([top, np.nextafter(top, dtype(inf))]))
     assert np.isfinite(y[0])
     assert y[1] == inf
-    bottom = np.log(longer(np.asarray(info.tiny, dtype=dtype))).astype(dtype)
-    y = apply(exp_loop, np.asarray([bottom * dtype(1 + 4 * info.eps), bottom * dtype(1 - 4 * info.eps)]))
+    bottom = inverse(longer(np.asarray(info.tiny, dtype=dtype))).astype(dtype)
+    y = apply(loop, np.asarray([bottom * dtype(1 + 4 * info.eps), bottom * dtype(1 - 4 * info.eps)]))
     assert y[0] == 0
     assert y[1] >= info.tiny
 
@@ -155,7 +179,7 @@ def test_sincospi_is_accurate(dtype):
 
 
 @DTYPES
-@pytest.mark.parametrize("loop", [exp_loop, log_loop], ids=["exp", "log"])
+@pytest.mark.parametrize("loop", [exp_loop, exp2_loop, log_loop], ids=["exp", "exp2", "log"])
 def test_entries_do_not_depend_on_their_neighbours(dtype, loop):
     x = np.random.default_rng(0).uniform(0.1, 20, 301).astype(dtype)
     whole = apply(loop, x)
@@ -171,7 +195,7 @@ def test_sum_by_a_caller_that_may_reassociate(dtype):
     assert exp_sum(np.asarray([0, 1000, 1], dtype=dtype)) == np.inf
 
 
-@pytest.mark.parametrize("loop", [exp_loop, exp_sum, log_loop, sincospi_loop], ids=lambda f: f.__name__)
+@pytest.mark.parametrize("loop", [exp_loop, exp2_loop, exp_sum, log_loop, sincospi_loop], ids=lambda f: f.__name__)
 @DTYPES
 def test_loops_are_vector_code(dtype, loop):
     x = np.full(4, 0.1, dtype=dtype)
