@@ -143,18 +143,17 @@ def _exp(x):
 
 
 def exp2_(x):
-    """Power of two of a float64 or float32 scalar, inside Numba code: a fifth cheaper than ``exp_``.
+    """Power of two of a float64 or float32 scalar of moderate size, inside Numba code: a quarter cheaper than ``exp_``.
 
     Parameters
     ----------
     x : float64 or float32 scalar
-        The exponent.
+        The exponent, from -1022 to 1024 (float32: from -126 to 128): this is not checked.
 
     Returns
     -------
     scalar of the dtype of `x`
-        2^x: within 1.3 ulp where the result is a normal number, 0 where it would be subnormal or smaller (x < -1022,
-        float32 x < -126), inf where it overflows (x >= 1024, float32 x >= 128), NaN for NaN.
+        2^x within 1.3 ulp, inf for the largest `x`, and NaN for the NaN of an operation.
 
     Notes
     -----
@@ -168,7 +167,6 @@ _B1, _B2, _B3, _B4, _B5, _B6 = (
     for c in (0.6931472067028326, 0.24022650922288757, 0.05550327226670302, 0.009618056678524637, 0.0013400428177615838,
               0.0001546144469856913)
 )  # fmt: skip
-_TOP_32, _BOTTOM_32 = np.float32(128.0), np.float32(-126.0)
 
 
 @overload(exp2_, jit_options=_INLINED)
@@ -185,9 +183,7 @@ def _exp2(x):
             p = p * z + (0.001333355814640647 * r + 0.009618129107587256)
             p = p * z + (0.055504108664821625 * r + 0.24022650695910158)
             p = p * z + (0.6931471805599453 * r + 1.0)
-            y = _from_bits(_to_bits(p) + (_to_bits(shifted) << 52))
-            y = y if x < 1024.0 else x + np.inf  # inf, and NaN for NaN
-            return 0.0 if x < -1022.0 else y
+            return _from_bits(_to_bits(p) + (_to_bits(shifted) << 52))
 
         return exp64
     if x == types.float32:
@@ -199,9 +195,7 @@ def _exp2(x):
             p = _B6 * z + (_B5 * r + _B4)
             p = p * z + (_B3 * r + _B2)
             p = p * z + (_B1 * r + _ONE_32)
-            y = _from_bits(np.int32(_to_bits(p) + (_to_bits(shifted) << 23)))
-            y = y if x < _TOP_32 else x + _INF_32
-            return _ZERO_32 if x < _BOTTOM_32 else y
+            return _from_bits(np.int32(_to_bits(p) + (_to_bits(shifted) << 23)))
 
         return exp32
     return None

@@ -1,212 +1,36 @@
 """Numba variants of the passes: four rows at a time, the exponential inlined, columns added up while rows are in cache.
 
-Entries come as exponents ``z = gt_j + shift_i - C_ij / eps``, either from a stored matrix ``cost`` (then ``x`` and
-``y`` are None) or from points of at most three dimensions (then ``cost`` is None): squared distances are
-``-<x_i, y_j>``, with ``x`` scaled by ``2 / eps``, ``y`` by columns, and ``|x|^2`` and ``|y|^2`` inside ``shift`` and
-``gt``. Numba compiles the case that is used.
-
 The rows are cut into chunks that depend on the shape alone, and the partial column sums are added in the order of the
-chunks: any number of threads gives the same bits.
+chunks: any number of threads gives the same bits. What they do with parts of a row is in `_tiles_numba`.
 """
 
 import numpy as np
 from numba import njit
 
 from optlib.backend import get_threads
-from optlib.backend._math_numba import _from_bits, _to_bits, exp2_, exp_, log_
+from optlib.backend._math_numba import exp_, log_
 from optlib.backend.threads import read_only, run_chunks
+from optlib.transport._tiles_numba import (
+    INLINE,
+    INNER,
+    JIT,
+    TILE,
+    add_rows,
+    costs,
+    dot_rows,
+    exp_dense,
+    exp_row_again,
+    exp_rows,
+    exponents,
+    largest,
+    smallest_gap,
+)
 
 SERIAL_SIZE = 250_000  # entries below which a pass is one chunk
 THREADED_SIZE = 2_000_000  # entries below which threads cost more than they save
-TILE = 4096  # entries of a row at a time
 # Numbers between scratch and any other array: where two lie within a few hundred bytes, compiled loops take them for
 # overlapping and add up in another order, so that a result would depend on where the arrays happen to lie.
 APART = 128
-TILE_DENSE = 512  # of four rows of a matrix, whose memory streams then run side by side
-
-JIT = {
-    "cache": True,
-    "nogil": True,
-    "error_model": "numpy",
-    "fastmath": {"reassoc", "contract", "nsz"},
-    "no_cfunc_wrapper": True,
-}
-INNER = JIT | {"no_cpython_wrapper": True}  # called from compiled code only
-INLINE = JIT | {"inline": "always"}  # into the caller before it is compiled: saves a fifth of the compile time
-
-LOG2_E = 1.4426950408889634
-
-
-# -- tiles of one row --
-
-
-@njit(**INNER, forceinline=True)
-def _exp_dense(c, gt, shift, inv, e):
-    s = e.dtype.type(0)
-    for j in range(e.size):
-        t = exp_((gt[j] + shift) - c[j] * inv)
-        e[j] = t
-        s += t
-    return s
-
-
-@njit(**INNER, forceinline=True)
-def _exp_products(x0, x1, x2, y0, y1, y2, gt, shift, e):
-    s = e.dtype.type(0)
-    for j in range(e.size):
-        t = exp_((gt[j] + shift) + (x0 * y0[j] + (x1 * y1[j] + x2 * y2[j])))
-        e[j] = t
-        s += t
-    return s
-
-
-@njit(**INLINE)
-def exp_row(cost, x, y, i, gt, shift, inv, j0, e):
-    """Fill a tile of ``e`` with the exponentials of row i from column j0 on and return their sum."""
-    number = e.dtype.type
-    s, shift, inv = number(0), number(shift), number(inv)
-    if cost is not None:  # Numba drops a branch that asks this of an argument that is None
-        s = _exp_dense(cost[i, j0:], gt[j0:], shift, inv, e)
-    if x is not None:
-        s = _exp_products(x[i, 0], x[i, 1], x[i, 2], y[0, j0:], y[1, j0:], y[2, j0:], gt[j0:], shift, e)
-    return s
-
-
-@njit(**INNER)
-def _exponents_in_plane(a, b, c, d, y0, y1, gt, e0, e1, e2, e3):
-    (a0, a1, _, a3), (b0, b1, _, b3), (c0, c1, _, c3), (d0, d1, _, d3) = a, b, c, d
-    for j in range(e0.size):
-        u, v, w = y0[j], y1[j], gt.dtype.type(LOG2_E) * gt[j]
-        e0[j] = (w + a3) + (a0 * u + a1 * v)
-        e1[j] = (w + b3) + (b0 * u + b1 * v)
-        e2[j] = (w + c3) + (c0 * u + c1 * v)
-        e3[j] = (w + d3) + (d0 * u + d1 * v)
-
-
-@njit(**INNER)
-def _exponents_in_space(a, b, c, d, y0, y1, y2, gt, e0, e1, e2, e3):
-    (a0, a1, a2, a3), (b0, b1, b2, b3), (c0, c1, c2, c3), (d0, d1, d2, d3) = a, b, c, d
-    for j in range(e0.size):
-        t, u, v, w = y0[j], y1[j], y2[j], gt.dtype.type(LOG2_E) * gt[j]
-        e0[j] = (w + a3) + (a0 * t + (a1 * u + a2 * v))
-        e1[j] = (w + b3) + (b0 * t + (b1 * u + b2 * v))
-        e2[j] = (w + c3) + (c0 * t + (c1 * u + c2 * v))
-        e3[j] = (w + d3) + (d0 * t + (d1 * u + d2 * v))
-
-
-@njit(**INNER)
-def _base_2(point, shift):
-    """The factors of a row whose exponents are to be those of two."""
-    scale = point.dtype.type(LOG2_E)
-    return scale * point[0], scale * point[1], scale * point[2], scale * point.dtype.type(shift)
-
-
-@njit(**INNER)
-def _exp2_in_place(e0, e1):
-    s0 = s1 = e0.dtype.type(0)
-    for j in range(e0.size):
-        t0, t1 = exp2_(e0[j]), exp2_(e1[j])
-        e0[j], e1[j] = t0, t1
-        s0 += t0
-        s1 += t1
-    return s0, s1
-
-
-@njit(**INNER)
-def _exp_products_of_four(x, y, i, last, gt, shifts, e0, e1, e2, e3, sums):
-    """Rows i to i + last, the last of them again where that is less than four, and their sums.
-
-    A loop that evaluates powers of two and nothing else overlaps more of them than one that computes their exponents as
-    well; and that one, for four rows at a time, reads the points once.
-    """
-    a, b = _base_2(x[i], shifts[0]), _base_2(x[i + min(1, last - 1)], shifts[1])
-    c, d = _base_2(x[i + min(2, last - 1)], shifts[2]), _base_2(x[i + last - 1], shifts[3])
-    if a[2] == 0.0 and b[2] == 0.0 and c[2] == 0.0 and d[2] == 0.0:
-        _exponents_in_plane(a, b, c, d, y[0], y[1], gt, e0, e1, e2, e3)
-    else:
-        _exponents_in_space(a, b, c, d, y[0], y[1], y[2], gt, e0, e1, e2, e3)
-    sums[0], sums[1] = _exp2_in_place(e0, e1)
-    sums[2], sums[3] = _exp2_in_place(e2, e3)
-
-
-@njit(**INLINE)
-def exp_rows(cost, x, y, i, last, gt, shifts, inv, e, sums):
-    """Fill rows of ``e`` with the exponentials of up to four rows from i on, and take their sums."""
-    m = gt.size
-    if cost is not None:  # Numba drops a branch that asks this of an argument that is None
-        for j0 in range(0, m, TILE_DENSE):
-            j1 = min(m, j0 + TILE_DENSE)
-            for k in range(last):
-                shift, s = gt.dtype.type(shifts[k]), gt.dtype.type(inv)
-                sums[k] += _exp_dense(cost[i + k, j0:], gt[j0:], shift, s, e[k, j0:j1])
-    if x is not None:
-        _exp_products_of_four(x, y, i, last, gt, shifts, e[0, :m], e[1, :m], e[2, :m], e[3, :m], sums)
-
-
-@njit(**INNER)
-def _exponents_dense(c, gt, inv, z):
-    for j in range(z.size):
-        z[j] = gt[j] - c[j] * inv
-
-
-@njit(**INNER)
-def _exponents_products(x0, x1, x2, y0, y1, y2, gt, z):
-    for j in range(z.size):
-        z[j] = gt[j] + (x0 * y0[j] + (x1 * y1[j] + x2 * y2[j]))
-
-
-@njit(**INLINE)
-def exponents(cost, x, y, i, gt, inv, j0, z):
-    """Fill a tile of ``z`` with the exponents of row i from column j0 on, without a shift."""
-    if cost is not None:
-        _exponents_dense(cost[i, j0:], gt[j0:], z.dtype.type(inv), z)
-    if x is not None:
-        _exponents_products(x[i, 0], x[i, 1], x[i, 2], y[0, j0:], y[1, j0:], y[2, j0:], gt[j0:], z)
-
-
-@njit(**INNER)
-def smallest_gap(c, h):
-    """Smallest entry of ``c - h``, over the bits as integers in the same order: minima of floats do not vectorise."""
-    least = _to_bits(np.inf)
-    for j in range(c.size):
-        bits = _to_bits(np.float64(c[j]) - np.float64(h[j]))
-        least = min(least, bits ^ ((bits >> 63) & 0x7FFFFFFFFFFFFFFF))
-    return _from_bits(least ^ ((least >> 63) & 0x7FFFFFFFFFFFFFFF))
-
-
-@njit(**INLINE)
-def exp_row_again(cost, x, y, i, gt, inv, e):
-    """All exponentials of a row, shifted by the largest exponent: minus that, and their sum."""
-    exponents(cost, x, y, i, gt, inv, 0, e)
-    shift, s = np.inf, e.dtype.type(0)
-    for j in range(e.size):
-        shift = min(shift, -e[j])
-    shift = e.dtype.type(shift)
-    for j in range(e.size):
-        t = exp_(e[j] + shift)
-        e[j] = t
-        s += t
-    return shift, s
-
-
-@njit(**INNER, forceinline=True)
-def add_rows(out, e0, e1, e2, e3, weights):
-    """Add four weighted rows."""
-    number = out.dtype.type
-    w0, w1, w2, w3 = number(weights[0]), number(weights[1]), number(weights[2]), number(weights[3])
-    for j in range(out.size):
-        out[j] += (w0 * e0[j] + w1 * e1[j]) + (w2 * e2[j] + w3 * e3[j])
-
-
-@njit(**INNER)
-def _dot_rows(e0, e1, e2, e3, v):
-    s0 = s1 = s2 = s3 = v.dtype.type(0)
-    for j in range(v.size):
-        s0 += e0[j] * v[j]
-        s1 += e1[j] * v[j]
-        s2 += e2[j] * v[j]
-        s3 += e3[j] * v[j]
-    return s0, s1, s2, s3
 
 
 # -- the fused sweep --
@@ -220,12 +44,6 @@ def _row_weight(s, shift, f, offset, a, eps, lam, omega, bound):
     new = min(max(new, -bound), bound)
     weight = a / s if new == exact and lam == 1.0 else a * exp_((new - offset) / eps - shift)
     return new, weight
-
-
-@njit(**INNER)
-def _potentials(alpha, eps, new):
-    for i in range(new.size):
-        new[i] = alpha[i] - eps * log_(new[i])
 
 
 @njit(**INNER)
@@ -265,7 +83,7 @@ def sweep_chunks(k0, k1, chunks, small, e, keep, cost, x, y, gt, f, offset, a, e
     compile. ``keep`` is None, or what `_keep_row` unpacks.
     """
     n, m, inv = a.size, gt.size, 1.0 / eps
-    low, high = (1e-200, 1e200) if gt.itemsize == 8 else (1e-25, 1e25)
+    low, high = (1e-200, 1e200) if gt.itemsize == 8 else (1e-20, 1e20)
     sums, shifts, weights = small[0], small[1], small[2]
     for chunk in range(k0, k1):
         i1, out = (chunk + 1) * n // chunks, partial[chunk, :m]
@@ -301,7 +119,7 @@ def stored_chunks(k0, k1, chunks, small, e, kernel, v, f, alpha, a, eps, lam, om
         for i in range(i0, i1, 4):
             last = min(4, i1 - i)
             e0, e1, e2, e3 = kernel[i], kernel[i + min(1, last - 1)], kernel[i + min(2, last - 1)], kernel[i + last - 1]
-            sums = _dot_rows(e0, e1, e2, e3, v)
+            sums = dot_rows(e0, e1, e2, e3, v)
             for k in range(4):
                 weights[k] = 0.0
             for k in range(last):
@@ -314,7 +132,9 @@ def stored_chunks(k0, k1, chunks, small, e, kernel, v, f, alpha, a, eps, lam, om
                     r[i + k] = weights[k] * sums[k]
             add_rows(out, e0, e1, e2, e3, weights)
         if exact:
-            _potentials(alpha[i0:i1], eps, new[i0:i1])
+            of_rows, offsets = new[i0:i1], alpha[i0:i1]
+            for i in range(of_rows.size):
+                of_rows[i] = offsets[i] - eps * log_(of_rows[i])
 
 
 # -- products with the plan --
@@ -358,26 +178,13 @@ def _apply_chunks(k0, k1, chunks, small, scratch, cost, x, y, gt, shift, v, inv,
 # -- hard minima, stored kernel --
 
 
-@njit(**INNER)
-def _costs(source, x, y, offset, i, j0, c):
-    """Entries of row i of the cost from column j0 on."""
-    if source is not None:
-        row = source[i, j0:]
-        for j in range(c.size):
-            c[j] = row[j]
-    if x is not None:
-        x0, x1, x2, y0, y1, y2, near = x[i, 0], x[i, 1], x[i, 2], y[0, j0:], y[1, j0:], y[2, j0:], y[3, j0:]
-        for j in range(c.size):
-            c[j] = (near[j] + offset) - (x0 * y0[j] + (x1 * y1[j] + x2 * y2[j]))
-
-
 @njit(**JIT)
 def _min_rows(k0, k1, chunks, small, scratch, cost, x, y, offset, g, out):
     for i in range(k0 * out.size // chunks, k1 * out.size // chunks):
         least = np.inf
         for j0 in range(0, g.size, TILE):
             c = scratch[0, : min(TILE, g.size - j0)]
-            _costs(cost, x, y, offset[i], i, j0, c)
+            costs(cost, x, y, offset[i], i, j0, c)
             least = min(least, smallest_gap(c, g[j0:]))
         out[i] = least
 
@@ -393,6 +200,17 @@ def _min_columns(cost, g, out):
     out[:] = np.inf
     for i in range(g.size):
         _lower(out, cost[i], g[i])
+
+
+@njit(**INNER)
+def _exp_and_weigh(z, shift, b):
+    """Exponentials in place, and their product with ``b``."""
+    s, shift = z.dtype.type(0), z.dtype.type(shift)
+    for j in range(z.size):
+        t = exp_(z[j] + shift)
+        z[j] = t
+        s += t * b[j]
+    return s
 
 
 @njit(**INNER)
@@ -417,11 +235,13 @@ def _absorb_chunks(k0, k1, chunks, small, e, cost, x, y, gt, f, offset, a, b, ep
         for i in range(chunk * n // chunks, (chunk + 1) * n // chunks):
             row = out[i, :m]
             shift = (f[i] - offset[i]) * inv
-            exp_row(cost, x, y, i, gt, shift, inv, 0, row)
-            s = _weighted_sum(row, b)
-            if not (s > low and s < high):
-                shift, _ = exp_row_again(cost, x, y, i, gt, inv, row)
-                s = _weighted_sum(row, b)
+            for attempt in range(2):
+                exponents(cost, x, y, i, gt, inv, 0, row)
+                if attempt == 1:  # a bad shift: take the largest exponent
+                    shift = -largest(row)
+                s = _exp_and_weigh(row, shift, b)
+                if s > low and s < high:
+                    break
             f[i] = offset[i] + eps * (shift - log_(s))
             r[i] = a[i] * exp_((lam - 1.0) * f[i] * inv)
             _scale_and_add(row, 1.0 / s, sums, r[i])
@@ -447,7 +267,7 @@ def _plan_tile(kernel, i, j0, v, shift, inv, c, e):
         for j in range(e.size):
             e[j] = row[j] * scaling[j]
     else:
-        _exp_dense(c, v[j0:], shift, inv, e)
+        exp_dense(c, v[j0:], shift, inv, e)
 
 
 @njit(**JIT)
@@ -461,7 +281,7 @@ def _survey_chunks(k0, k1, chunks, small, scratch, kernel, cost, x, y, offset, v
         for j0 in range(0, m, TILE):
             j1 = min(m, j0 + TILE)
             e, c = scratch[0, : j1 - j0], scratch[1, : j1 - j0]
-            _costs(cost, x, y, offset[i], i, j0, c)
+            costs(cost, x, y, offset[i], i, j0, c)
             _plan_tile(kernel, i, j0, v, scaling, inv, c, e)
             sums = _sums(e, c, removed[j0:j1], q[j0:j1])
             for k in range(5):
@@ -476,7 +296,7 @@ def _survey_chunks(k0, k1, chunks, small, scratch, kernel, cost, x, y, offset, v
 @njit(**JIT)
 def _gibbs_rows(cost, ft, gt, inv, out):
     for i in range(ft.size):
-        _exp_dense(cost[i], gt, ft[i], out.dtype.type(inv), out[i])
+        exp_dense(cost[i], gt, ft[i], out.dtype.type(inv), out[i])
 
 
 # -- wrappers: layouts, scales, buffers --

@@ -7,15 +7,8 @@ potential is made on the way. What can be in the plan from then on is listed, an
 import numpy as np
 from numba import njit
 
-from optlib.transport._passes_numba import (
-    INNER,
-    JIT,
-    _costs,
-    chunks_of,
-    run_rows,
-    scaled,
-    with_norms,
-)
+from optlib.transport._passes_numba import chunks_of, run_rows, scaled, with_norms
+from optlib.transport._tiles_numba import INNER, JIT, costs
 
 
 @njit(**INNER)
@@ -98,7 +91,7 @@ def _sweep_chunks(
             if cost is not None:
                 total, count = _gaps(cost[i], g, f[i], s)
             if x is not None:
-                _costs(None, x, y, offset[i], i, 0, values)
+                costs(None, x, y, offset[i], i, 0, values)
                 total, count = _gaps(values, g, f[i], s)
             potential = f[i] - (total - wanted[i]) / max(count, 1.0)
             if count == 0.0:  # nothing is active at the start

@@ -5,9 +5,6 @@ from numba import njit
 
 from optlib.backend._math_numba import _from_bits, _to_bits, exp_, log_
 from optlib.transport._passes_numba import (
-    INLINE,
-    INNER,
-    JIT,
     THREADED_SIZE,
     aligned,
     chunks_of,
@@ -18,6 +15,7 @@ from optlib.transport._passes_numba import (
     stored_chunks,
     sweep_chunks,
 )
+from optlib.transport._tiles_numba import INLINE, INNER, JIT
 
 METHODS = {"plain": 0, "overrelaxation": 1, "lbfgs": 2}
 OVERRELAXATION, LBFGS = 1, 2

@@ -3,7 +3,8 @@
 import numpy as np
 from numba import njit
 
-from optlib.transport._passes_numba import INNER, JIT, _costs, chunks_of, run_rows, scaled, with_norms
+from optlib.transport._passes_numba import chunks_of, run_rows, scaled, with_norms
+from optlib.transport._tiles_numba import INNER, JIT, costs
 
 
 @njit(**INNER)
@@ -33,7 +34,7 @@ def _top_chunks(
             out[j] = 0.0
         for i in range(chunk * n // chunks, (chunk + 1) * n // chunks):
             top, place = tops[i], places[i]
-            _costs(cost, x, y, offset[i], i, 0, c)
+            costs(cost, x, y, offset[i], i, 0, c)
             _largest(c, g, top, place)
             potential = f[i]
             if exact:
