@@ -3,9 +3,11 @@
 import numpy as np
 from numba import njit
 
+from optlib.backend._math_numba import log_
 from optlib.transport._laplacian_numba import row_dot
 from optlib.transport._newton_numba import keeping_sweep
-from optlib.transport._passes_numba import INNER, JIT, _potentials, _row_weight
+from optlib.transport._passes_numba import _row_weight
+from optlib.transport._tiles_numba import INNER, JIT
 
 
 def truncated_kernel(cost, x, y, scale, f, g, a, b, eps, inv_rho, kept, room, near):
@@ -51,4 +53,5 @@ def truncated_rows(kernel, v, f, alpha, a, eps, lam, omega, new, r, out):
             r[i] = weight * s
         _add(p, k, weight, out)
     if exact:
-        _potentials(alpha, eps, new)
+        for i in range(a.size):
+            new[i] = alpha[i] - eps * log_(new[i])
