@@ -226,7 +226,7 @@ def elbo(
     return run(
         steps, state=state, like=first, xp=xp, method="elbo", finish=finish, tol=tol, maxiter=maxiter,
         check_every=check_every, callback=callback, record=record, max_time=max_time, disp=disp, checkpoint=checkpoint,
-        problem=(first, oracles.low, oracles.high, kappa, group, A, t), result_class=BilevelResult,
+        problem=(oracles, first, kappa, group, A, t), result_class=BilevelResult,
         message=f"{count} block{'s' * (count > 1)}, data weighed {kappa:.3g} times",
     )  # fmt: skip
 

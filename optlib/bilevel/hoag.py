@@ -164,6 +164,6 @@ def hoag(
     return run(
         steps, state=state, like=evaluator.start, xp=xp, method="hoag", finish=finish, tol=None, maxiter=maxiter,
         check_every=check_every, callback=callback, record=record, max_time=max_time, disp=disp, checkpoint=checkpoint,
-        problem=(evaluator.start, evaluator.low, evaluator.high, evaluator.mode, inner, start, str(schedule), tol),
+        problem=(evaluator, evaluator.mode, inner, start, schedule, tol),
         result_class=BilevelResult, message=f"{schedule} tolerances, adjoint by {evaluator.mode!r}",
     )  # fmt: skip

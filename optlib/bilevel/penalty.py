@@ -244,6 +244,6 @@ def penalty(
     return run(
         steps, state=state, like=box.start, xp=xp, method="penalty", finish=finish, tol=None, maxiter=maxiter,
         check_every=check_every, callback=callback, record=record, max_time=max_time, disp=disp, checkpoint=checkpoint,
-        problem=(box.start, box.low, box.high, sigma, richardson, inner_tol, tol), result_class=BilevelResult,
+        problem=(box, sigma, richardson, inner_tol, tol), result_class=BilevelResult,
         message=f"penalty {sigma:.0e}{', extrapolated' if richardson else ''}",
     )  # fmt: skip

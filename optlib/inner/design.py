@@ -356,6 +356,7 @@ class Samples(NamedTuple):
 
     def design(self, index: Array | None = None, *, intercept: bool = False) -> Design:
         """Weigh and centre the samples, or those at some places."""
+        check.option("intercept", intercept, (True, False))
         xp, rows, b, shares = array_namespace(self.b), self.rows, self.b, self.shares
         sparse = sp.issparse(rows)
         if index is not None:

@@ -204,7 +204,7 @@ def play(
         max_time=max_time,
         disp=disp,
         checkpoint=checkpoint,
-        problem=(type(learner).__name__, config, repr(getattr(learner, "mirror", "")), source.identity, comparator),
+        problem=(type(learner).__name__, config, getattr(learner, "mirror", ""), source.identity, comparator),
         result_class=OnlineResult,
     )
     if result.status is Status.MAXITER:

@@ -8,7 +8,7 @@ import numpy as np
 from optlib._core import validation as check
 from optlib.backend import Array, device_of, kernel, linalg, random, scatter
 from optlib.backend.namespace import asarray_on
-from optlib.sensing.operators import SensingOperator, _check_sizes, _host_indices, _like
+from optlib.sensing.operators import SensingOperator, _check_sizes, _host_indices
 
 
 class EntrySampling(SensingOperator):
@@ -58,7 +58,7 @@ class EntrySampling(SensingOperator):
         flat = i * n2 + j
         if not np.all(flat[1:] > flat[:-1]) and np.unique(flat).size < flat.size:
             raise check.error("rows, cols", "a place named twice", "every place once", "average repeated observations")
-        like = _like(like)
+        like = check.template("like", like)
         super().__init__((n1, n2), i.size, like)
         self.rows, self.cols = (asarray_on(u, xp=self.xp, dtype=self.xp.int64, device=self.device) for u in (i, j))
         self._groups: dict[int, tuple[Array, Array, Array]] = {}

@@ -122,6 +122,7 @@ def scaled_gd(
     xp, rank = problem.xp, check_rank(rank, problem.A)
     damping = check.scalar("damping", damping, low=0.0)
     check.option("alternating", alternating, (True, False))
+    check.option("alternating", alternating, (True, False))
     if alternating and psd:
         raise check.error("alternating", True, "False with psd=True", "use psd=False: two factors")
     if alpha is not None:

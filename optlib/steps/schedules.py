@@ -181,7 +181,10 @@ def as_schedule(step: Any, name: str = "step") -> Schedule:
     >>> as_schedule(0.1)(1000), as_schedule(lambda k: 1 / (k + 1))(3)
     (0.1, 0.25)
     """
-    return step if callable(step) else Constant(check.scalar(name, step, low=0.0, low_open=True))
+    if not callable(step):
+        return Constant(check.scalar(name, step, low=0.0, low_open=True))
+    check.number_from(name, "the schedule", step(0))
+    return step
 
 
 def tolerance_schedule(kind: Any = "exponential", *, start: float = 1e-3, floor: float = 1e-12) -> Schedule:

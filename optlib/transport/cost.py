@@ -9,6 +9,7 @@ from typing import Any
 import array_api_compat as compat
 
 from optlib._core import validation as check
+from optlib._core.checkpoint import probe
 from optlib.backend import Array, array_namespace, as_floating, device_of
 
 STORED_BYTES = 2**25  # entries of a cloud, or of its kernel, that are stored rather than evaluated again and again
@@ -291,6 +292,10 @@ class PointCloud(Cost):
         made = self._derive(fn(self.x), fn(self.y))
         made._centre = fn(self._centre)
         return made
+
+    def identity(self) -> Any:
+        """Return what tells this cost from others."""
+        return repr(self), self.scale, self.x, self.y, probe(*self.bounds()) if self.function is not None else None
 
     def __repr__(self) -> str:
         name = self.name + (f" with p={self.p:g}" if self.p else "")

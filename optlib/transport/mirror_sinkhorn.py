@@ -20,6 +20,7 @@ import array_api_compat as compat
 
 from optlib._core import Certificate, Step, Steps, prepare_init, run
 from optlib._core import validation as check
+from optlib._core.checkpoint import probe
 from optlib.backend import Array, array_namespace, as_floating, device_of, supports, to_numpy
 from optlib.backend.random import as_generator
 from optlib.backend.special import logsumexp
@@ -225,7 +226,7 @@ def mirror_sinkhorn(
         state=state,
         like=problem.a,
         finish=lambda step: method.finish(step.state, tol, linear=not function),
-        problem=(problem.a, problem.b, oracle, average),
+        problem=method,
         message=f"{oracle} gradients, {method.average} average",
         **common,
     )
@@ -339,6 +340,12 @@ class _Mirror:
         return MirrorState(
             0, seed, log_plan, xp.exp(log_plan), zero, xp.zeros_like(b), zero, xp.zeros_like(nothing), zero
         )
+
+    def identity(self) -> Any:
+        """What tells the problem from others: weights, options, and an exact objective's gradient where all begins."""
+        a, b = self.problem.a, self.problem.b
+        known = [self.ask(a[:, None] * b[None, :], 1, 0)] if self.oracle == "exact" else []
+        return a, b, self.oracle, self.average, probe(*known)
 
     def ask(self, plan: Array, t: int, seed: int) -> Array:
         """The gradient at a plan."""

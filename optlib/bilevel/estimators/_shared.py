@@ -61,11 +61,10 @@ def sample_weights(sample_weight: Any, X: Any) -> np.ndarray:
     -------
     ndarray, shape (n,)
     """
-    n = X.shape[0]
-    weights = np.asarray(1.0 if sample_weight is None else sample_weight, dtype=np.float64)
+    n, weights = X.shape[0], np.asarray(1.0 if sample_weight is None else sample_weight)
     if weights.ndim == 0:
         weights = np.full(n, weights)
-    weights = check.array("sample_weight", weights, xp=np, shape=(n,), nonnegative=True)
+    weights = check.array("sample_weight", weights, xp=np, shape=(n,), nonnegative=True, dtype=np.float64)
     if not weights.sum() > 0.0:
         raise check.error("sample_weight", "zeros", "a positive weight of some sample")
     return weights

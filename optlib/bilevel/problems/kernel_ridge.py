@@ -296,13 +296,16 @@ class KernelRidgeFoldsProblem(KernelRidgeProblem):
     def __init__(self, A: Any, t: Any, folds: Sequence[Any], *, weights: Any = None) -> None:
         super().__init__(A, t, A, t, train_weights=weights)
         n = self.A.shape[0]
-        self.folds = [np.asarray(to_numpy(fold)) for fold in folds]
+        what = "a list of arrays: the places of the samples of each fold"
+        self.folds = [np.asarray(to_numpy(fold)) for fold in check.sequence("folds", folds, what)]
         if not self.folds:
             raise check.error("folds", "no folds", "at least one")
         for k, fold in enumerate(self.folds):
             right = fold.ndim == 1 and fold.size and np.issubdtype(fold.dtype, np.integer)
             if not right or fold.min() < 0 or fold.max() >= n or np.unique(fold).size != fold.size:
-                raise check.error("folds", f"fold {k}: {fold.tolist()[:5]}", f"distinct places from 0 to {n - 1}")
+                raise check.error(
+                    "folds", f"fold {k}: {fold.ravel().tolist()[:5]}", f"distinct places from 0 to {n - 1}"
+                )
             if fold.size == n:
                 raise check.error("folds", f"fold {k} with all {n} samples", "some samples to fit")
 

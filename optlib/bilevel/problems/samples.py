@@ -82,6 +82,7 @@ def levels(
     A: Any, t: Any, V: Any, c: Any, *, intercept: bool, train_weights: Any, valid_weights: Any, mean: bool, targets: Any
 ) -> tuple[Part, Part]:
     """Checked samples of both levels."""
+    check.option("intercept", intercept, (True, False))
     found = []
     for design, goal, weights, names in (
         (A, t, train_weights, ("A", "t", "train_weights")),
@@ -103,6 +104,8 @@ def levels(
                 raise check.error(names[2], "weights of sum 0", "a positive sum")
             u = u / total
         rows = op._held()
+        if not bool(xp.all(xp.isfinite(op._numbers()))):
+            raise check.error(names[0], "an entry that is NaN or infinite", "finite numbers", "drop or impute them")
         if intercept:
             op = VStack(op.T, as_linear_operator(xp.ones((1, n), dtype=op.dtype, device=op.device))).T
         part = Part(op, targets(names[1], goal, op, n), u, rows)

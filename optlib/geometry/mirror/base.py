@@ -430,9 +430,11 @@ class MirrorMap(ABC):
     def _rate(self, eta: Any, like: Array, xp: Any) -> Any:
         """Return a step size that multiplies gradients: a Python float, or an array with the axes of a point."""
         if isinstance(eta, Real):
-            return float(eta)
+            return check.scalar("eta", eta)
         if not is_array_api_obj(eta):
             eta = check.array("eta", eta, xp=xp, dtype=like.dtype, device=device_of(like))
+        if 0 in eta.shape:
+            raise check.error("eta", f"shape {tuple(eta.shape)}", "a number, or one for each point")
         return eta[(..., *(None,) * self.point_ndim)]
 
     def _map_arrays(self, move: Callable[[Any], Any]) -> "MirrorMap":
