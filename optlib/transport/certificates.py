@@ -131,7 +131,7 @@ def _shift(problem: Problem, f_mass: Any, g_mass: Any) -> Any:
 
 def _dual_value(problem: Problem, eps: float, f_mass: float, g_mass: float) -> float:
     """Dual objective of a balanced problem with exact rows."""
-    return f_mass + g_mass - eps * (problem.mass[0] - problem.mass[0] ** 2)
+    return f_mass + g_mass - eps * (problem.mass[0] - problem.mass[0] * problem.mass[0])
 
 
 def _proven(problem: Problem, eps: float, g: Array, tol: float | None, f: Array, c: Array) -> bool:
@@ -151,7 +151,9 @@ def _proven(problem: Problem, eps: float, g: Array, tol: float | None, f: Array,
     size = largest + max(abs(low), abs(high)) + eps * max(1.0, mass)
     row_error = 8.0 * _spacing(problem) * mass * size / eps
     h, unit = 0.5 * (error + row_error), _unit(problem, eps, tol)
-    gap = h * (high - least + eps * (1.0 + math.log(mass / h**2)))
+    if not 0.0 < h < math.inf:  # masses of 1e+-300
+        return False
+    gap = h * (high - least + eps * (1.0 + math.log(mass) - 2.0 * math.log(h)))
     slack = 8.0 * _spacing(problem) * mass * size + unit * row_error
     return 2.0 * h <= tol * mass and gap + slack <= tol * mass * unit
 

@@ -4,6 +4,7 @@ from functools import partial
 
 import array_api_strict as strict
 import numpy as np
+import scipy.sparse as sp
 
 from optlib.transport import DenseCost, PointCloud, sinkhorn_newton, solve
 from tests.transport import divergence_cases, emd_cases, map_cases, plans_cases
@@ -75,6 +76,10 @@ CASES = [
     ("text-rho", call(unbalanced="KL"), TypeError, "`unbalanced`.*KL"),
     ("tol", call(tol=-1.0), ValueError, "`tol`"),
     ("maxiter", call(maxiter=1.5), TypeError, "`maxiter`"),
+    ("unknown-option", call(numItermax=10), TypeError, "`numItermax`.*solve.*maxiter"),
+    ("unknown-option-emd", call(reg=0.0, stopThr=1.0), TypeError, "`stopThr`.*solve .here emd"),
+    ("array-method", call(method=A), ValueError, "`method`.*shape"),
+    ("table-cost", call(sp.csr_array(C)), TypeError, "`cost`.*x.toarray"),
     # the Newton methods
     ("newton-method", partial(sinkhorn_newton, C, reg=0.1, method="lm"), ValueError, "`method`.*'lm'.*'ssns'"),
     ("density", partial(sinkhorn_newton, C, reg=0.1, method="sns", density=2.0), ValueError, "`density`.*2"),
