@@ -324,7 +324,8 @@ def gap_curvature(problem: Problem, eps: float) -> float:
     if problem.penalty == "tv":
         return 0.0
     rho = sum(r for r in problem.rho if r < math.inf)
-    return 0.56 * rho * (1.0 + eps / problem.rho[1]) ** 2 / penalised_scale(problem, eps)
+    steep = 1.0 + eps / problem.rho[1]
+    return 0.56 * rho * steep * steep / penalised_scale(problem, eps)
 
 
 def _penalty(marginal: Array, weights: Array, potential: Array, rho: float, xp: Any) -> tuple[Array, Array, Array]:

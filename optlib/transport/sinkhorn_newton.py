@@ -521,7 +521,8 @@ def sinkhorn_newton(
     >>> res.success, res.counts["passes"] < 80
     (True, True)
     """
-    problem, reg = prepare(cost, a, b, unbalanced=unbalanced, unbalanced_type=unbalanced_type), check_reg(reg)
+    problem = prepare(cost, a, b, unbalanced=unbalanced, unbalanced_type=unbalanced_type)
+    reg = check_reg(reg, problem)
     check.option("method", method, ("path", "sns", "ssns"))
     n, m = problem.cost.shape
     if n * m > STORED:

@@ -80,6 +80,11 @@ CASES = [
     ("unknown-option-emd", call(reg=0.0, stopThr=1.0), TypeError, "`stopThr`.*solve .here emd"),
     ("array-method", call(method=A), ValueError, "`method`.*shape"),
     ("table-cost", call(sp.csr_array(C)), TypeError, "`cost`.*x.toarray"),
+    ("reg-below-rounding", call(reg=1e-20), ValueError, "`reg`.*1e-20.*at least 2.2e-16.*shift"),
+    ("reg-below-large-costs", call(C * 1e150), ValueError, "`reg`.*0.1.*at least"),
+    ("quadratic-reg-below-rounding", call(reg=1e-20, reg_type="quadratic"), ValueError, "`reg`.*at least"),
+    ("check-every", call(check_every=0), ValueError, "`check_every`"),
+    ("check-every-text", call(check_every="abc", method="sinkhorn"), TypeError, "`check_every`"),
     # the Newton methods
     ("newton-method", partial(sinkhorn_newton, C, reg=0.1, method="lm"), ValueError, "`method`.*'lm'.*'ssns'"),
     ("density", partial(sinkhorn_newton, C, reg=0.1, method="sns", density=2.0), ValueError, "`density`.*2"),
