@@ -343,3 +343,10 @@ CASES += [
     ("schedule-nothing", lambda: soba(ONE, step=lambda k: None), TypeError, "`step`.*None.*schedule"),
     ("option", lambda: tune(Q, max_iter=3), TypeError, "`max_iter`.*tune.*`maxiter`"),
 ]
+
+CASES += [
+    ("huge-targets", lambda: RidgeProblem(A, 1e150 * t, A, t), ValueError, "`t`.*1e.150.*units"),
+    ("huge-design", lambda: RidgeProblem(A, t, 1e150 * A, t), ValueError, "`V`.*1e.150"),
+    ("tiny-design", lambda: LogisticProblem(1e-150 * A, t, A, t), ValueError, "`A`.*1e-150"),
+    ("huge-kernel-targets", lambda: KernelRidgeProblem(A, t, A, 1e150 * t), ValueError, "`c`.*1e.150"),
+]

@@ -152,7 +152,8 @@ def tuned(estimator: Any, problem: Any, *, unit: str = "penalties", **options: A
     if not result.success:
         warnings.warn(f"{name}: {result.message}", ConvergenceWarning, stacklevel=3)
     if result.at_bounds and unit:
-        fix = "; widen `bounds`, or mean it" if hasattr(estimator, "bounds") else ""
+        boxes = " or ".join(f"`{name}`" for name in estimator.get_params(deep=False) if name.endswith("bounds"))
+        fix = f"; widen {boxes}, or mean it" if boxes else ""
         warnings.warn(
             f"{name}: {result.at_bounds} of {size} {unit} at the edge of their box, from which the validation loss "
             f"still falls outwards{fix}",

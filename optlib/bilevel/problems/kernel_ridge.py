@@ -10,6 +10,7 @@ import numpy as np
 from optlib._core import validation as check
 from optlib.backend import Array, asarray_like, linalg, random, to_numpy
 from optlib.bilevel.problem import Point, Problem
+from optlib.bilevel.problems.samples import moderate
 
 LEAST, MOST = 1.5e-8, 1e3  # box of the penalty, the former a sample: below it values are rounding
 WIDTH = 6.0  # box of log gamma: this much to either side of its start
@@ -135,9 +136,12 @@ class KernelRidgeProblem(Problem):
     def _column(self, name: str, given: Any, n: int, like: Array) -> Array:
         if given is None:
             return self.xp.ones((n,), dtype=like.dtype, device=like.device)
-        return check.array(
+        column = check.array(
             name, given, xp=self.xp, shape=(n,), dtype=like.dtype, device=like.device, nonnegative="weights" in name
         )
+        if "weights" not in name:
+            moderate(name, column, self.xp)
+        return column
 
     @classmethod
     def random(cls, n: int = 12, d: int = 2, *, rng: Any = 0, like: Array | None = None) -> "KernelRidgeProblem":

@@ -46,6 +46,14 @@ class Part(NamedTuple):
         return self.weights * z if z.ndim == 1 else self.weights[:, None] * z
 
 
+def moderate(name: str, u: Array, xp: Any) -> None:
+    """Refuse numbers whose squares and fourth powers are none."""
+    size, limit = float(xp.max(xp.abs(u))) if 0 not in u.shape else 0.0, float(xp.finfo(u.dtype).max) ** 0.3
+    if size and not 1.0 / limit <= size <= limit:
+        expected = f"sizes from {1.0 / limit:.0e} to {limit:.0e}"
+        raise check.error(name, f"entries of size {size:.0e}", expected, "take other units")
+
+
 def smoothness(norm: float, part: Part, batch: int | None) -> float:
     """Expected smoothness of a batch of samples, for ``norm``, the largest eigenvalue of ``A' W A``.
 
@@ -106,9 +114,12 @@ def levels(
         rows = op._held()
         if not bool(xp.all(xp.isfinite(op._numbers()))):
             raise check.error(names[0], "an entry that is NaN or infinite", "finite numbers", "drop or impute them")
+        moderate(names[0], op._numbers(), xp)
         if intercept:
             op = VStack(op.T, as_linear_operator(xp.ones((1, n), dtype=op.dtype, device=op.device))).T
         part = Part(op, targets(names[1], goal, op, n), u, rows)
+        if xp.isdtype(part.t.dtype, "real floating"):
+            moderate(names[1], part.t, xp)
         if is_numpy(xp) and rows is not None:  # once for all batches
             part = Part(op, read_only(part.t), read_only(u), read_only(rows))
         found.append(part)
