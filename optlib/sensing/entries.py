@@ -51,8 +51,10 @@ class EntrySampling(SensingOperator):
     """
 
     def __init__(self, rows: Any, cols: Any, matrix_shape: tuple[int, int], *, like: Array | None = None) -> None:
-        n1, n2 = _check_sizes(matrix_shape, len(rows) if hasattr(rows, "__len__") else 0, empty="rows")
+        n1, n2 = _check_sizes(matrix_shape, 1)
         i, j = _host_indices("rows", rows, n1), _host_indices("cols", cols, n2)
+        if i.size == 0:
+            raise check.error("rows", "no places", "at least one", "at least one measurement is needed")
         if i.size != j.size:
             raise check.error("cols", f"{j.size} indices", f"{i.size}, as many as rows")
         flat = i * n2 + j

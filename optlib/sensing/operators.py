@@ -469,8 +469,11 @@ def _check_sizes(matrix_shape: Any, m: Any, *, empty: str = "m") -> tuple[int, i
 
 def _host_indices(name: str, index: Any, n: int) -> Any:
     """Indices as an int64 host array, checked."""
-    host = to_numpy(index)
-    if host.ndim != 1 or host.dtype.kind not in "iu":
+    try:
+        host = to_numpy(index)
+    except ValueError as failure:
+        raise check.error(name, "a ragged sequence", "a vector of integers") from failure
+    if host.ndim != 1 or (host.size and host.dtype.kind not in "iu"):
         got = f"shape {host.shape}, dtype {host.dtype}"
         raise check.error(name, got, "a vector of integers", kind=ValueError if host.dtype.kind in "iu" else TypeError)
     if host.size and (host.min() < 0 or host.max() >= n):
