@@ -364,7 +364,11 @@ def _not_empty(name: str, x: Array) -> None:
 def _not_finite(low: float, high: float) -> Exception:
     if math.isnan(low) or math.isnan(high):
         return check.error("cost", "an entry that is NaN", "finite costs", "clean the data")
-    fix = "give pairs that must not be used a large finite cost" if high == math.inf else "clean the data"
+    fix = "clean the data"
+    if high == math.inf:
+        fix = (
+            "call transport.solve, which leaves such pairs out, or give pairs that must not be used a large finite cost"
+        )
     return check.error("cost", f"an entry {high if high == math.inf else low}", "finite costs", fix)
 
 

@@ -114,6 +114,8 @@ class _Quadratic:
 
     def crowd(self, level: int, point: Point) -> float:
         """About how many entries a row of the plan has: those that would have the same sum of squares."""
+        if not point.squares:  # of costs of 1e-300
+            return float(self.cost.shape[1])
         return (self.levels[level] * self.mass / point.squares**0.5) ** 2 / self.cost.shape[0]
 
     def restore(self, f: Array, g: Array) -> tuple[Array, Array]:
