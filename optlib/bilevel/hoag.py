@@ -124,7 +124,7 @@ def hoag(
     evaluator = Evaluator(problem, x0, bounds, mode, inner, start, refit)
     xp = evaluator.xp
     goal = 0.0 if tol is None else check.scalar("tol", tol, low=0.0)
-    eps = tolerance_schedule(schedule)
+    eps = tolerance_schedule(schedule, name="schedule")
     _, state = prepare_init(init, HoagState)
     if state is None:
         state = HoagState(evaluator.start, 0.0, None, evaluator.y0, None, None, 0.0, eps(0), 1.0, 0, 0, 1, 0, 0)

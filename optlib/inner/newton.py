@@ -117,7 +117,10 @@ def newton(
     fun, hvp = smooth(fun), products("hvp", hvp)
     xp, device, dtype = check.common(x0=x0)
     x0 = check.array("x0", x0, xp=xp, dtype=dtype, device=device)
-    hessian, diagonal = matrix("hessian", hessian, math.prod(x0.shape)), mapping("diagonal", diagonal, optional=True)
+    size = math.prod(x0.shape)
+    hessian, diagonal = matrix("hessian", hessian, size), mapping("diagonal", diagonal, optional=True)
+    if factor is not None:
+        factor = check.array("factor", factor, xp=xp, shape=(size, size), dtype=dtype, device=device)
     _, state = prepare_init(init, NewtonState)
     if state is None:
         state = begin(x0, factor)

@@ -523,6 +523,9 @@ def sinkhorn_newton(
     """
     problem = prepare(cost, a, b, unbalanced=unbalanced, unbalanced_type=unbalanced_type)
     reg = check_reg(reg, problem)
+    if density is not None:
+        check.scalar("density", density, low=0.0, high=1.0)
+    check.scalar("sweeps", sweeps, low=0, integer=True)
     check.option("method", method, ("path", "sns", "ssns"))
     n, m = problem.cost.shape
     if n * m > STORED:
