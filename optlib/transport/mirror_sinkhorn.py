@@ -198,6 +198,7 @@ def mirror_sinkhorn(
     True
     """
     check.option("oracle", oracle, ORACLES)
+    rng = as_generator(rng)
     check.option("average", average, AVERAGES)
     schedule = None if step is None else as_schedule(step)
     tol = None if tol is None else check.scalar("tol", tol, low=0.0)
@@ -220,7 +221,7 @@ def mirror_sinkhorn(
     method = _Mirror(problem, objective, oracle, "uniform" if average == "auto" else average, schedule)
     start, state = prepare_init(init, MirrorState)
     if state is None:
-        state = method.begin(start, int(as_generator(rng).integers(2**62)))
+        state = method.begin(start, int(rng.integers(2**62)))
     return run(
         method.steps,
         state=state,

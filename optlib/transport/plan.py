@@ -188,8 +188,14 @@ class DensePlan(Plan):
     """
 
     def __init__(self, array: Array, a: Array, b: Array) -> None:
-        super().__init__(tuple(array.shape), array)
-        self.array, self.a, self.b = array, a, b
+        xp, device, dtype = check.common(array=array, a=a, b=b)
+        options = {"xp": xp, "dtype": dtype, "device": device, "finite": False, "graph": True}
+        self.array = check.array("array", array, ndim=2, **options)
+        self.a, self.b = (
+            check.array(name, w, shape=(n,), **options)
+            for name, w, n in zip("ab", (a, b), self.array.shape, strict=True)
+        )
+        super().__init__(tuple(self.array.shape), self.array)
 
     @property
     def T(self) -> "DensePlan":

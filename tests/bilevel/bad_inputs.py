@@ -350,3 +350,8 @@ CASES += [
     ("tiny-design", lambda: LogisticProblem(1e-150 * A, t, A, t), ValueError, "`A`.*1e-150"),
     ("huge-kernel-targets", lambda: KernelRidgeProblem(A, t, A, 1e150 * t), ValueError, "`c`.*1e.150"),
 ]
+
+CASES += [
+    ("kernel-no-targets", lambda: KernelRidgeProblem(A, None, A, t), TypeError, "`t`"),
+    ("kernel-no-held-targets", lambda: KernelRidgeProblem(A, t, A, None), TypeError, "`c`"),
+]

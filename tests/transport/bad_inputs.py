@@ -6,7 +6,7 @@ import array_api_strict as strict
 import numpy as np
 import scipy.sparse as sp
 
-from optlib.transport import DenseCost, PointCloud, sinkhorn_newton, solve
+from optlib.transport import DenseCost, DensePlan, PointCloud, sinkhorn_newton, solve
 from tests.transport import divergence_cases, emd_cases, map_cases, plans_cases
 
 C = np.asarray([[0.0, 1.0, 2.0], [1.0, 0.0, 1.0]])
@@ -145,6 +145,8 @@ CASES = [
         TypeError,
         "`cost`.*library",
     ),
+    ("plan-weights", partial(DensePlan, C, None, B), TypeError, "`a`"),
+    ("plan-lengths", partial(DensePlan, C, B, B), ValueError, "`a`.*shape \\(3,\\).*shape \\(2,\\)"),
     ("dense-cost", partial(DenseCost, spoiled(np.nan)), ValueError, "`cost`.*NaN"),
     *emd_cases.BAD_INPUTS,
     *map_cases.BAD_INPUTS,

@@ -134,7 +134,7 @@ class KernelRidgeProblem(Problem):
         self._memo: tuple[Any, _Kernel] | None = None
 
     def _column(self, name: str, given: Any, n: int, like: Array) -> Array:
-        if given is None:
+        if given is None and "weights" in name:
             return self.xp.ones((n,), dtype=like.dtype, device=like.device)
         column = check.array(
             name, given, xp=self.xp, shape=(n,), dtype=like.dtype, device=like.device, nonnegative="weights" in name
