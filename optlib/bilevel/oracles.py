@@ -120,10 +120,12 @@ def box(problem: Any, bounds: Any, x: Array, xp: Any) -> tuple[Array, Array]:
     if bounds is None:
         given = problem.bounds() if callable(getattr(problem, "bounds", None)) else (-float("inf"), float("inf"))
     if not (isinstance(given, (tuple, list)) and len(given) == 2):
-        raise check.error("bounds", bounds, "a pair (low, high) of numbers or arrays", kind=TypeError)
+        expected = "a pair (low, high) of numbers or arrays"
+        raise check.error("bounds", given, expected, "pairs for each entry are low, high = zip(*pairs)", TypeError)
     sides = []
     for side in given:
-        bound = check.array("bounds", side, xp=xp, dtype=x.dtype, device=x.device, finite=False)
+        fix = "no bound is an infinite one"
+        bound = check.array("bounds", side, xp=xp, dtype=x.dtype, device=x.device, finite=False, fix=fix)
         trailing = tuple(x.shape)[x.ndim - bound.ndim :]
         if bound.ndim > x.ndim or any(n not in (1, m) for n, m in zip(bound.shape, trailing, strict=True)):
             expected = f"a pair (low, high) of numbers or of arrays of shape {tuple(x.shape)}"

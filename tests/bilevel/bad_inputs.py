@@ -1,5 +1,6 @@
 """Bad input of bilevel problems and hypergradients: name, call, error, pattern."""
 
+import array_api_strict as strict
 import numpy as np
 import scipy.sparse as sp
 
@@ -354,4 +355,33 @@ CASES += [
 CASES += [
     ("kernel-no-targets", lambda: KernelRidgeProblem(A, None, A, t), TypeError, "`t`"),
     ("kernel-no-held-targets", lambda: KernelRidgeProblem(A, t, A, None), TypeError, "`c`"),
+]
+
+
+class Listed(Own):
+    """Gradients as lists."""
+
+    def inner(self, x, y):
+        value, *gradients = Q.inner(x, y)
+        return value, *(u.tolist() for u in gradients)
+
+
+CASES += [
+    (
+        f"list-gradients-{f.__name__}",
+        lambda f=f: f(Listed(Q.start())),
+        TypeError,
+        "`problem`.*list from `inner: grad_x`",
+    )
+    for f in (hoag, quasi_newton, penalty)
+]
+CASES += [
+    ("bounds-pairs", lambda: tune(Q, bounds=[(0, 1)] * 3), TypeError, r"`bounds`.*zip\(\*pairs\)"),
+    ("bounds-none", lambda: tune(Q, bounds=(None, 1.0)), TypeError, "`bounds`.*infinite"),
+    (
+        "mixed-designs",
+        lambda: RidgeProblem(A, t, strict.asarray(A), t),
+        TypeError,
+        "`A` from numpy, `V` from array_api",
+    ),
 ]

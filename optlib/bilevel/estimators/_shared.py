@@ -186,7 +186,7 @@ def spread(X: Any, weights: np.ndarray, *, centred: bool) -> float:
     return size if size > 0.0 else 1.0
 
 
-def log_box(bounds: Any, unit: float) -> tuple[float, float]:
+def log_box(bounds: Any, unit: float, name: str = "bounds") -> tuple[float, float]:
     """Box of logarithms: that of the user, or a wide one about `unit`.
 
     Parameters
@@ -195,6 +195,8 @@ def log_box(bounds: Any, unit: float) -> tuple[float, float]:
         Least and largest penalty.
     unit : float
         Penalty of the size of the curvature of the loss.
+    name : str
+        The argument, for the message.
 
     Returns
     -------
@@ -202,11 +204,11 @@ def log_box(bounds: Any, unit: float) -> tuple[float, float]:
     """
     if bounds is None:
         return math.log(unit) + math.log(LEAST), math.log(unit) + math.log(MOST)
-    if not (isinstance(bounds, (tuple, list)) and len(bounds) == 2):
-        raise check.error("bounds", bounds, "a pair (low, high) of penalties", kind=TypeError)
-    low, high = (check.scalar("bounds", side, low=0.0, low_open=True) for side in bounds)
+    if not (isinstance(bounds, (tuple, list, np.ndarray)) and len(bounds) == 2):
+        raise check.error(name, bounds, "a pair (low, high) of positive numbers", kind=TypeError)
+    low, high = (check.scalar(name, side, low=0.0, low_open=True) for side in bounds)
     if not low < high:
-        raise check.error("bounds", bounds, "low < high", "swap them")
+        raise check.error(name, bounds, "low < high")
     return math.log(low), math.log(high)
 
 

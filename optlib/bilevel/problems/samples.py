@@ -10,6 +10,8 @@ from optlib.backend import Array, is_numpy, linalg
 from optlib.backend.namespace import asarray_on
 from optlib.backend.threads import read_only
 from optlib.linop import LinearOperator, VStack, as_linear_operator
+from optlib.linop.base import _empty
+from optlib.linop.wrap import wrapped
 
 DENSE = 2000  # largest number of rows or columns whose products are formed for a norm
 
@@ -91,14 +93,13 @@ def levels(
 ) -> tuple[Part, Part]:
     """Checked samples of both levels."""
     check.option("intercept", intercept, (True, False))
-    found = []
-    for design, goal, weights, names in (
-        (A, t, train_weights, ("A", "t", "train_weights")),
-        (V, c, valid_weights, ("V", "c", "valid_weights")),
+    designs, found = (wrapped("A", A), wrapped("V", V)), []
+    _, _, dtype = check.common(**{name: _empty(op) for name, op in zip("AV", designs, strict=True)})
+    for op, goal, weights, names in (
+        (designs[0].astype(dtype), t, train_weights, ("A", "t", "train_weights")),
+        (designs[1].astype(dtype), c, valid_weights, ("V", "c", "valid_weights")),
     ):
-        op = as_linear_operator(design)
-        xp = op.xp
-        n = op.shape[0]
+        xp, n = op.xp, op.shape[0]
         if n == 0:
             raise check.error(names[0], f"shape {op.shape}", "at least one sample")
         if found and (op.shape[1] != found[0].A.shape[1] - intercept):
