@@ -1,5 +1,6 @@
 """Samples of a linear model: checked, in batches, and how smooth sums over them are."""
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -49,8 +50,12 @@ class Part(NamedTuple):
 
 
 def moderate(name: str, u: Array, xp: Any) -> None:
-    """Refuse numbers whose squares and fourth powers are none."""
-    size, limit = float(xp.max(xp.abs(u))) if 0 not in u.shape else 0.0, float(xp.finfo(u.dtype).max) ** 0.3
+    """Refuse numbers that are not finite, or whose squares and cubes are none."""
+    if 0 in u.shape:
+        return
+    size, limit = max(float(xp.max(u)), -float(xp.min(u))), float(xp.finfo(u.dtype).max) ** 0.3
+    if not size < math.inf:
+        raise check.error(name, "an entry that is NaN or infinite", "finite numbers", "drop or impute them")
     if size and not 1.0 / limit <= size <= limit:
         expected = f"sizes from {1.0 / limit:.0e} to {limit:.0e}"
         raise check.error(name, f"entries of size {size:.0e}", expected, "take other units")
@@ -113,8 +118,6 @@ def levels(
                 raise check.error(names[2], "weights of sum 0", "a positive sum")
             u = u / total
         rows = op._held()
-        if not bool(xp.all(xp.isfinite(op._numbers()))):
-            raise check.error(names[0], "an entry that is NaN or infinite", "finite numbers", "drop or impute them")
         moderate(names[0], op._numbers(), xp)
         if intercept:
             op = VStack(op.T, as_linear_operator(xp.ones((1, n), dtype=op.dtype, device=op.device))).T
