@@ -382,7 +382,7 @@ class Samples(NamedTuple):
             parts = data, rows.indices, rows.indptr
             squares = sparse_correlate(data * data, rows.indices, rows.indptr, np.ones_like(roots), xp=xp)
             left = squares - n * means**2
-            kept = left > rounding * squares
+            kept = ~(left <= rounding * squares)
             if not kept.all():  # constant features are none
                 parts = data * np.repeat(kept, np.diff(rows.indptr)), rows.indices, rows.indptr
             columns = SparseColumns(parts, np.where(kept, means, 0.0), roots, np.where(kept, left, 0.0))
@@ -392,7 +392,7 @@ class Samples(NamedTuple):
         else:
             index = xp.arange(n, device=b.device) if index is None else index
             rows, means, squares = centred(rows, index, shares, intercept, xp=xp)
-            kept = squares > n * (rounding * means) ** 2
+            kept = ~(squares <= n * (rounding * means) ** 2)
             if not bool(xp.all(kept)):  # constant features are none
                 rows = xp.where(kept[:, None], rows, xp.zeros_like(rows))
             columns = DenseColumns(rows, xp.where(kept, squares, xp.zeros_like(squares)))
