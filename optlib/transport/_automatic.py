@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from optlib._core import Result, Step, run
+from optlib._core import validation as check
 from optlib._core.driver import Steps
 from optlib.transport._newton import NewtonMethod, NewtonState
 from optlib.transport._problem import check_reg, prepare
@@ -68,7 +69,10 @@ def automatic(
 
     See `optlib.transport.solve` for the rule and the arguments.
     """
-    problem, reg = prepare(cost, a, b, unbalanced=unbalanced, unbalanced_type=unbalanced_type), check_reg(reg)
+    problem = prepare(cost, a, b, unbalanced=unbalanced, unbalanced_type=unbalanced_type)
+    reg = check_reg(reg, problem)
+    if check_every is not None:
+        check.scalar("check_every", check_every, low=1, integer=True)
     options = {
         "callback": callback, "record": record, "max_time": max_time, "disp": disp, "checkpoint": checkpoint,
     }  # fmt: skip

@@ -112,7 +112,9 @@ def solve(
     True
     """
     check.option("reg_type", reg_type, ("entropy", "quadratic"))
-    exact = isinstance(reg, (int, float)) and not isinstance(reg, bool) and reg == 0
+    if not callable(method):
+        check.option("method", method, ("auto", *METHODS))
+    exact = not isinstance(reg, (bool, str)) and getattr(reg, "shape", ()) == () and reg == 0
     if exact and unbalanced is not None:
         raise check.error("reg", reg, "a finite number > 0 if marginals are penalised", "pass a small reg")
     if reg_type == "quadratic" and unbalanced is not None:
@@ -130,7 +132,7 @@ def solve(
         if not exact and (method in ("quadratic", quadratic)) != (reg_type == "quadratic"):
             raise check.error("method", method, f"a method for reg_type={reg_type!r}", 'pass method="auto"')
     if not callable(method):
-        method = METHODS[check.option("method", method, tuple(METHODS))]
+        method = METHODS[method]
     if method not in (emd, emd_entropic):
         options["reg"] = check_reg(reg)
     elif not exact:
@@ -141,6 +143,7 @@ def solve(
         options["unbalanced_type"] = check.option("unbalanced_type", unbalanced_type, ("kl", "tv"))
         if method not in (automatic, sinkhorn_newton):
             raise check.error("unbalanced_type", unbalanced_type, "'kl' for this method", 'pass method="auto"')
+    check.keywords(method, options, "solve")
     if (found := forbidden_pairs(cost, a, b)) is None:
         result = method(cost, a, b, **options)
     else:

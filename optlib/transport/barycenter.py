@@ -228,12 +228,12 @@ def barycenter(
     if exact:
         method, state_class, message = ExactBarycenter(problems, weights, tol, dtype), ExactState, "linear program"
     elif debiased:
-        reg = check_reg(reg)
+        reg = check_reg(reg, *problems)
         levels = levels_to(reg, _spread(problems), *PATH)
         method, state_class = Debiased(problems, weights, levels, tol, dtype), DebiasedState
         message = "debiased Bregman projections, Anderson acceleration"
     else:
-        reg = check_reg(reg)
+        reg = check_reg(reg, *problems)
         levels = levels_to(reg, _spread(problems), *PATH)
         method, state_class = _Barycenter(problems, weights, levels, tol, dtype), BarycenterState
         message = "quasi-Newton iterations on the dual"
@@ -286,7 +286,9 @@ def _measures(cost: Any, a: Any, weights: Any) -> tuple[list[Problem], Array, An
     """Transport problems to uniform targets, in the widest precision of the device, of the measures that count."""
     if not (compat.is_array_api_obj(a) or isinstance(a, (list, tuple))):
         raise check.error("a", type(a).__name__, "an array (K, n) or a sequence of K arrays", kind=TypeError)
-    measures = [a[k, ...] for k in range(a.shape[0])] if compat.is_array_api_obj(a) and a.ndim else list(a)
+    if getattr(a, "shape", None) == ():
+        raise check.error("a", "a number", "an array (K, n) or a sequence of K arrays")
+    measures = [a[k, ...] for k in range(a.shape[0])] if compat.is_array_api_obj(a) else list(a)
     if not measures:
         raise check.error("a", "no measure", "at least one")
     several = isinstance(cost, (list, tuple)) and any(isinstance(c, Cost) or compat.is_array_api_obj(c) for c in cost)

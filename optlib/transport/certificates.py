@@ -136,7 +136,7 @@ def _shift(problem: Problem, f_mass: Any, g_mass: Any) -> Any:
 
 def _dual_value(problem: Problem, eps: float, f_mass: float, g_mass: float) -> float:
     """Dual objective of a balanced problem with exact rows."""
-    return f_mass + g_mass - eps * (problem.mass[0] - problem.mass[0] ** 2)
+    return f_mass + g_mass - eps * (problem.mass[0] - problem.mass[0] * problem.mass[0])
 
 
 def _proven(problem: Problem, eps: float, g: Array, tol: float | None, f: Array, c: Array, missing: float) -> bool:
@@ -156,7 +156,9 @@ def _proven(problem: Problem, eps: float, g: Array, tol: float | None, f: Array,
     size = largest + max(abs(low), abs(high)) + eps * max(1.0, mass)
     row_error = 8.0 * _spacing(problem) * mass * size / eps + missing
     h, unit = 0.5 * (error + missing + row_error), _unit(problem, eps, tol)
-    gap = h * (high - least + eps * (1.0 + math.log(mass / h**2)))
+    if not 0.0 < h < math.inf:  # masses of 1e+-300
+        return False
+    gap = h * (high - least + eps * (1.0 + math.log(mass) - 2.0 * math.log(h)))
     slack = 8.0 * _spacing(problem) * mass * size + unit * row_error
     return 2.0 * h <= tol * mass and gap + slack <= tol * mass * unit
 
@@ -327,7 +329,8 @@ def gap_curvature(problem: Problem, eps: float) -> float:
     if problem.penalty == "tv":
         return 0.0
     rho = sum(r for r in problem.rho if r < math.inf)
-    return 0.56 * rho * (1.0 + eps / problem.rho[1]) ** 2 / penalised_scale(problem, eps)
+    steep = 1.0 + eps / problem.rho[1]
+    return 0.56 * rho * steep * steep / penalised_scale(problem, eps)
 
 
 def _penalty(marginal: Array, weights: Array, potential: Array, rho: float, xp: Any) -> tuple[Array, Array, Array]:

@@ -172,7 +172,10 @@ def sinkhorn(
     >>> round(float(np.mean(res.plan.barycentric(x + 0.5) - x)), 6)
     0.5
     """
-    problem, reg = prepare(cost, a, b, unbalanced=unbalanced), check_reg(reg)
+    problem = prepare(cost, a, b, unbalanced=unbalanced)
+    reg = check_reg(reg, problem)
+    if check_every is not None:
+        check.scalar("check_every", check_every, low=1, integer=True)
     solver = SinkhornMethod(problem, reg, tol, method, acceleration)
     state = solver.begin(init)
     if check_every is None:

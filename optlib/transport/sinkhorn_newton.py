@@ -128,7 +128,11 @@ def sinkhorn_newton(
     >>> res.success, res.counts["passes"] < 80
     (True, True)
     """
-    problem, reg = prepare(cost, a, b, unbalanced=unbalanced, unbalanced_type=unbalanced_type), check_reg(reg)
+    problem = prepare(cost, a, b, unbalanced=unbalanced, unbalanced_type=unbalanced_type)
+    reg = check_reg(reg, problem)
+    if density is not None:
+        check.scalar("density", density, low=0.0, high=1.0)
+    check.scalar("sweeps", sweeps, low=0, integer=True)
     check.option("method", method, ("path", "sns", "ssns"))
     n, m = problem.cost.shape
     if n * m > STORED:
