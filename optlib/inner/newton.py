@@ -277,19 +277,21 @@ def factored(
 ) -> Preconditioner:
     """The Cholesky factor of the matrix of order ``size`` in single precision, which halves its time.
 
-    Where there is none in single precision, in that of the matrix. ``rough(x)`` is a matrix like ``hessian(x)`` in less
-    time.
+    Where that fails, the factor in the precision of the matrix is rounded. ``rough(x)`` is a matrix like ``hessian(x)``
+    in less time.
     """
 
     def make(x: Array) -> Array:
         H = (hessian if rough is None else rough)(x)
         L = linalg.cholesky(xp.astype(H, xp.float32), xp=xp, check=False)
-        return L if bool(xp.all(xp.isfinite(L))) else cholesky(hessian(x), xp=xp)
+        return L if bool(xp.all(xp.isfinite(L))) else xp.astype(cholesky(hessian(x), xp=xp), xp.float32)
 
-    def apply(L: Array) -> Callable[[Array], Array]:
-        return lambda v: xp.astype(linalg.cho_solve(L, xp.astype(v, L.dtype), xp=xp), v.dtype)
+    return Preconditioner(make, lambda L: lambda v: factor_solve(L, v, xp=xp), max(size // PATIENCE, LEAST))
 
-    return Preconditioner(make, apply, max(size // PATIENCE, LEAST))
+
+def factor_solve(L: Array, v: Array, *, xp: Any) -> Array:
+    """Solve ``L L' x = v`` in the precision of the factor."""
+    return xp.astype(linalg.cho_solve(L, xp.astype(v, L.dtype), xp=xp), v.dtype)
 
 
 def _scaled(d: Array, xp: Any) -> Callable[[Array], Array]:
