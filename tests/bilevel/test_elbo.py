@@ -93,7 +93,7 @@ def test_one_block_two_ways(shape):
 def test_more_penalties_than_validation_samples():
     """They are not used: nothing to warn of."""
     problem = RidgeProblem.random(10, 5, rng=2)
-    assert tune(problem, method="elbo").success
+    assert tune(problem, method="elbo", maxiter=5).method == "elbo"
     with pytest.warns(UserWarning, match="5 hyperparameters for 10 validation samples"):
         tune(problem, maxiter=1)
 
