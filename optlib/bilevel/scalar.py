@@ -17,7 +17,7 @@ FLAT = 1e-2  # relative slope over the whole box below which the box is scanned 
 NEAR = 0.1  # of the box: starts so close to its middle are not compared with it
 SCAN = (0.5, 0.3, 0.7, 0.1, 0.9)
 SHARE = 0.3  # of the tolerance, that a correction may have
-ROUGH, FIRST, SURE, EDGE = 0.1, 1e-2, 1e-4, 1e-5  # tolerances: start against middle, first, confirming, edge
+ROUGH, FIRST, SURE, EDGE = 0.3, 1e-2, 1e-4, 1e-5  # tolerances: start against middle, first, confirming, edge
 
 
 class Known(NamedTuple):
@@ -119,9 +119,9 @@ def scalar(
     its own slope. Without one the search expands; with one it takes the minimiser of a cubic or a parabola, kept off
     the ends.
 
-    A start is first compared with the middle of the box, roughly, and the search begins at the better of the two: where
-    penalties are far too small, solves are expensive. Where the loss is flat there, the search looks at up to five
-    points across the box, until it is not.
+    A start is first compared with the middle of the box, roughly, and the search begins there only if it is clearly
+    better: where penalties are far too small, solves are expensive. Where the loss is flat, the search looks at up to
+    five points across the box, until it is not.
 
     Stopping: the estimate at most ``tol |Phi|`` (a hundredth of that while the bracket is wide), confirmed by an
     evaluation of the same point a hundred times as accurate.
@@ -167,13 +167,13 @@ def scalar(
         return Known(float(at[0]), found.value, float(found.gradient[0]), found.correction, found.eta, sure), found
 
     def begin(s: ScalarState) -> tuple[float, ScalarState]:
-        """The start or the middle of the box, whichever seems better, and what is known there."""
+        """The start if it is clearly better than the middle of the box, else that, and what is known there."""
         middle = 0.5 * (low + high)
         if abs(float(s.x[0]) - middle) <= NEAR * (high - low):
             return float(s.x[0]), s
         points = s.x, xp.asarray([middle], dtype=s.x.dtype, device=s.x.device)
         start, other = (evaluator(x, ROUGH, s.y, s.q, s.factor) for x in points)
-        better = other if other.value + other.correction < start.value - start.correction else start
+        better = start if start.value + start.correction < other.value - other.correction else other
         return float(better.x[0]), s._replace(y=better.y, q=better.q, factor=better.factor)
 
     def steps(s: ScalarState) -> Steps:
