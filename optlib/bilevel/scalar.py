@@ -14,6 +14,7 @@ from optlib.bilevel.result import BilevelResult
 
 EXPAND = (1.5, 3.0, 4.0)  # steps while there is no bracket; the last is repeated
 FLAT = 1e-2  # relative slope over the whole box below which the box is scanned first
+WIDE = 1.0  # distance to other points beyond which the curvature is not known
 NEAR = 0.1  # of the box: starts so close to its middle are not compared with it
 SCAN = (0.5, 0.3, 0.7, 0.1, 0.9)
 SHARE = 0.3  # of the tolerance, that a correction may have
@@ -102,9 +103,10 @@ def scalar(
     -------
     BilevelResult
         ``bracket`` is the interval that holds a local minimum. ``certificate`` of kind ``"stationarity"``: the
-        suboptimality ``min(Phi'^2 / (2 Phi''), |Phi'| w)`` estimated with the bracket width w (0 at an edge of the box
-        from which Phi falls outwards), or the correction of the value if that is larger; a heuristic, because Phi may
-        have other minima. Its residual is that of the inner problem: no success where that was not solved.
+        suboptimality ``|Phi'| w`` estimated with the bracket width w, or where other points are near
+        ``Phi'^2 / (2 Phi'')`` if that is less (0 at an edge of the box from which Phi falls outwards), or the
+        correction of the value if that is larger; a heuristic, because Phi may have other minima. Its residual is that
+        of the inner problem: no success where that was not solved.
 
     Raises
     ------
@@ -123,8 +125,8 @@ def scalar(
     better: where penalties are far too small, solves are expensive. Where the loss is flat, the search looks at up to
     five points across the box, until it is not.
 
-    Stopping: the estimate at most ``tol |Phi|`` (a hundredth of that while the bracket is wide), confirmed by an
-    evaluation of the same point a hundred times as accurate.
+    Stopping: the estimate at most ``tol |Phi|``, confirmed by an evaluation of the same point a hundred times as
+    accurate.
 
     Cost: an inner and an adjoint solve a point, warm from the nearest solution; 5 to 20 points as a rule.
 
@@ -192,8 +194,7 @@ def scalar(
             if not flat(lead, high - low):
                 s = s._replace(queue="[]")
             queue = json.loads(s.queue)
-            goal = rtol if width < 1.0 or near(points, lead) < 0.5 or edge else 0.01 * rtol
-            done = gap <= goal * abs(lead.value) and not queue and lead.x == float(s.x[0])
+            done = gap <= rtol * abs(lead.value) and not queue and lead.x == float(s.x[0])
             stop = gap / abs(lead.value) if lead.value else gap
             yield Step(
                 x=s.x, nit=s.nit, state=s, stop=lambda v=stop: v,
@@ -289,7 +290,8 @@ def judge(points: list[Known], low: float, high: float) -> tuple[float, float, b
     other = neighbour(points, lead)
     width = abs(other.x - lead.x) if other is not None else (high - lead.x if lead.slope < 0 else lead.x - low)
     gap, bend = abs(lead.slope) * width, curvature(points, lead)
-    return (min(gap, 0.5 * lead.slope**2 / bend) if bend > 0.0 else gap), width, False
+    local = width < WIDE or near(points, lead) < 0.5 * WIDE  # secants over more than that are not the curvature
+    return (min(gap, 0.5 * lead.slope**2 / bend) if local and bend > 0.0 else gap), width, False
 
 
 def propose(points: list[Known], low: float, high: float, expansions: int) -> tuple[float, int]:
