@@ -4,7 +4,8 @@ import numpy as np
 from numba import njit
 
 from optlib.backend._math_numba import log_
-from optlib.transport._passes_numba import JIT, _exp_dense, run_rows, smallest_gap
+from optlib.transport._passes_numba import run_rows
+from optlib.transport._tiles_numba import JIT, exp_dense, smallest_gap
 
 
 @njit(**JIT)
@@ -16,7 +17,7 @@ def _rows(k0, k1, chunks, small, scratch, cost, z, sums, out):
             least = smallest_gap(cost[i], z[r])
             out[r, i] = -least
             if sums:
-                out[r, i] += log_(_exp_dense(cost[i], z[r], number(least), number(1), scratch[0]))
+                out[r, i] += log_(exp_dense(cost[i], z[r], number(least), number(1), scratch[0, : z.shape[1]]))
 
 
 def _run(matrix, rows, sums):

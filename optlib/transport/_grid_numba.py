@@ -4,7 +4,7 @@ import numpy as np
 from numba import njit
 
 from optlib.backend._math_numba import exp_, log_
-from optlib.transport._passes_numba import INNER, JIT
+from optlib.transport._tiles_numba import INNER, JIT
 
 TILE = 512  # lines at a time
 
