@@ -17,7 +17,7 @@ FLOOR = 1e-3  # smallest penalty of the path, in units of the largest
 WORSE, RISES = 1.001, 2  # values so much above the best end the path after so many
 NEAREST, FARTHEST = 0.02, 0.9  # Newton steps in units of the bracket
 NARROW = 0.1  # logarithm of the width of a bracket in which the curvature of a piece is trusted
-COARSE, FINE = 1e-3, 1e-5  # relative duality gaps of fits on the path and after it
+COARSE, FINE = 1e-3, 1e-7  # relative duality gaps of fits on the path and after it
 
 
 class Known(NamedTuple):

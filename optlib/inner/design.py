@@ -211,12 +211,12 @@ def definite_solve(matrix: Array, b: Array, *, xp: Any) -> Array:
     Parameters
     ----------
     matrix : array, shape (s, s)
-    b : array, shape (s,)
+    b : array, shape (s,) or (s, k)
     xp : module
 
     Returns
     -------
-    array, shape (s,)
+    array, of the shape of b
     """
     return linalg.cho_solve(linalg.cholesky(matrix, xp=xp, check=False), b, xp=xp)
 
