@@ -154,8 +154,10 @@ def _classifier(case: Row, backend: str, rng: np.random.Generator) -> Row:
     options = {"tol": None, "maxiter": 10_000, "callback": spent, "inner": "accelerated_gradient"}
     if case["study"] == "hoag":
         hoag(problem, x0, schedule=case["schedule"], **options)
-    else:
-        maid(problem, x0, eps=case["eps"], delta=case["eps"], certified=False, **options)  # constants as the authors
+    else:  # constants, and the first step of the published form, as the authors
+        first = to_numpy(hypergradient(problem, x0, tol=1e-3).gradient) if case["study"] == "published" else None
+        step = None if first is None else first.size**0.5 / float(np.linalg.norm(first))
+        maid(problem, x0, eps=case["eps"], delta=case["eps"], certified=False, step=step, **options)
     values = [hypergradient(host, x, mode="cg", tol=1e-6).value for x in points]
     return {"values": values, "work": work, "loss": values[-1]}
 
