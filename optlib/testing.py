@@ -9,7 +9,9 @@ import array_api_compat as compat
 import numpy as np
 
 from optlib._core import Result, Status
+from optlib._core import validation as check
 from optlib.backend import array_namespace, asarray_like, device_of, to_numpy
+from optlib.backend.random import as_generator
 
 __all__ = ["assert_close", "check_adjoint", "check_gradient", "check_solver_contract"]
 
@@ -50,11 +52,13 @@ def check_adjoint(operator: Any, *, like: Any, rtol: float | None = None, rng: A
     rng : seed or Generator
     trials : int
     """
-    xp = array_namespace(like)
-    rng = np.random.default_rng(rng)
+    like = check.template("like", like)
+    xp, rng = array_namespace(like), as_generator(rng)
+    trials = check.scalar("trials", trials, low=1, integer=True)
     m, n = operator.shape
     if rtol is None:
         rtol = 100 * float(xp.finfo(like.dtype).eps) * math.sqrt(max(m, n, 1))
+    rtol = check.scalar("rtol", rtol, low=0.0)
     for _ in range(trials):
         x, y = asarray_like(rng.standard_normal(n), like), asarray_like(rng.standard_normal(m), like)
         forward, backward = operator.matvec(x), operator.rmatvec(y)
@@ -80,11 +84,13 @@ def check_gradient(
     rng : seed or Generator
     trials : int
     """
-    rng = np.random.default_rng(rng)
-    xp = array_namespace(x)
+    xp, device, dtype = check.common(x=x)
+    x = check.array("x", x, xp=xp, dtype=dtype, device=device)
+    rng, rtol = as_generator(rng), check.scalar("rtol", rtol, low=0.0)
+    trials = check.scalar("trials", trials, low=1, integer=True)
     g = grad(x)
     assert g.shape == x.shape, f"gradient of shape {g.shape} for x of shape {x.shape}"
-    step = 1e-5 * max(1.0, float(xp.max(xp.abs(x))))
+    step = 1e-5 * max(1.0, float(xp.max(xp.abs(x)))) if 0 not in x.shape else 1.0
     for _ in range(trials):
         d = asarray_like(rng.standard_normal(x.shape), x)
         slope = (float(fun(x + step * d)) - float(fun(x - step * d))) / (2 * step)

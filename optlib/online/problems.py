@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from optlib._core import validation as check
-from optlib.backend import Array, array_namespace, as_floating, device_of, is_numpy, linalg, to_numpy
+from optlib._core.checkpoint import probe
+from optlib.backend import Array, array_namespace, device_of, is_numpy, linalg, to_numpy
 from optlib.geometry import Domain, Entropy, Euclidean, MirrorMap, Simplex
 from optlib.linop import as_linear_operator
 from optlib.linop.wrap import _Dense
@@ -194,8 +195,8 @@ class Problem:
 
     def identity(self) -> Any:
         """Return what tells this problem from others: its value at a fixed point, and its sets."""
-        probe = self._xp.cos(self._xp.arange(self.n, dtype=self._like.dtype, device=device_of(self._like)))
-        return type(self).__name__, self.operator(probe), [repr(m) for m in self._maps]
+        z = self._xp.cos(self._xp.arange(self.n, dtype=self._like.dtype, device=device_of(self._like)))
+        return type(self).__name__, probe(self.operator(z)), self._maps
 
 
 def euclidean(problem: Problem, method: str, fix: str = "use mirror_prox") -> None:
@@ -402,7 +403,7 @@ class VariationalInequality(Problem):
         if resolvent is not None and not callable(resolvent):
             raise check.error("resolvent", type(resolvent).__name__, "a function of a point and a step", kind=TypeError)
         n = check.scalar("n", n, low=1, integer=True)
-        like = as_floating([] if like is None else like, xp=array_namespace(like))
+        like = check.template("like", like)
         super().__init__([_as_map("domain", domain, n)], [n], like)
         self._function, self.resolvent = operator, resolvent
         self._lipschitz = None if lipschitz is None else check.scalar("lipschitz", lipschitz, low=0.0, low_open=True)
@@ -530,8 +531,9 @@ class FiniteSum(VariationalInequality):
             )
         self.count = check.scalar("count", count, low=1, integer=True)
         self.components = components
+        like = check.template("like", like)
         xp = array_namespace(like)
-        everything = xp.arange(self.count, dtype=xp.int64, device=None if like is None else device_of(like))
+        everything = xp.arange(self.count, dtype=xp.int64, device=device_of(like))
         super().__init__(
             lambda z: xp.mean(components(z, everything), axis=0), n, lipschitz=lipschitz,
             comonotonicity=1.0 / check.scalar("lipschitz", lipschitz, low=0.0, low_open=True), like=like,
