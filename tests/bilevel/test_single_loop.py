@@ -124,7 +124,9 @@ def test_f2sa_with_a_fixed_weight_ends_where_the_penalty_does(plain):
         given_, batch=None, weight=5.0, growth=0.0, step=0.2, outer_step=0.05, tol=None, maxiter=800, inner_steps=5
     )
     assert np.allclose(found.x, want.x, atol=1e-5)
-    assert np.isclose(found.fun, want.fun, rtol=1e-6)
+    loss = hypergradient(problem, want.x, tol=1e-10).value
+    assert np.isclose(want.fun, loss, rtol=1e-4)
+    assert found.fun <= loss  # the value of the penalised problem is below it
 
 
 def test_f2sa_approaches_the_solution():
