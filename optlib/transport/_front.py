@@ -91,10 +91,11 @@ def solve(
     -----
     ``method="auto"``: with ``reg=0``, ``"emd"``; for the quadratic regulariser, ``"quadratic"``. For the entropy
     Sinkhorn iterations are done first (at small ``reg`` on a path), and every 20 of them at the last level their
-    rate is read off the errors; where it predicts more than 100 more (25 in the log form), ``"sinkhorn_newton"``
-    takes over, from the potentials found so far. (Measured at n = 300 and 1000, ``reg`` from 1e-2 to 1e-5: within a
-    factor of two of the faster method everywhere, and faster than both on clouds.) Total variation goes to
-    ``"sinkhorn_newton"`` at once; problems of more than 2^27 entries, whose plans are not stored, and options that
+    rate is read off the errors; where it predicts more than 100 more (25 in the log form, 300 if few entries of the
+    kernel count), ``"sinkhorn_newton"`` takes over, from the potentials found so far. (Measured at n = 300 and 1000,
+    ``reg`` from 1e-2 to 1e-5: within a factor of two of the faster method everywhere, and faster than both on clouds.)
+    Total variation goes to ``"sinkhorn_newton"`` at once; problems of more than 2^27 entries, whose plans are not
+    stored, and options that
     only ``"sinkhorn"`` has (``acceleration``) stay with that.
 
     Examples

@@ -20,7 +20,8 @@ from optlib.transport.certificates import certify
 from optlib.transport.cost import STORED_BYTES, Cost, DenseCost
 from optlib.transport.sinkhorn import SinkhornMethod, SinkhornState, levels_to
 
-LEVEL_ITERATIONS, PATH_RATIO = 5, 0.35  # of the regularisation path: short levels, as an iteration costs K passes
+PATH = (0.1, 0.2)  # first regularisation of the path in units of the cost range, and least ratios
+LEVEL_ITERATIONS = 5  # short levels, as an iteration costs K passes
 FAR = 200.0  # change of potentials, in units of reg, up to which a stored kernel has all entries that count
 
 
@@ -228,12 +229,12 @@ def barycenter(
         method, state_class, message = ExactBarycenter(problems, weights, tol, dtype), ExactState, "linear program"
     elif debiased:
         reg = check_reg(reg, *problems)
-        levels = levels_to(reg, _spread(problems), PATH_RATIO)
+        levels = levels_to(reg, _spread(problems), *PATH)
         method, state_class = Debiased(problems, weights, levels, tol, dtype), DebiasedState
         message = "debiased Bregman projections, Anderson acceleration"
     else:
         reg = check_reg(reg, *problems)
-        levels = levels_to(reg, _spread(problems), PATH_RATIO)
+        levels = levels_to(reg, _spread(problems), *PATH)
         method, state_class = _Barycenter(problems, weights, levels, tol, dtype), BarycenterState
         message = "quasi-Newton iterations on the dual"
     if not exact and len(levels) > 1:
