@@ -9,15 +9,17 @@ from optlib.transport._newton_numba import keeping_sweep
 from optlib.transport._passes_numba import _row_weight
 from optlib.transport._tiles_numba import INNER, JIT
 
+LEAST = 1e-290  # sum of a row whose entries keep their precision
+
 
 def truncated_kernel(cost, x, y, scale, f, g, a, b, eps, inv_rho, kept, room, near):
     """The kernel as rows of (begin, end, index, value), its row potentials, and the marginals of the whole plan.
 
-    None if it does not fit the room, or if a Sinkhorn sweep would move a column potential by more than ``near`` times
-    ``eps``: where columns are far too light, all of their entries seem to be small.
+    None if it does not fit the room, if rows all but underflow, or if a Sinkhorn sweep would move a column potential by
+    more than ``near`` times ``eps``: where columns are far too light, all of their entries seem to be small.
     """
     f, c, r, entries = keeping_sweep(cost, x, y, scale, f, g, a, b, b, eps, inv_rho, np.inf, kept, room)
-    if entries is None or not np.all((c > b * np.exp(-near)) & (c < b * np.exp(near))):
+    if entries is None or r.min() < LEAST or not np.all((c > b * np.exp(-near)) & (c < b * np.exp(near))):
         return None
     _divide(*entries, r, b)
     return entries, f * (1.0 + eps * inv_rho), c, r

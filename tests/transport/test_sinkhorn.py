@@ -141,6 +141,17 @@ def test_truncation_changes_nothing(rho, acceleration, kept, monkeypatch):
         assert np.abs(plan_of(found[1]).sum(axis=0) - problem.b).sum() < 1.1e-9
 
 
+@pytest.mark.parametrize("rho", [(0.01, 1.0), (0.012, math.inf)])
+def test_rows_that_underflow_are_not_truncated(rho):
+    cost = np.random.default_rng(0).random((60, 50))
+    cost[3] += 10.0  # a thousand times the penalty: this source sends nothing
+    got = sinkhorn(cost, reg=1e-3, unbalanced=rho, tol=1e-9)
+    assert got.success, got
+    plan = plan_of(got)
+    assert np.isfinite(plan).all()
+    assert plan[3].sum() < 1e-290
+
+
 @pytest.mark.parametrize("reg", [1e-1, 1e-2, 1e-3])
 def test_acceleration_pays(reg):
     problem = make_transport("cloud2d", 150, rng=0)
