@@ -17,6 +17,7 @@ from optlib.linop.base import Identity, LinearOperator, VStack, _empty
 from optlib.linop.wrap import as_linear_operator
 
 REFRESH = 32  # iterations between two comparisons with the true residual
+NEGLIGIBLE = 4.0  # units of rounding of the right side: the recursion has nothing to say about smaller residuals
 
 
 class System(NamedTuple):
@@ -127,7 +128,7 @@ def _steps(
     started afresh, with the true residual.
     """
     limit = -math.inf if tol is None else tol
-    claim = max(limit, 2.0 * float(xp.finfo(state.x.dtype).eps))  # where the recursion has nothing more to say
+    claim = max(limit, NEGLIGIBLE * float(xp.finfo(state.x.dtype).eps))
     best, last = math.inf, -1
 
     def stop() -> float:

@@ -167,6 +167,17 @@ def test_singular_but_consistent(name):
     assert_close(result.x, np.linalg.pinv(a) @ b, rtol=0, atol=1e-6)  # nearest to the start, zero
 
 
+@given(st.integers(0, 2**32), st.sampled_from([1, 10, 25]), st.sampled_from([1e-6, 1e-10, 1e-12]))
+def test_low_rank_between_checks(seed, every, tol):
+    """Iterations after the last that was needed do not run into the kernel."""
+    rng = np.random.default_rng(seed)
+    q = orthogonal(30, seed % 1000)[:, : rng.integers(1, 6)]
+    d = np.geomspace(1.0, 10.0 ** -rng.uniform(0, 4), q.shape[1])
+    b = (q * d) @ (q.T @ rng.normal(size=30))
+    x = cg((q * d) @ q.T, b, tol=tol, check_every=every).check().x
+    assert np.linalg.norm(x - q @ (q.T @ x)) <= 1e-3 * np.linalg.norm(x)
+
+
 def test_singular_and_inconsistent_is_never_called_solved():
     a, b = np.diag([1.0, 2.0, 0.0]), np.ones(3)
     for solver in (cg, minres):
