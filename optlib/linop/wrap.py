@@ -206,6 +206,3 @@ class _Function(LinearOperator):
     def astype(self, dtype: Any) -> LinearOperator:
         like = self.xp.empty(0, dtype=dtype, device=self.device)
         return _Function(self._forward, self._backward, self.shape, like)._tagged(self)
-
-    def _map_arrays(self, move: Product) -> LinearOperator:
-        raise check.error("obj", "a linear operator made of functions", "one that holds arrays", kind=TypeError)
