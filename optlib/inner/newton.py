@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from optlib._core import Certificate, Result, Status, Step, prepare_init, run
+from optlib._core import Certificate, Result, Status, Step, prepare_resume, run
 from optlib._core import validation as check
 from optlib._core.driver import Steps
 from optlib.backend import Array, linalg, supports
@@ -114,7 +114,7 @@ def newton(
         raise check.error("hvp, hessian", "neither", "one of the two, or both", kind=TypeError)
     xp, device, dtype = check.common(x0=x0)
     x0 = check.array("x0", x0, xp=xp, dtype=dtype, device=device)
-    _, state = prepare_init(init, NewtonState)
+    state = prepare_resume(init, NewtonState, "pass a start as `x0`")
     if state is None:
         state = begin(x0, factor)
 
