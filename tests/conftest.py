@@ -105,10 +105,13 @@ ENGINES = ("auto", "generic")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    if "backend" not in metafunc.fixturenames:
-        return
-    found = _selected(metafunc.config)
-    if "engine" in metafunc.fixturenames:  # elsewhere than on NumPy and CuPy there are no kernels: both are the same
+    found = _selected(metafunc.config) if "backend" in metafunc.fixturenames else {}
+    if "engine" not in metafunc.fixturenames:
+        if found:
+            metafunc.parametrize("backend", list(found.values()), ids=list(found), scope="session")
+    elif not found:
+        metafunc.parametrize("engine", ENGINES, indirect=True)
+    else:  # elsewhere than on NumPy and CuPy there are no kernels: both engines are the same
         pairs = [
             (backend, engine)
             for backend in found.values()
@@ -117,11 +120,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         ]
         names = [f"{backend.name}-{engine}" for backend, engine in pairs]
         metafunc.parametrize(("backend", "engine"), pairs, ids=names, indirect=["engine"])
-    else:
-        metafunc.parametrize("backend", list(found.values()), ids=list(found), scope="session")
 
 
-@pytest.fixture(params=ENGINES)
+@pytest.fixture
 def engine(request: pytest.FixtureRequest) -> Any:
     """Run a test under both engines."""
     with optlib.config(engine=request.param):

@@ -129,10 +129,12 @@ def _steps(
     """
     limit = -math.inf if tol is None else tol
     claim = max(limit, NEGLIGIBLE * float(xp.finfo(state.x.dtype).eps))
-    best, last = math.inf, -1
+    looks = tol is not None and is_numpy(xp)  # between checks; elsewhere a look costs a transfer
+    best, last, looked, met = math.inf, -1, -1, False
 
     def stop() -> float:
         nonlocal best, last
+        step.status = None
         value, broken = largest(estimate(state), state.broken, xp=xp)
         if tol is not None and value <= claim:
             (value,) = largest(estimate(renewed(state)), xp=xp)
@@ -146,7 +148,7 @@ def _steps(
         return value
 
     while True:
-        step = Step(state.x, state.nit, state, stop=stop, counts=calls)
+        step = Step(state.x, state.nit, state, stop=stop, counts=calls, status=Status.CONVERGED if met else None)
         budget = yield step
         for _ in range(budget):
             state = advance(state)
@@ -155,6 +157,10 @@ def _steps(
                 false = (estimate(state) <= claim) & (estimate(fresh) > limit)
                 pairs = zip(fresh, state, strict=True)
                 state = type(state)(*(xp.where(false, f, s) if hasattr(f, "ndim") else s for f, s in pairs))
+            met = looks and looked < state.nit // REFRESH and largest(estimate(state), xp=xp)[0] <= limit
+            if met:  # for ``stop`` to confirm
+                looked = state.nit // REFRESH
+                break
 
 
 def tolerance(tol: float | None, atol: float, unit: Array, xp: Any) -> tuple[float | None, Any]:

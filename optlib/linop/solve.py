@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from optlib._core import Result
 from optlib._core import validation as check
-from optlib.backend import Array, linalg, supports
+from optlib.backend import Array, is_numpy, linalg, supports
 from optlib.linop._krylov import NEGLIGIBLE, as_preconditioner, largest, linear_system, run_krylov, tolerance
 
 
@@ -71,9 +71,9 @@ def cg(
     -----
     Stopping: ``max_j |b_j - A x_j| / |b_j| <= tol``, first by the recursive residual, then confirmed by the true one.
     A direction of curvature ``p'Ap <= 0`` (``A`` or the preconditioner is not positive definite) ends the run with
-    status 6 at the last good point; a residual that stays above ``tol`` after a start afresh, with status 5. A column
-    is left as it is once its residual is at most half of the tolerance, so that iterations up to the next check do no
-    harm. For singular ``A`` and ``b`` in its range the solution nearest to the start is found.
+    status 6 at the last good point; a residual that stays above ``tol`` after a start afresh, with status 5. For
+    singular ``A`` and ``b`` in its range the solution nearest to the start is found. Iterations after it would run into
+    the kernel: NumPy looks at the recursion after each, devices leave a column as it is at half of the tolerance.
 
     Cost: one product with ``A``, one with the preconditioner and about ten vector operations per iteration; 3 % more
     for the comparison with the true residual.
@@ -96,7 +96,8 @@ def cg(
     precondition = as_preconditioner(preconditioner, system)
     tol, weight = tolerance(tol, atol, unit, xp)
     never = xp.zeros_like(unit, dtype=xp.bool)
-    floor, half = (NEGLIGIBLE * float(xp.finfo(system.rhs.dtype).eps)) ** 2, -1.0 if tol is None else 0.5 * tol
+    floor = (NEGLIGIBLE * float(xp.finfo(system.rhs.dtype).eps)) ** 2
+    half = -1.0 if tol is None or is_numpy(xp) else 0.5 * tol  # on a device, which goes on until the next check
 
     def start(x: Array | None, old: CGState | None = None) -> CGState:
         x, r = system.residual(x)
@@ -109,9 +110,7 @@ def cg(
     def advance(s: CGState) -> CGState:
         q = matvec(s.p)
         curvature = dot(s.p, q)
-        live = (s.rr > floor) & (
-            estimate(s) > half
-        )  # then directions are rounding errors, in the kernel if there is one
+        live = (s.rr > floor) & (estimate(s) > half)  # or else directions are made of rounding errors
         broken = s.broken | (live & ((curvature <= 0) | (s.rz <= 0)))
         halt = broken | ~live
         alpha = s.rz / xp.where(halt, xp.inf, curvature)
@@ -120,7 +119,7 @@ def cg(
         z = r if precondition is None else precondition(r)
         rz = dot(r, z)
         rr = rz if precondition is None else dot(r, r)
-        p = xp.where(halt, s.p, z + (rz / xp.where(halt, xp.inf, s.rz)) * s.p)
+        p = z + (rz / xp.where(halt, xp.inf, s.rz)) * s.p
         return CGState(x, r, p, rz, rr, broken, s.rhs, unit, s.nit + 1)
 
     def estimate(s: CGState) -> Array:

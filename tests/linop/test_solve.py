@@ -131,12 +131,12 @@ def test_columns_of_all_kinds_at_once(name):
 
 
 @pytest.mark.parametrize("name", SOLVERS)
-@pytest.mark.parametrize("scale", [1e-200, 1e-30, 1e30, 1e200])
+@pytest.mark.parametrize("scale", [2.0**-664, 2.0**-100, 2.0**100, 2.0**664])
 def test_scale_of_the_right_side_does_not_matter(name, scale):
     a, b = matrix_for(name, 12), vector(12)
     one, other = SOLVERS[name](a, b), SOLVERS[name](a, scale * b)
     assert one.nit == other.nit
-    assert_close(other.x, scale * one.x, rtol=1e-9)
+    np.testing.assert_array_equal(other.x, scale * one.x)
 
 
 @pytest.mark.parametrize("name", SOLVERS)
