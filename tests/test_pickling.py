@@ -12,11 +12,12 @@ from tests.bilevel.problems import MAKERS, OTHERS
 from tests.cases import collect, import_everything
 from tests.conftest import NUMPY
 from tests.geometry import mirror_maps
-from tests.online.learners import LINEAR
+from tests.online.learners import LINEAR, UNBOUNDED
 
 import_everything()
 CASES = collect("contract_cases")
 PROBLEMS = MAKERS | OTHERS
+LEARNERS = LINEAR | UNBOUNDED
 
 
 @pytest.mark.parametrize("name", sorted(CASES))
@@ -41,11 +42,11 @@ def test_bilevel_problems(name):
         assert other.inner(x, y)[0] == value
 
 
-@pytest.mark.parametrize("name", LINEAR)
+@pytest.mark.parametrize("name", LEARNERS)
 def test_learners(name):
     """A learner that was stored goes on as if it had not been."""
-    learner = LINEAR[name]()
-    losses = np.random.default_rng(0).uniform(-1.0, 1.0, (4, learner.n))
+    learner = LEARNERS[name]()
+    losses = np.random.default_rng(0).uniform(-0.4, 0.4, (4, learner.n))
     for g in losses[:2]:
         learner.update(g)
     other = pickle.loads(pickle.dumps(learner))
