@@ -119,17 +119,17 @@ def _steps(
     renewed: Callable[[Any], Any],
     estimate: Callable[[Any], Array],
     tol: float | None,
+    look: bool,
     calls: dict[str, int],
     xp: Any,
 ) -> Steps:
     """Run a Krylov method in blocks.
 
     ``estimate(state)`` is the stopping quantity of each column by the recursions, ``renewed(state)`` the same point
-    started afresh, with the true residual.
+    started afresh, with the true residual. ``look`` at the estimate between two checks as well.
     """
     limit = -math.inf if tol is None else tol
     claim = max(limit, NEGLIGIBLE * float(xp.finfo(state.x.dtype).eps))
-    looks = tol is not None and is_numpy(xp)  # between checks; elsewhere a look costs a transfer
     best, last, looked, met = math.inf, -1, -1, False
 
     def stop() -> float:
@@ -157,7 +157,7 @@ def _steps(
                 false = (estimate(state) <= claim) & (estimate(fresh) > limit)
                 pairs = zip(fresh, state, strict=True)
                 state = type(state)(*(xp.where(false, f, s) if hasattr(f, "ndim") else s for f, s in pairs))
-            met = looks and looked < state.nit // REFRESH and largest(estimate(state), xp=xp)[0] <= limit
+            met = look and looked < state.nit // REFRESH and largest(estimate(state), xp=xp)[0] <= limit
             if met:  # for ``stop`` to confirm
                 looked = state.nit // REFRESH
                 break
@@ -186,12 +186,14 @@ def run_krylov(
     *,
     tol: float | None,
     checkpoint: Any,
+    look: bool = False,
     **keywords: Any,
 ) -> Result:
     """Run a method given by its functions.
 
     ``start(x, old)`` begins at a point, with what is worth keeping of an old state; ``kind(state)`` names the
-    certificate; ``options()`` returns what a checkpoint depends on besides the system.
+    certificate; ``options()`` returns what a checkpoint depends on besides the system; ``look`` whether to end at the
+    iteration that met the tolerance instead of the next check.
     """
     xp, point, fresh = system.A.xp, None, None
 
@@ -212,7 +214,7 @@ def run_krylov(
         problem = (system.matvec(probe), system.rhs, system.unit, tol, options())
     return run(
         lambda state: _steps(
-            state, advance=advance, renewed=renewed, estimate=estimate, tol=tol, calls=system.calls, xp=xp
+            state, advance=advance, renewed=renewed, estimate=estimate, tol=tol, look=look, calls=system.calls, xp=xp
         ),
         state=start(system.x) if system.state is None else system.state,
         like=system.rhs,

@@ -97,7 +97,8 @@ def cg(
     tol, weight = tolerance(tol, atol, unit, xp)
     never = xp.zeros_like(unit, dtype=xp.bool)
     floor = (NEGLIGIBLE * float(xp.finfo(system.rhs.dtype).eps)) ** 2
-    half = -1.0 if tol is None or is_numpy(xp) else 0.5 * tol  # on a device, which goes on until the next check
+    look = tol is not None and is_numpy(xp)  # after each iteration: elsewhere that would cost a transfer
+    half = -1.0 if tol is None or look else 0.5 * tol
 
     def start(x: Array | None, old: CGState | None = None) -> CGState:
         x, r = system.residual(x)
@@ -127,7 +128,7 @@ def cg(
 
     return run_krylov(
         "cg", system, start, advance, estimate, lambda _: "residual",
-        lambda: (atol, None if precondition is None else precondition(system.rhs)), tol=tol, maxiter=maxiter,
+        lambda: (atol, None if precondition is None else precondition(system.rhs)), tol=tol, look=look, maxiter=maxiter,
         check_every=check_every, callback=callback, record=record, max_time=max_time, disp=disp, checkpoint=checkpoint,
     )  # fmt: skip
 

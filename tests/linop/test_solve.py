@@ -390,7 +390,8 @@ def test_counts(name):
 def test_history_and_state():
     result = cg(definite(40), vector(40), check_every=5, tol=1e-8)
     assert isinstance(result.state, CGState)
-    assert result.history["nit"] == [*range(0, result.nit + 1, 5)]
+    assert result.history["nit"] == [*range(0, result.nit, 5), result.nit]  # ends at the iteration that met it
+    assert result.nit == cg(definite(40), vector(40), check_every=1, tol=1e-8).nit
     assert "residual" in str(result)
     assert len(cg(definite(40), vector(40), record=False).history) == 0
 
