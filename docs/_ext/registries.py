@@ -112,7 +112,7 @@ class CapabilityTable(_Table):
 
 
 class ClaimsTable(_Table):
-    """One row a claim: statement, source, what is measured, the criterion."""
+    """One row a claim: statement and what is known of it, source, what is measured, the criterion."""
 
     def rows(self):
         from optlib.experiments import experiments
@@ -123,7 +123,7 @@ class ClaimsTable(_Table):
                 kind = "theorem or promise" if claim.proven else "published observation"
                 yield [
                     [nodes.literal("", claim.id)],
-                    claim.statement,
+                    f"{claim.statement} {claim.note}".strip(),
                     claim.source,
                     claim.quantity,
                     str(claim.criterion),

@@ -25,8 +25,8 @@ the slice ``x[lo:hi]`` first and count from 0. A sum over the entries vectorises
 ``fastmath={"reassoc", "contract", "nsz"}``; that set does not reach into the functions here, which depend on the order
 of their operations and bring their own set.
 
-Largest errors in units in the last place (ulp), float64 and float32, over the whole range: ``exp_`` 1.2, ``log_`` 0.9,
-``sincospi_`` 2.2.
+Largest errors in units in the last place (ulp), float64 and float32, over the whole range: ``exp_`` 1.2, ``exp2_`` 1.3,
+``log_`` 0.9, ``sincospi_`` 2.2.
 
 Numba's on-disk cache looks at the file of the calling function only: after an edit of this module, delete the cached
 kernels (``__pycache__/*.nb[ic]``) of its users.
@@ -137,6 +137,65 @@ def _exp(x):
             y = _from_bits(np.int32(_to_bits(p) + (_to_bits(shifted) << 23)))
             y = y if x <= _EXP_MAX_32 else x + _INF_32
             return _ZERO_32 if x < _EXP_MIN_32 else y
+
+        return exp32
+    return None
+
+
+def exp2_(x):
+    """Power of two of a float64 or float32 scalar of moderate size, inside Numba code: a quarter cheaper than ``exp_``.
+
+    Parameters
+    ----------
+    x : float64 or float32 scalar
+        The exponent, from -1022 to 1024 (float32: from -126 to 128): this is not checked.
+
+    Returns
+    -------
+    scalar of the dtype of `x`
+        2^x within 1.3 ulp, inf for the largest `x`, and NaN for the NaN of an operation.
+
+    Notes
+    -----
+    As ``exp_`` with n = round(x): the remainder r = x - n is exact, and 2^r is the best polynomial of the same degree.
+    """
+    return math.exp2(x)
+
+
+_B1, _B2, _B3, _B4, _B5, _B6 = (
+    np.float32(c)
+    for c in (0.6931472067028326, 0.24022650922288757, 0.05550327226670302, 0.009618056678524637, 0.0013400428177615838,
+              0.0001546144469856913)
+)  # fmt: skip
+
+
+@overload(exp2_, jit_options=_INLINED)
+def _exp2(x):
+    if x == types.float64:
+
+        def exp64(x):
+            shifted = x + _ROUND
+            r = x - (shifted - _ROUND)
+            z = r * r
+            p = 4.4558179083360645e-10 * r + 7.074194297288521e-09
+            p = p * z + (1.0178057087733941e-07 * r + 1.3215432535912375e-06)
+            p = p * z + (1.5252733841556773e-05 * r + 0.00015403530463724353)
+            p = p * z + (0.001333355814640647 * r + 0.009618129107587256)
+            p = p * z + (0.055504108664821625 * r + 0.24022650695910158)
+            p = p * z + (0.6931471805599453 * r + 1.0)
+            return _from_bits(_to_bits(p) + (_to_bits(shifted) << 52))
+
+        return exp64
+    if x == types.float32:
+
+        def exp32(x):
+            shifted = x + _ROUND_32
+            r = x - (shifted - _ROUND_32)
+            z = r * r
+            p = _B6 * z + (_B5 * r + _B4)
+            p = p * z + (_B3 * r + _B2)
+            p = p * z + (_B1 * r + _ONE_32)
+            return _from_bits(np.int32(_to_bits(p) + (_to_bits(shifted) << 23)))
 
         return exp32
     return None

@@ -8,10 +8,12 @@ from optlib._core import validation as check
 from optlib._core.driver import Steps
 from optlib.backend import Array, supports
 from optlib.bilevel.evaluation import Evaluation, Evaluator
+from optlib.bilevel.problem import vdot
 from optlib.bilevel.result import BilevelResult
 from optlib.steps import tolerance_schedule
 
 GROW, SHRINK, SLACK, WORSE = 0.95, 2.0, 0.25, 1.2  # of the constant L, the test, and the rejection
+TURN = 0.5  # part of the first slope, backwards at the end of a step, with which L is too small
 LEAST = 1e-12  # tolerance of evaluations
 
 
@@ -99,10 +101,12 @@ def hoag(
 
     Notes
     -----
-    The constant: ``L_0 = |p_0| / sqrt(dim x)``. With ``D = |p_k| / L_k`` a step that reaches
-    ``Phi(x_{k+1}) <= Phi(x_k) + eps_{k+1} / 4 + 5/4 eps_k D - L_k D^2`` makes L 5 % smaller; one after which the value
-    is 1.2 times as large is taken back (point, inner solution and adjoint), L doubled and the tolerance halved. The
-    authors' program steps twice where it accepts, and keeps the value of rejected points; here a step is one step.
+    The constant: ``L_0 = |p_0| / sqrt(dim x)``. With the length ``D = |p_{k+1}| / L_k`` of the next step, a step that
+    reaches ``Phi(x_{k+1}) <= Phi(x_k) + eps_{k+1} / 4 + 5/4 eps_k D - L_k D^2`` makes L 5 % smaller; one after which
+    the value is 1.2 times as large is taken back (point, inner solution and adjoint), L doubled and the tolerance
+    halved. A step that is kept, but at whose end the gradient points back with more than half its first size, doubles
+    L too: the authors' program leaves L there, and can go back and forth between two points for ever. It also steps
+    twice where it accepts, and keeps the value of rejected points; here a step is one step.
 
     Stopping: see ``tol``. Convergence to a stationary point needs summable tolerances and steps below the inverse of
     the Lipschitz constant of ``grad Phi``.
@@ -150,13 +154,14 @@ def hoag(
             )  # fmt: skip
             eta = max(s.cut * eps(s.nit + 1), LEAST)
             found = evaluator(evaluator.project(s.x - s.gradient / s.lipschitz), eta, s.y, s.q, s.factor)
-            length = evaluator.norm(found.x - s.x)
+            length = evaluator.norm(evaluator.projected(found.x, found.gradient)) / s.lipschitz  # of the next step
             wanted = s.value + SLACK * eta + (1.0 + SLACK) * s.eta * length - s.lipschitz * length**2
+            down, back = (float(vdot(p, found.x - s.x, xp=xp)) for p in (s.gradient, found.gradient))
             if found.value > s.value + (WORSE - 1.0) * abs(s.value):
                 s = s._replace(lipschitz=SHRINK * s.lipschitz, cut=0.5 * s.cut, nit=s.nit + 1, **evaluator.seen())
             else:
-                better = found.value <= wanted
-                s = loaded(s, found, lipschitz=GROW * s.lipschitz if better else s.lipschitz, nit=s.nit + 1)
+                factor = SHRINK if back > -TURN * down else GROW if found.value <= wanted else 1.0
+                s = loaded(s, found, lipschitz=factor * s.lipschitz, nit=s.nit + 1)
 
     def finish(step: Step) -> dict[str, Any]:
         return evaluator.found(step.state, tol)

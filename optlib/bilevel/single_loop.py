@@ -158,24 +158,32 @@ class SingleLoop(Oracles):
         )
         return inner, outer
 
-    def inner_step(self, step: Any, share: float, power: float) -> Callable[[int, Array], Any]:
-        """Steps of y and q: what is given, or a share of the inverse of a majorant of H, an array like y."""
+    @property
+    def epoch(self) -> int:
+        """Steps that see all samples of the inner sum once; 1 without batches."""
+        return self.batches(0)[0].count
+
+    def inner_step(self, step: Any, share: float, power: float, wait: int = 1) -> Callable[[int, Array], Any]:
+        """Steps of y and q: what is given, or a share of the inverse of a majorant of H, an array like y.
+
+        Over ``(1 + k / wait)^power``.
+        """
         if step is not None:
             given = as_schedule(step)
             return lambda k, x: given(k)
-        decay = PowerDecay(share, power)
+        decay = waiting(share, power, wait)
         if callable(getattr(self.problem, "majorant", None)):
             return lambda k, x: decay(k) / self.problem.majorant(x, self.batch)
         require(self.problem, ("lipschitz",), "the default of `step`")
         first = self.problem.lipschitz(self.start)
         return lambda k, x: decay(k) / first
 
-    def outer_step(self, step: Any, first: float, power: float) -> Callable[[int, Array, Array], Array]:
-        """Steps of x along a direction, in the box: of what size is given, or as `first_step` says."""
+    def outer_step(self, step: Any, first: float, power: float, wait: int = 1) -> Callable[[int, Array, Array], Array]:
+        """Steps of x along a direction, in the box: of what size is given, or as `first_step` says, decaying alike."""
         if step is not None:
             given = as_schedule(step, "outer_step")
             return lambda k, x, p: self.project(x - given(k) * p)
-        decay, xp = PowerDecay(first, power), self.xp
+        decay, xp = waiting(first, power, wait), self.xp
 
         def move(k: int, x: Array, p: Array) -> Array:
             change = decay(k) * p
@@ -259,6 +267,11 @@ class SingleLoop(Oracles):
             "hypergradient": values["gradient"], "error_bound": bound,
             "at_bounds": self.at_bounds(state.x, values["gradient"]),
         }  # fmt: skip
+
+
+def waiting(first: float, power: float, wait: int) -> PowerDecay:
+    """``first / (1 + k / wait)^power``."""
+    return PowerDecay(first * wait**power, power, shift=wait)
 
 
 def seed(rng: Any) -> int:

@@ -63,9 +63,9 @@ def soba(
         Samples of a batch, on both levels; None for all of them.
     step : float or callable, optional
         ``rho``, a number or a function of the iteration; by default half the inverse of the problem's ``majorant`` for
-        batches of this size (an array, at each x; or of its ``lipschitz`` at `x0`), over ``sqrt(k + 1)``.
+        batches of this size (an array, at each x; or of its ``lipschitz`` at `x0`), over ``sqrt(1 + e)`` in epoch e.
     outer_step : float or callable, optional
-        ``gamma`` alike; by default from two hypergradients at the start, so that y can follow, over ``sqrt(k + 1)``;
+        ``gamma`` alike; by default from two hypergradients at the start, so that y can follow, over ``sqrt(1 + e)``;
         then no step changes a hyperparameter by more than 0.1.
     init : BilevelResult or SobaState, optional
         A result to continue.
@@ -123,7 +123,8 @@ def soba(
     if state is None:
         y, q, first, calls = loop.warm(outer_step, 0.5)
         state = SobaState(loop.start, y, q, seed(rng), first, 0, *calls.values())
-    rho, gamma = loop.inner_step(step, 0.5, 0.5), loop.outer_step(outer_step, state.first, 0.5)
+    wait = loop.epoch
+    rho, gamma = loop.inner_step(step, 0.5, 0.5, wait), loop.outer_step(outer_step, state.first, 0.5, wait)
 
     def steps(s: SobaState) -> Steps:
         inner, outer = loop.batches(s.key)

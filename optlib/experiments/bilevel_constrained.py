@@ -39,6 +39,9 @@ CLAIMS = (
         "relative error of x after 1500 iterations",
         Criterion(high=0.1),
         proven=False,
+        note="It does not: its steps on the multiplier problem multiply errors along the sum by 1.0065 an "
+        "iteration, the spectral radius of I - eta J for the step 0.01 and a constraint of norm 14. What "
+        "is here gives the numbers of the program to twelve digits.",
     ),
     Claim(
         "bilevel_constrained.affine",
@@ -79,6 +82,8 @@ CLAIMS = (
         "mean change of the test accuracy",
         Criterion(low=0.0),
         proven=False,
+        note="One split changes it by up to three of 169 samples in either direction: the mean of ten splits, "
+        "-0.0036, has a standard error of 0.0038, that of a hundred, 0.0021, one of 0.0010.",
     ),
 )
 
@@ -88,7 +93,7 @@ def _cases(scale: str) -> list[Row]:
     cases: list[Row] = [{"study": "sum", "n": 10 if quick else 100, "nit": 5000}]
     cases += [{"study": "published", "nit": 1500}]
     cases += [{"study": "affine", "size": [10, 9, 4] if quick else [100, 90, 45], "nit": 2000 if quick else 20_000}]
-    cases += [{"study": "svm", "nit": 300 if quick else 2000, "repeat": k} for k in range(1 if quick else 10)]
+    cases += [{"study": "svm", "nit": 300 if quick else 2000, "repeat": k} for k in range(1 if quick else 100)]
     return cases
 
 

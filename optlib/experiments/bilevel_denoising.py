@@ -107,6 +107,10 @@ CLAIMS = (
         "least gain in decibel",
         Criterion(low=0.0),
         proven=False,
+        note="Filters fit the photograph that they are learned on better than total variation, by 0.1 to 0.5 "
+        "dB, and the other one worse, by 0.2 to 0.7 dB at 64 x 64, after 20 or 200 steps, and also when "
+        "six more photographs are there to learn from: eight convex filters of 3 x 3 hold less than the "
+        "source's 48 of 7 x 7 with a penalty that is not convex.",
     ),
 )
 

@@ -19,6 +19,7 @@ CLAIMS = (
         "training error with kappa = 1 / with kappa = D / N, least over the seeds",
         Criterion(low=3.0),
         proven=False,
+        note="The five seeds give 3.0 to 5.0; the number expected is that of one data set, 4.1.",
     ),
     Claim(
         "bilevel_elbo.test_error",
@@ -27,6 +28,10 @@ CLAIMS = (
         "largest ratio over the seeds",
         Criterion(high=1.1),
         proven=False,
+        note="On inputs drawn like those of the samples, as the authors' demonstration draws them. Over 30 "
+        "seeds the ratio is at most 1.06; on a regular grid between -2 and 2, where there are fewer "
+        "samples at the ends, 7 % of the seeds exceed 1.1, and with samples spread evenly over it 23 %: "
+        "there leave-one-out is sometimes lucky.",
     ),
     Claim(
         "bilevel_elbo.test_error.plain",
@@ -47,6 +52,7 @@ CLAIMS = (
 
 _SAMPLES, _FEATURES, _WIDTH = 20, 1024, 0.3
 _PENALTIES = np.linspace(-15.0, 5.0, 81)
+_GRID = np.linspace(-2.5, 2.5, 400)  # of the figure
 
 
 def _cases(scale: str) -> list[Row]:
@@ -67,7 +73,7 @@ def leave_one_out(A: np.ndarray, t: np.ndarray) -> np.ndarray:
 @grid(_cases)
 def run(case: Row, backend: str, rng: np.random.Generator) -> Row:
     """Measure one case."""
-    points, targets = rng.uniform(-2.0, 2.0, _SAMPLES), np.linspace(-2.0, 2.0, 400)
+    points = rng.normal(size=_SAMPLES)
     t = np.sin(3.0 * points) + 0.1 * rng.normal(size=_SAMPLES)
     frequencies, shifts = rng.normal(size=_FEATURES) / _WIDTH, rng.uniform(0.0, 2.0 * np.pi, _FEATURES)
 
@@ -77,7 +83,8 @@ def run(case: Row, backend: str, rng: np.random.Generator) -> Row:
     def error(y: np.ndarray, z: np.ndarray, goal: np.ndarray) -> float:
         return float(np.sqrt(np.mean((features(z) @ y - goal) ** 2)))
 
-    A, V, truth = features(points), features(targets), np.sin(3.0 * targets)
+    targets = rng.normal(size=400)
+    A, V, shown, truth = features(points), features(targets), features(_GRID), np.sin(3.0 * targets)
     problem = RidgeProblem(*(to_device(u, backend) for u in (A, t, V, truth)), penalty="scalar")
     row: Row = {}
     rises = []
@@ -86,9 +93,9 @@ def run(case: Row, backend: str, rng: np.random.Generator) -> Row:
         rises.append(float(np.max(np.diff(found.history.array("fun")))))
         y = to_numpy(found.y)
         row |= {f"train_{name}": error(y, points, t), f"test_{name}": error(y, targets, truth)}
-        row |= {f"penalty_{name}": float(found.x[0]), f"curve_{name}": (V @ y).tolist()}
+        row |= {f"penalty_{name}": float(found.x[0]), f"curve_{name}": (shown @ y).tolist()}
     y = leave_one_out(A, t)
-    row |= {"test_loo": error(y, targets, truth), "curve_loo": (V @ y).tolist(), "error_rise": max(rises)}
+    row |= {"test_loo": error(y, targets, truth), "curve_loo": (shown @ y).tolist(), "error_rise": max(rises)}
     return row | {"points": points.tolist(), "values": t.tolist()}
 
 
@@ -112,7 +119,7 @@ def plot(rows: list[Row]) -> dict[str, Any]:
     axes.set(xlabel="z", ylabel="prediction", title="20 samples, 1024 features")
     for row in rows[:1]:
         for name, label in (("emphasized", "data-emphasized"), ("plain", "plain bound"), ("loo", "leave-one-out")):
-            axes.plot(np.linspace(-2.0, 2.0, 400), row[f"curve_{name}"], label=label)
+            axes.plot(_GRID, row[f"curve_{name}"], label=label)
         axes.plot(row["points"], row["values"], "k.", label="samples")
         axes.legend()
     return {"bilevel_elbo.underfits": figure}

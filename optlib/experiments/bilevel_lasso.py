@@ -52,6 +52,10 @@ CLAIMS = (
         "smallest ratio of times",
         Criterion(low=10.0),
         proven=False,
+        note="30 iterations for 100, with products of a tenth of the cost: 10.8 to 15 by the load of the "
+        "machine. The table of the source, 100 samples and a support of four, has a tenth for the plain "
+        "iterations, 14.9 s to 1.40 s, whose answer is wrong, and two thirds for those on the normal "
+        "equations, 2.11 s.",
     ),
     Claim(
         "bilevel_lasso.cross_validation",
@@ -182,10 +186,11 @@ def _masked(case: Row, backend: str, rng: np.random.Generator) -> Row:
     ratios = []
     for _ in range(5):
         clock = time.process_time()
-        cg(point.hvp, masked, tol=1e-8, maxiter=1000, record=False)
+        for _ in range(10):  # a millisecond each
+            cg(point.hvp, masked, tol=1e-8, maxiter=1000, record=False)
         middle = time.process_time()
         cg(lambda v: whole(whole(v)), whole(rhs), tol=1e-8, maxiter=1000, record=False)
-        ratios.append((time.process_time() - middle) / (middle - clock))
+        ratios.append(10.0 * (time.process_time() - middle) / (middle - clock))
     return {"ratio": float(np.median(ratios))}
 
 

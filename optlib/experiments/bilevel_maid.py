@@ -52,6 +52,15 @@ CLAIMS = (
         Criterion(high=1.0),
         proven=False,
     ),
+    Claim(
+        "bilevel_maid.hoag.published",
+        "It is with what the authors' program takes for the strong convexity, the largest curvature less 1e-3, with "
+        "which the errors are no bounds.",
+        f"{_PAPER}, multinomial logistic experiment, and the authors' program",
+        "largest loss of MAID / smallest of HOAG",
+        Criterion(high=1.0),
+        proven=False,
+    ),
 )
 
 _ACCURACIES = (1e-1, 1e-3, 1e-5)
@@ -74,6 +83,7 @@ def _cases(scale: str) -> list[Row]:
     for images in (digits,) if quick else (digits, mnist):
         cases += product(study=["classifier"], eps=_ACCURACIES[::2] if quick else _ACCURACIES, **images)
         cases += product(study=["hoag"], schedule=schedules, **images)
+        cases += product(study=["published"], eps=_ACCURACIES[:1], **images)
     return cases
 
 
@@ -111,6 +121,14 @@ def _least_squares(case: Row, backend: str, rng: np.random.Generator) -> Row:
     }  # fmt: skip
 
 
+class AsPublished(MultinomialProblem):
+    """Multinomial regression with what the authors' program takes for the strong convexity."""
+
+    def mu(self, x: Any) -> float:
+        """The largest curvature, less 1e-3."""
+        return self.lipschitz(x) - 1e-3
+
+
 def _classifier(case: Row, backend: str, rng: np.random.Generator) -> Row:
     """Multinomial logistic regression on digits with one penalty per weight, stopped by the number of gradients."""
     images, labels = load_mnist() if case["data"] == "mnist" else load_digits()
@@ -118,7 +136,8 @@ def _classifier(case: Row, backend: str, rng: np.random.Generator) -> Row:
     side = images.shape[1] // pool
     images = images.reshape(len(labels), side, pool, side, pool).mean(axis=(2, 4))
     X, t = images.reshape(len(labels), -1)[index], labels[index].astype(float)
-    host = MultinomialProblem(X[:n], t[:n], X[n : 2 * n], t[n : 2 * n], penalty="entry")
+    cls = AsPublished if case["study"] == "published" else MultinomialProblem
+    host = cls(X[:n], t[:n], X[n : 2 * n], t[n : 2 * n], penalty="entry")
     problem = to_device(host, backend)
     x0 = problem.start()[0] - 3.0
     points, work = [to_numpy(x0)], [0]
@@ -136,7 +155,7 @@ def _classifier(case: Row, backend: str, rng: np.random.Generator) -> Row:
     if case["study"] == "hoag":
         hoag(problem, x0, schedule=case["schedule"], **options)
     else:
-        maid(problem, x0, eps=case["eps"], delta=case["eps"], certified=False, **options)  # as the authors
+        maid(problem, x0, eps=case["eps"], delta=case["eps"], certified=False, **options)  # constants as the authors
     values = [hypergradient(host, x, mode="cg", tol=1e-6).value for x in points]
     return {"values": values, "work": work, "loss": values[-1]}
 
@@ -154,17 +173,23 @@ def check(rows: list[Row]) -> list[Verdict]:
         return max((max(v) / min(v) for v in repeats.values()), default=None)
 
     squares = [row for row in rows if row["study"] == "least squares"]
-    loss: dict[str, dict[Any, list[float]]] = {"classifier": {}, "hoag": {}}
+    loss: dict[str, dict[Any, list[float]]] = {"classifier": {}, "hoag": {}, "published": {}}
     for row in rows:
         if row["study"] in loss:
             loss[row["study"]].setdefault((row["data"], row["repeat"]), []).append(row["loss"])
-    against = [max(loss["classifier"][k]) / min(loss["hoag"][k]) for k in loss["hoag"] if k in loss["classifier"]]
+
+    def against(study: str) -> float | None:
+        """Largest loss / smallest of HOAG, the worst of the random problems."""
+        ratios = [max(found) / min(loss["hoag"][k]) for k, found in loss[study].items() if k in loss["hoag"]]
+        return max(ratios, default=None)
+
     measured = {
         "descent": max((row["rise"] for row in squares), default=None),
         "bound": max((row["bound"] for row in squares), default=None),
         "work": worst("least squares", "work"),
         "classifier": worst("classifier", "loss"),
-        "hoag": max(against, default=None),
+        "hoag": against("classifier"),
+        "hoag.published": against("published"),
     }
     return judge(CLAIMS, {f"bilevel_maid.{name}": value for name, value in measured.items()})
 
@@ -182,6 +207,7 @@ def plot(rows: list[Row]) -> dict[str, Any]:
             left.plot(row["values"], label=f"eps {row['eps']:.0e}")
         else:
             name = f"HOAG, {row['schedule']}" if row["study"] == "hoag" else f"MAID, eps {row['eps']:.0e}"
+            name += ", as published" if row["study"] == "published" else ""
             right.plot(row["work"], row["values"], label=name)
     for axes in (left, right):
         if axes.lines:

@@ -9,7 +9,6 @@ from optlib.backend import to_device, to_numpy
 from optlib.bilevel import CoshProblem, RidgeProblem, f2sa, hypergradient, quasi_newton, saba, soba
 from optlib.bilevel.single_loop import Batches
 from optlib.experiments.claims import Claim, Criterion, Row, Verdict, grid, judge
-from optlib.steps import PowerDecay
 
 TITLE = "Stochastic bilevel optimization in single loops"
 
@@ -50,6 +49,9 @@ CLAIMS = (
         "largest suboptimality after 8000 steps (quick scale: 2000) / at the start",
         Criterion(high=0.1),
         proven=False,
+        note="With default steps. With the step of the specification, 0.3 / sqrt(k + 1), which suits a problem "
+        "with five times these gradients, all samples in each step leave as much as batches do, 0.03 to "
+        "0.47: the steps decide, not the variance. The paper searches a grid of them for each method.",
     ),
     Claim(
         "bilevel_stochastic.saba",
@@ -71,7 +73,7 @@ CLAIMS = (
         "bilevel_stochastic.loops",
         "Methods with inner loops, AmIGO and StocBiO, are behind SABA after as many batches.",
         f"{_SOURCE}, figure 2 (on a problem of this library)",
-        "median over problems of the suboptimality of the better one / that of SABA",
+        "median over problems of the suboptimality of the better one, with the best of four outer steps / that of SABA",
         Criterion(low=1.0),
         proven=False,
     ),
@@ -99,7 +101,12 @@ def ridge(rng: np.random.Generator, n: int = 512, p: int = 10) -> RidgeProblem:
     return RidgeProblem(A, t, V, c, train_weights=np.full(n, 1.0 / n), valid_weights=np.full(n, 1.0 / n))
 
 
-def two_loops(problem: Any, x: Any, outer: int, *, series: bool, step: float = 0.1, inner: int = 10) -> Any:
+OUTER_STEPS = (0.1, 0.4, 1.6, 6.4)
+
+
+def two_loops(
+    problem: Any, x: Any, outer: int, outer_step: float, *, series: bool, step: float = 0.1, inner: int = 10
+) -> Any:
     """Stochastic steps on y, then on the adjoint, then one on x: AmIGO, or StocBiO with a Neumann series from zero."""
     xp = problem.xp
     train, valid = (Batches(n, 32, 0, k, like=x, xp=xp) for k, n in enumerate((problem.n_inner, problem.n_outer)))
@@ -114,7 +121,7 @@ def two_loops(problem: Any, x: Any, outer: int, *, series: bool, step: float = 0
         for n in draws[inner:]:
             q = q - step * (problem.at(x, y, train(n)[1]).hvp(q) - target)
         low, high = problem.bounds()
-        x = xp.clip(x + step * problem.at(x, y, train(k)[1]).cross_vjp(q), low, high)
+        x = xp.clip(x + outer_step * problem.at(x, y, train(k)[1]).cross_vjp(q), low, high)
     return x
 
 
@@ -142,15 +149,16 @@ def _ridge(case: Row, move: Any, rng: np.random.Generator) -> Row:
     x = problem.start()[0]
     options = {"batch": 32, "tol": None, "rng": 0}
     runs = {
-        "soba": soba(problem, x, step=PowerDecay(0.3), outer_step=PowerDecay(0.3), maxiter=case["steps"], **options),
-        "saba": saba(problem, x, step=0.05, outer_step=0.05, maxiter=case["steps"], **options),
-        "f2sa": f2sa(problem, x, step=0.01, outer_step=0.01, maxiter=case["steps"] // 10, **options),
+        "soba": soba(problem, x, maxiter=case["steps"], **options),
+        "saba": saba(problem, x, maxiter=case["steps"], **options),
+        "f2sa": f2sa(problem, x, maxiter=case["steps"] // 10, **options),
     }
-    ends = {name: res.x for name, res in runs.items()} | {
-        name: two_loops(problem, x, case["steps"] // 10, series=series)
-        for name, series in (("amigo", False), ("stocbio", True))
-    }
-    exact = {name: hypergradient(problem, end, tol=1e-10) for name, end in ends.items()}
+    exact = {name: hypergradient(problem, res.x, tol=1e-10) for name, res in runs.items()}
+    for name, series in (("amigo", False), ("stocbio", True)):
+        with np.errstate(all="ignore"):  # long steps diverge
+            ends = [two_loops(problem, x, case["steps"] // 10, outer_step, series=series) for outer_step in OUTER_STEPS]
+        found = [hypergradient(problem, end, tol=1e-10) for end in ends if np.all(np.isfinite(to_numpy(end)))]
+        exact[name] = min(found, key=lambda h: h.value)
     best = min([quasi_newton(problem, x, tol=1e-6, record=False).fun, *(h.value for h in exact.values())])
     ratio = max(
         float(np.linalg.norm(to_numpy(exact[name].gradient - runs[name].hypergradient))) / runs[name].error_bound

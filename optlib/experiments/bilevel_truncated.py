@@ -35,6 +35,9 @@ CLAIMS = (
         "largest loss of test accuracy",
         Criterion(high=0.01),
         proven=False,
+        note="Of the models fitted with the weights found. After the 100 steps on digits half of the inner "
+        "gradient is left, and the accuracy of such a half-fitted model differs by up to 0.06 between "
+        "weights that are as good.",
     ),
     Claim(
         "bilevel_truncated.f1",
@@ -43,6 +46,9 @@ CLAIMS = (
         "largest difference of the F1 score of clean labels",
         Criterion(high=0.03),
         proven=False,
+        note="The difference is in favour of truncation: on the synthetic samples ten steps give 0.96 to 0.98, "
+        "all of them 0.86 to 0.92 at the same validation loss; exact derivatives overfit the samples that "
+        "judge. On digits it is at most 0.02.",
     ),
     Claim(
         "bilevel_truncated.time",
@@ -126,9 +132,10 @@ def _cleaning(case: Row, backend: str, X: np.ndarray, t: np.ndarray, rng: np.ran
 
     kept = to_numpy(found.x) > 0.0
     hits = np.sum(kept & clean)
+    fitted, uncleaned = (hypergradient(host, x, mode="cg", tol=1e-4).y for x in (to_numpy(found.x), host.start()[0]))
     return {
-        "accuracy": accuracy(to_numpy(found.y)),
-        "uncleaned": accuracy(hypergradient(host, host.start()[0], mode="cg", tol=1e-4).y),
+        "accuracy": accuracy(fitted),
+        "uncleaned": accuracy(uncleaned),
         "f1": float(2.0 * hits / (np.sum(kept) + np.sum(clean))),
         "seconds": found.time,
         "loss": found.fun,

@@ -52,6 +52,8 @@ class Claim:
     proven : bool
         True for a theorem or a promise of this library: missing it is a failure. False for an observation that
         somebody published: missing it is reported as "not reproduced".
+    note : str
+        What is known beyond the number: why the claim is missed where it is, or what its protocol left open.
     """
 
     id: str
@@ -60,6 +62,7 @@ class Claim:
     quantity: str
     criterion: Criterion
     proven: bool = True
+    note: str = ""
 
     def judge(self, measured: float | None) -> "Verdict":
         """Compare a measured number with the criterion; None stands for rows that do not exist yet."""

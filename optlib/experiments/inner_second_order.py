@@ -46,6 +46,8 @@ CLAIMS = (
         "largest number of iterations",
         Criterion(high=40),
         proven=False,
+        note="In the metric of the data, as in the authors' notebook. In the plain norm it takes 100 iterations "
+        "or more.",
     ),
     Claim(
         "inner_second_order.rosenbrock",
@@ -70,6 +72,10 @@ CLAIMS = (
         "smallest ratio of iterations, bound / Fisher",
         Criterion(low=10.0),
         proven=False,
+        note="If the classes nearly separate: the theory bounds the error of the Fisher matrix by the least "
+        "loss. With labels by a logistic variable of scale 0.3, loss 0.12 to 0.16, the counts are those of "
+        "the specification (10, 58 and 1472 with the Hessian, Fisher and bound); with scale 1, loss 0.33 "
+        "to 0.48, the ratio is 3 to 8.",
     ),
     Claim(
         "inner_second_order.identity",
@@ -95,8 +101,9 @@ def _cases(scale: str) -> list[Row]:
     repeats = range(1 if scale == "quick" else 10)
     return [
         *product(study=["softmax"], hessian=("exact", "weighted"), metric=[True], repeat=repeats),
-        *product(study=["logistic"], hessian=("exact", "Fisher", "bound"), metric=(False, True), repeat=repeats),
-        *product(study=["power"], hessian=["Fisher"], metric=[False], repeat=repeats),
+        *product(study=["logistic"], hessian=("exact", "Fisher", "bound"), metric=[True], repeat=repeats),
+        *product(study=["logistic"], hessian=("exact", "Fisher"), metric=[False], repeat=repeats),
+        *product(study=["power"], hessian=["Fisher"], metric=[True], repeat=repeats),
         *product(study=["rosenbrock"], hessian=["exact"], metric=[False]),
         *product(study=["identity", "interpolation"], repeat=repeats),
     ]
@@ -156,7 +163,7 @@ def _softmax(rng: np.random.Generator) -> Model:
 def _logistic(rng: np.random.Generator) -> Model:
     n, d = 1000, 50
     A = rng.normal(size=(n, d)) * np.geomspace(1.0, 1e-2, d)
-    t = np.where(A @ rng.normal(size=d) + rng.logistic(size=n) > 0, 1.0, -1.0)
+    t = np.where(A @ rng.normal(size=d) + 0.3 * rng.logistic(size=n) > 0, 1.0, -1.0)
 
     def fun(x: np.ndarray) -> tuple[float, np.ndarray]:
         z = t * (A @ x)
@@ -171,7 +178,8 @@ def _logistic(rng: np.random.Generator) -> Model:
 
 
 def _power(rng: np.random.Generator) -> Model:
-    A, b = rng.normal(size=(100, 200)), rng.normal(size=100)
+    """The fourth power of a norm, in the metric of the data, as the authors' notebook has it."""
+    A, b = rng.uniform(-1.0, 1.0, (100, 200)), rng.uniform(-1.0, 1.0, 100)
 
     def fun(x: np.ndarray) -> tuple[float, np.ndarray]:
         u = A @ x - b
@@ -181,7 +189,7 @@ def _power(rng: np.random.Generator) -> Model:
         v = A.T @ (A @ x - b)
         return 2.0 * np.outer(v, v)
 
-    return fun, {"Fisher": fisher}, None, np.ones(200)
+    return fun, {"Fisher": fisher}, A.T @ A + 1e-8 * np.eye(200), np.ones(200)
 
 
 def _rosenbrock(rng: np.random.Generator) -> Model:

@@ -29,6 +29,9 @@ CLAIMS = (
         "largest conditional Bures-Wasserstein error in % of half the variance of the targets, mean over seeds",
         Criterion(high=3.0),
         proven=False,
+        note="The error that is left is that of the samples: in 64 dimensions at reg 0.1 it is 5.8 % with 5000 "
+        "of them, 1.6 % with 20 000 and 1.1 % with 60 000. The authors draw new ones in each of 10 000 "
+        "steps.",
     ),
     Claim(
         "light_bridge.drift",

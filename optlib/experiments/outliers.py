@@ -21,6 +21,9 @@ CLAIMS = (
         _MA,
         "largest relative error after 500 iterations from alpha = 1e-10",
         Criterion(high=1e-7),
+        note="Nine of ten draws. In the tenth the spare columns grow to 4e-6 while the signal does: with three "
+        "columns the same data end at 1e-13. The theory asks for enough measurements, and 1500 are at the "
+        "margin: with 2250 all draws end below 2e-9, with 3000 below 3e-11.",
     ),
     Claim(
         "outliers.floor",

@@ -75,6 +75,8 @@ def _experiment(module: Any, record: Record, verdicts: list[Verdict]) -> str:
                 f"{escape(str(claim.criterion))}. <small>Source: {escape(claim.source)}.</small>"
             ),
         ]
+        if claim.note:
+            pieces.append(page.paragraph(escape(claim.note)))
         if claim.id in plots:
             pieces.append(page.plot(plots[claim.id], claim.quantity))
     about = {"scale": header["scale"], "backend": header["backend"], "seed": header["seed"], **header["environment"]}

@@ -13,6 +13,8 @@ from optlib.sensing._problem import Problem, check_rank, prepare, starting_point
 from optlib.sensing.entries import EntrySampling, Side, sampled_product, weighted_rows
 from optlib.sensing.result import SensingResult
 
+SPIKE = 2.0  # length of a row of singular vectors, in units of the average, above which it is left out of the start
+
 
 class ALSState(NamedTuple):
     """State of `alternating_minimization`.
@@ -111,7 +113,9 @@ def alternating_minimization(
 
     Between the half-steps the factor is orthonormalised and the triangle passed to the other one: the systems then have
     the condition of the sampling, not of the matrix, and warm starts stay valid. Without it, few inner iterations fail
-    on ill-conditioned matrices. With a ridge the factors are balanced by the singular value decomposition instead of
+    on ill-conditioned matrices. The spectral start leaves out rows of singular vectors more than twice as long as on
+    average, as in the first paper: singular values that are lost in the noise of the sampling otherwise end in spurious
+    components. With a ridge the factors are balanced by the singular value decomposition instead of
     orthonormalised, as the penalty is not invariant.
 
     Rows without entries are zero. Prefer `recover` at low sampling rates.
@@ -143,7 +147,7 @@ def alternating_minimization(
             raise check.error("sketch", sketch, "None with exact solves", "inner=10: sketches precondition iterations")
     given, state = prepare_init(init, ALSState)
     if state is None:
-        F, G = spectral_start(problem, rank) if given is None else starting_point(problem, given, rank)
+        F, G = _clipped_start(problem, rank) if given is None else starting_point(problem, given, rank)
         state = ALSState(F, G, 0, int(random.as_generator(rng).integers(2**31)) if sketch else 0)
     return run(
         partial(_steps, problem=problem, ridge=ridge, inner=inner, sketch=sketch),
@@ -175,6 +179,19 @@ def _steps(state: ALSState, *, problem: Problem, ridge: float, inner: int | None
         F = to_rows.solve(G, F)
         F, G = _balanced(F, G, ridge, xp)
         nit += 1
+
+
+def _clipped_start(problem: Problem, rank: int) -> tuple[Array, Array]:
+    """The spectral start without the rows that are more than `SPIKE` times as long as they are on average.
+
+    Singular vectors that are noise concentrate on the rows with most entries; the least-squares problems would make
+    large components of them, on places that are not observed.
+    """
+    xp, kept = problem.xp, []
+    for F in spectral_start(problem, rank):
+        rows = linalg.norm(linalg.qr(F, xp=xp)[0], axis=1, keepdims=True, xp=xp)
+        kept.append(xp.where(rows <= SPIKE * (rank / F.shape[0]) ** 0.5, F, xp.zeros_like(F)))
+    return kept[0], kept[1]
 
 
 def _balanced(F: Array, G: Array, ridge: float, xp: Any) -> tuple[Array, Array]:

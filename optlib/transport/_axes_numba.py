@@ -4,7 +4,8 @@ import numpy as np
 from numba import njit
 
 from optlib.backend._math_numba import exp_, log_
-from optlib.transport._passes_numba import INNER, JIT, _exp_dense, run_rows, smallest_gap
+from optlib.transport._passes_numba import run_rows
+from optlib.transport._tiles_numba import INNER, JIT, exp_dense, smallest_gap
 
 TILE = 512  # lines at a time
 FEW = 8  # lines below which each is a vector; else they stand side by side, so that short ones vectorise as well
@@ -58,7 +59,7 @@ def _one_by_one(k0, k1, chunks, small, scratch, cost, z, sums, out):
             least = smallest_gap(cost[i], z[k])
             out[k, i] = -least
             if sums:
-                out[k, i] += log_(_exp_dense(cost[i], z[k], number(least), number(1), scratch[0]))
+                out[k, i] += log_(exp_dense(cost[i], z[k], number(least), number(1), scratch[0, : z.shape[1]]))
 
 
 def _run(matrix, z, sums):

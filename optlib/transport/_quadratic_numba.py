@@ -7,15 +7,8 @@ potential is made on the way. What can be in the plan from then on is listed, an
 import numpy as np
 from numba import njit
 
-from optlib.transport._passes_numba import (
-    INNER,
-    JIT,
-    _costs,
-    chunks_of,
-    run_rows,
-    scaled,
-    with_norms,
-)
+from optlib.transport._passes_numba import chunks_of, run_rows, scaled, with_norms
+from optlib.transport._tiles_numba import INNER, JIT, costs
 
 
 @njit(**INNER)
@@ -86,8 +79,8 @@ def _sweep_chunks(
     After a Newton step the potential is not below the root; after a few, few entries matter.
     """
     n, m, room = wanted.size, g.size, slack.shape[1]
-    s, marks, words = scratch[0], scratch[1].view(np.uint8), scratch[1].view(np.uint64)
-    values, places = scratch[2], scratch[3].view(np.int64)
+    s, marks, words = scratch[0, :m], scratch[1].view(np.uint8), scratch[1].view(np.uint64)
+    values, places = scratch[2, :m], scratch[3].view(np.int64)
     for chunk in range(k0, k1):
         out, at = partial[chunk], 0
         for j in range(m):
@@ -98,7 +91,7 @@ def _sweep_chunks(
             if cost is not None:
                 total, count = _gaps(cost[i], g, f[i], s)
             if x is not None:
-                _costs(None, x, y, offset[i], i, 0, values)
+                costs(None, x, y, offset[i], i, 0, values)
                 total, count = _gaps(values, g, f[i], s)
             potential = f[i] - (total - wanted[i]) / max(count, 1.0)
             if count == 0.0:  # nothing is active at the start

@@ -5,10 +5,8 @@ from numba import njit
 
 from optlib.backend._math_numba import _from_bits, _to_bits, exp_, log_
 from optlib.transport._passes_numba import (
-    INLINE,
-    INNER,
-    JIT,
     THREADED_SIZE,
+    aligned,
     chunks_of,
     log_weights,
     padded_rows,
@@ -17,6 +15,7 @@ from optlib.transport._passes_numba import (
     stored_chunks,
     sweep_chunks,
 )
+from optlib.transport._tiles_numba import INLINE, INNER, JIT
 
 METHODS = {"plain": 0, "overrelaxation": 1, "lbfgs": 2}
 OVERRELAXATION, LBFGS = 1, 2
@@ -286,7 +285,7 @@ def iterate(
     v = np.stack([b, log_weights(b), beta, g, g, c, c, none, none, none, none, none, none, none])
     u = np.stack([a, alpha, f, f, r, r])
     memory, small = np.stack([steps, changes]), np.zeros((2, len(steps)))
-    gt, partial = np.zeros(width, dtype), np.empty((chunks, width), dtype)
+    gt, partial = np.zeros(width, dtype), aligned(chunks, width, dtype)
     more = [0.0, 0.0, 0.0, eps, *inv_rho, METHODS[method], stored is not None, tol, limit]
     more += [1e-300 if double else 1e-37, 4.0 * float(np.finfo(dtype).eps)]
     info = np.concatenate([info.astype(np.float64), more])
@@ -297,7 +296,7 @@ def iterate(
     )  # fmt: skip
     present = (True if any(inv_rho) else None, True if method == "overrelaxation" else None)  # None is compiled away
     if n * m < THREADED_SIZE:
-        e = np.empty((4, width if kernel is None else 0), dtype)
+        e = aligned(4, width if kernel is None else 0, dtype)
         numbers = np.empty((3, 4))
         done = _iterate(*present, kernel, cost, xs, ys, todo, v, u, memory, info, small, numbers, e, gt, partial)
     else:

@@ -3,7 +3,8 @@
 import numpy as np
 from numba import njit
 
-from optlib.transport._passes_numba import INNER, JIT, _costs, chunks_of, run_rows, scaled, with_norms
+from optlib.transport._passes_numba import chunks_of, run_rows, scaled, with_norms
+from optlib.transport._tiles_numba import INNER, JIT, costs
 
 
 @njit(**INNER)
@@ -26,15 +27,15 @@ def _largest(c, g, top, place):
 def _top_chunks(
     k0, k1, chunks, small, scratch, cost, x, y, offset, g, f, wanted, exact, new, squares, tops, places, partial
 ):
-    n = wanted.size
+    n, c = wanted.size, scratch[0, : g.size]
     for chunk in range(k0, k1):
         out = partial[chunk]
         for j in range(g.size):
             out[j] = 0.0
         for i in range(chunk * n // chunks, (chunk + 1) * n // chunks):
             top, place = tops[i], places[i]
-            _costs(cost, x, y, offset[i], i, 0, scratch[0])
-            _largest(scratch[0], g, top, place)
+            costs(cost, x, y, offset[i], i, 0, c)
+            _largest(c, g, top, place)
             potential = f[i]
             if exact:
                 total = 0.0

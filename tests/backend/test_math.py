@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numba import njit
 
-from optlib.backend._math_numba import exp_, log_, sincospi_
+from optlib.backend._math_numba import exp2_, exp_, log_, sincospi_
 
 DTYPES = pytest.mark.parametrize("dtype", [np.float64, np.float32], ids=["float64", "float32"])
 PI = np.longdouble("3.14159265358979323846264338327950288")
@@ -23,6 +23,12 @@ LARGEST_EXPONENT = {np.float64: 709.782, np.float32: 88.722}
 def exp_loop(x, out):
     for j in range(x.size):
         out[j] = exp_(x[j])
+
+
+@njit(error_model="numpy")
+def exp2_loop(x, out):
+    for j in range(x.size):
+        out[j] = exp2_(x[j])
 
 
 @njit(error_model="numpy", fastmath={"reassoc", "contract", "nsz"})
@@ -105,6 +111,24 @@ def test_exp_at_the_edges(dtype):
 
 
 @DTYPES
+def test_exp2_is_accurate_on_its_range(dtype):
+    low, high = np.finfo(dtype).minexp, np.finfo(dtype).maxexp
+    for x in (np.linspace(low, high, 400_001)[:-1], np.linspace(-0.5, 0.5, 200_001), np.geomspace(1e-30, 1.0, 10_001)):
+        x = x.astype(dtype)
+        x = x[x < high]
+        assert ulps(apply(exp2_loop, x), np.exp2(longer(x))).max() < 1.3
+
+
+@DTYPES
+def test_exp2_at_the_edges(dtype):
+    info = np.finfo(dtype)
+    y = apply(exp2_loop, np.asarray([0, -0.0, info.minexp, info.maxexp - 1, info.maxexp, np.nan, -np.nan], dtype=dtype))
+    np.testing.assert_array_equal(
+        y, np.asarray([1, 1, info.tiny, 2.0 ** (info.maxexp - 1), np.inf, np.nan, np.nan], dtype=dtype)
+    )
+
+
+@DTYPES
 def test_a_nan_with_any_payload_stays_nan(dtype):
     integer = np.int64 if dtype == np.float64 else np.int32
     bits = np.asarray(np.nan, dtype=dtype).view(integer) | np.arange(64, dtype=integer)
@@ -155,7 +179,7 @@ def test_sincospi_is_accurate(dtype):
 
 
 @DTYPES
-@pytest.mark.parametrize("loop", [exp_loop, log_loop], ids=["exp", "log"])
+@pytest.mark.parametrize("loop", [exp_loop, exp2_loop, log_loop], ids=["exp", "exp2", "log"])
 def test_entries_do_not_depend_on_their_neighbours(dtype, loop):
     x = np.random.default_rng(0).uniform(0.1, 20, 301).astype(dtype)
     whole = apply(loop, x)
@@ -171,7 +195,7 @@ def test_sum_by_a_caller_that_may_reassociate(dtype):
     assert exp_sum(np.asarray([0, 1000, 1], dtype=dtype)) == np.inf
 
 
-@pytest.mark.parametrize("loop", [exp_loop, exp_sum, log_loop, sincospi_loop], ids=lambda f: f.__name__)
+@pytest.mark.parametrize("loop", [exp_loop, exp2_loop, exp_sum, log_loop, sincospi_loop], ids=lambda f: f.__name__)
 @DTYPES
 def test_loops_are_vector_code(dtype, loop):
     x = np.full(4, 0.1, dtype=dtype)

@@ -22,9 +22,9 @@ MODULES = [
     bilevel_start_bias,
     bilevel_tune,
 ]
-# what was published, and does not hold: the program of LV-HBA diverges on its first example; on one of five data sets
-# leave-one-out chooses a better penalty than the data-emphasized bound; warm starts with random steps mostly get stuck
-NOT_REPRODUCED = {"bilevel_constrained.published", "bilevel_elbo.test_error", "bilevel_start_bias.warm"}
+# what was published, and does not hold, see the notes of the claims: the program of LV-HBA diverges on its first
+# example; one of five data sets gives 2.99 for 3; warm starts with random steps mostly get stuck
+NOT_REPRODUCED = {"bilevel_constrained.published", "bilevel_elbo.underfits", "bilevel_start_bias.warm"}
 
 
 @pytest.fixture(scope="module", params=MODULES, ids=lambda module: module.__name__)

@@ -140,7 +140,7 @@ def test_report_is_one_self_contained_page(command, tmp_path):
     assert result.exit_code == 0
     html = (tmp_path / "report.html").read_text()
     assert "Halving a number &lt;halves&gt; it." in html
-    for word in ("Euclid", "0.5 to 0.5", "not reproduced", "pass", "fail", "numpy", "seed"):
+    for word in ("Euclid", "0.5 to 0.5", "A share is at most 1.", "not reproduced", "pass", "fail", "numpy", "seed"):
         assert word in html
     assert_self_contained(html)
 

@@ -10,7 +10,15 @@ from optlib.experiments import Claim, Criterion, grid, judge, product
 TITLE = "Halving halves"
 CLAIMS = (
     Claim("toy.ratio", "Halving a number <halves> it.", "Euclid", "largest ratio", Criterion(0.5, 0.5)),
-    Claim("toy.random", "A coin shows heads.", "folklore", "share of heads", Criterion(low=2.0), proven=False),
+    Claim(
+        "toy.random",
+        "A coin shows heads.",
+        "folklore",
+        "share of heads",
+        Criterion(low=2.0),
+        proven=False,
+        note="A share is at most 1.",
+    ),
     Claim("toy.wrong", "A half is a third.", "nobody", "largest ratio", Criterion(high=0.4)),
 )
 
