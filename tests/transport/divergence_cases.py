@@ -39,8 +39,8 @@ def barycenter_case(backend):
 
 def free_support_case(backend):
     rng = np.random.default_rng(0)
-    clouds = [backend.asarray(rng.normal(size=(k, 2))) for k in (6, 5)]
-    return (clouds,), {"reg": 3.0, "size": 4, "rng": 0}  # transports of few iterations
+    clouds = [backend.asarray(rng.normal(size=(k, 2))) for k in (30, 25)]
+    return (clouds,), {"size": 10, "rng": 0}
 
 
 CONTRACT = {
