@@ -10,11 +10,11 @@ import array_api_compat as compat
 import numpy as np
 
 from optlib._core import Result, Status
+from optlib._core import validation as check
 from optlib.backend import array_namespace, asarray_like, device_of, to_numpy
+from optlib.backend.random import as_generator
 
 __all__ = ["assert_close", "check_adjoint", "check_gradient", "check_solver_contract"]
-
-TRIALS = 3  # random vectors of a check
 
 
 def assert_close(actual: Any, desired: Any, *, rtol: float = 1e-7, atol: float = 0.0, message: str = "") -> None:
@@ -39,7 +39,7 @@ def assert_close(actual: Any, desired: Any, *, rtol: float = 1e-7, atol: float =
     assert np.shape(to_numpy(actual)) == np.shape(to_numpy(desired)), message
 
 
-def check_adjoint(operator: Any, *, like: Any, rtol: float | None = None, rng: Any = 0) -> None:
+def check_adjoint(operator: Any, *, like: Any, rtol: float | None = None, rng: Any = 0, trials: int = 3) -> None:
     """Assert ``<A x, y> = <x, A' y>`` for random vectors.
 
     Parameters
@@ -51,13 +51,16 @@ def check_adjoint(operator: Any, *, like: Any, rtol: float | None = None, rng: A
     rtol : float, optional
         Relative to ``|A x| |y| + |x| |A' y|``; by default ``100 eps`` times the square root of the larger dimension.
     rng : seed or Generator
+    trials : int
     """
-    xp = array_namespace(like)
-    rng = np.random.default_rng(rng)
+    like = check.template("like", like)
+    xp, rng = array_namespace(like), as_generator(rng)
+    trials = check.scalar("trials", trials, low=1, integer=True)
     m, n = operator.shape
     if rtol is None:
         rtol = 100 * float(xp.finfo(like.dtype).eps) * math.sqrt(max(m, n, 1))
-    for _ in range(TRIALS):
+    rtol = check.scalar("rtol", rtol, low=0.0)
+    for _ in range(trials):
         x, y = asarray_like(rng.standard_normal(n), like), asarray_like(rng.standard_normal(m), like)
         forward, backward = operator.matvec(x), operator.rmatvec(y)
         left, right = float(xp.sum(forward * y)), float(xp.sum(x * backward))
@@ -66,7 +69,7 @@ def check_adjoint(operator: Any, *, like: Any, rtol: float | None = None, rng: A
 
 
 def check_gradient(
-    fun: Callable[[Any], Any], grad: Callable[[Any], Any], x: Any, *, rtol: float = 1e-6, rng: Any = 0
+    fun: Callable[[Any], Any], grad: Callable[[Any], Any], x: Any, *, rtol: float = 1e-6, rng: Any = 0, trials: int = 3
 ) -> None:
     """Assert that ``grad`` is the derivative of ``fun`` at ``x`` by central differences along random directions.
 
@@ -80,13 +83,16 @@ def check_gradient(
         float64.
     rtol : float
     rng : seed or Generator
+    trials : int
     """
-    rng = np.random.default_rng(rng)
-    xp = array_namespace(x)
+    xp, device, dtype = check.common(x=x)
+    x = check.array("x", x, xp=xp, dtype=dtype, device=device)
+    rng, rtol = as_generator(rng), check.scalar("rtol", rtol, low=0.0)
+    trials = check.scalar("trials", trials, low=1, integer=True)
     g = grad(x)
     assert g.shape == x.shape, f"gradient of shape {g.shape} for x of shape {x.shape}"
-    step = 1e-5 * max(1.0, float(xp.max(xp.abs(x))))
-    for _ in range(TRIALS):
+    step = 1e-5 * max(1.0, float(xp.max(xp.abs(x)))) if 0 not in x.shape else 1.0
+    for _ in range(trials):
         d = asarray_like(rng.standard_normal(x.shape), x)
         slope = (float(fun(x + step * d)) - float(fun(x - step * d))) / (2 * step)
         exact = float(xp.sum(g * d))

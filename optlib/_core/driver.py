@@ -16,7 +16,7 @@ import numpy as np
 from optlib._core import checkpoint as checkpoints
 from optlib._core import validation
 from optlib._core.result import MESSAGES, HaltError, History, Result, Status
-from optlib.backend.namespace import Array, array_namespace, asarray_on, device_of, synchronize, to_numpy
+from optlib.backend.namespace import Array, array_namespace, asarray_on, device_of, is_numpy, synchronize, to_numpy
 
 Thunk = Callable[[], Any]
 logger = logging.getLogger("optlib")
@@ -142,9 +142,11 @@ def _restore(value: Any, like: Array) -> Any:
     if not isinstance(value, np.ndarray):
         return value
     xp = array_namespace(like)
-    return asarray_on(value, xp=xp, dtype=getattr(xp, value.dtype.name), device=device_of(like))
+    restored = asarray_on(value, xp=xp, dtype=getattr(xp, value.dtype.name), device=device_of(like))
+    return restored[()] if is_numpy(xp) and value.ndim == 0 else restored  # NumPy computes with scalars
 
 
+@np.errstate(over="ignore", divide="ignore", invalid="ignore")  # what is not finite ends the run, and is said
 def run(
     steps: Callable[[Any], Steps],
     *,
@@ -201,8 +203,9 @@ def run(
         Silent, one line at the end, a table.
     checkpoint : path, optional
         File to save the state to, and to continue from if it exists.
-    problem : object
-        What identifies the problem and the options (arrays, numbers, strings).
+    problem : object or callable
+        What identifies the problem and the options (see `fingerprint`); or a function that returns it, which is called
+        if there is a checkpoint.
     patience : int, optional
         Checks without 1 % improvement of the best stopping quantity after which the run counts as stalled.
     result_class : type
@@ -227,7 +230,7 @@ def run(
     history, elapsed, mark, start = History(), 0.0, "", None
     if checkpoint is not None:
         checkpoints.check_path(checkpoint)
-        mark = checkpoints.fingerprint((method, problem))
+        mark = checkpoints.fingerprint((method, problem() if callable(problem) else problem))
         if (saved := checkpoints.load(checkpoint, mark)) is not None:
             state = resume_state(saved, state, like)
             history, elapsed = History(saved.record["history"]), saved.record["time"]

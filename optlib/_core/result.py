@@ -229,8 +229,18 @@ class Result(OptimizeResult):
         ]
         return rows if fun is None else [rows[0], ("fun", f"{fun:.10g}"), *rows[1:]]
 
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            raise AttributeError(
+                f"a {type(self).__name__} of {dict.get(self, 'method')} has no field {name!r}"
+            ) from None
+
     def __repr__(self) -> str:
-        rows = self.summary()
+        running = dict.get(self, "status", Status.CONVERGED) is None  # what a callback gets
+        effort = f"{self.nit} iterations" + _counts(self.counts)
+        rows = [("status", self.message), ("effort", effort)] if running else self.summary()
         width = max(len(label) for label, _ in rows)
         return "\n".join([f"{type(self).__name__} of {self.method}", *(f"  {k.rjust(width)}: {v}" for k, v in rows)])
 

@@ -1,6 +1,8 @@
 """Kernels: a portable reference that is the definition, and faster variants beside it."""
 
-from collections.abc import Callable
+import gc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import update_wrapper
 from importlib import import_module
 from typing import Any
@@ -12,6 +14,18 @@ from optlib.backend.namespace import is_cupy, is_numpy
 
 MATCHES = ("exact", "ulp", "sum", "iterate")
 KERNELS: dict[str, "Kernel"] = {}
+
+
+@contextmanager
+def collection_paused() -> Iterator[None]:
+    """Look for cyclic garbage later: a compiler makes so many objects that looking for it takes a tenth of its time."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 class Kernel:
@@ -56,7 +70,10 @@ class Kernel:
             variant = self._chosen[choice]
         except KeyError:
             kind = "numba" if is_numpy(xp) else "cuda" if is_cupy(xp) else None
-            variant = self._chosen[choice] = self._variant(kind) if kind and choice[0] == "auto" else None
+            with collection_paused():  # the first call imports and compiles
+                variant = self._chosen[choice] = self._variant(kind) if kind and choice[0] == "auto" else None
+                if variant is not None:
+                    return variant(*args)
         if variant is not None:
             return variant(*args)
         if is_numpy(xp):

@@ -21,7 +21,7 @@ from optlib.bilevel.nonsmooth import nonsmooth
 from optlib.bilevel.oracles import box
 from optlib.bilevel.penalty import penalty
 from optlib.bilevel.piecewise import piecewise
-from optlib.bilevel.problem import require
+from optlib.bilevel.problem import beginning, require
 from optlib.bilevel.quasi_newton import quasi_newton
 from optlib.bilevel.result import BilevelResult
 from optlib.bilevel.saba import saba
@@ -112,7 +112,7 @@ def tune(
     if callable(method):
         return method(problem, x0, bounds=bounds, **options)
     check.option("method", method, ("auto", *METHODS))
-    size = math.prod(problem.start()[0].shape)
+    size = math.prod(beginning(problem)[0].shape)
     samples = getattr(problem, "n_valid", None)
     if samples is not None and size > max(1, samples // 10):
         warnings.warn(
@@ -147,6 +147,7 @@ def tune(
             )
             x0 = problem.start()[0] + common.x[0] if untie is None else untie(common.x)
             why += f", from the common penalty {float(common.x[0]):.3g}"
+    check.keywords(METHODS[method], options, "tune")
     result = METHODS[method](problem, x0, bounds=bounds, **options)
     result["message"] = f"{method} ({why}): {result.message}"
     return result

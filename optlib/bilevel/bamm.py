@@ -232,7 +232,7 @@ def bamm(
     return run(
         iterations, state=state, like=oracles.start, xp=xp, method="bamm", finish=finish, tol=tol, maxiter=maxiter,
         check_every=check_every, callback=callback, record=record, max_time=max_time, disp=disp, checkpoint=checkpoint,
-        problem=(oracles.start, oracles.low, oracles.high, average, power, schedule, adjoint, beta, pace, decay),
+        problem=(oracles, average, power, schedule, adjoint, beta, pace, decay),
         result_class=BilevelResult, message=f"weights {average:g} k^-1/{power:g}, steps {schedule!r}",
     )  # fmt: skip
 

@@ -230,6 +230,6 @@ def bda(
     return run(
         iterations, state=state, like=oracles.start, xp=xp, method="bda", finish=finish, tol=tol, maxiter=maxiter,
         check_every=check_every, callback=callback, record=record, max_time=max_time, disp=disp, checkpoint=checkpoint,
-        problem=(oracles.start, oracles.low, oracles.high, alpha, count, step, outer_step),
+        problem=(oracles, alpha, count, step, outer_step),
         result_class=BilevelResult, message=f"{count} inner iterations, outer weights {alpha:g} / k",
     )  # fmt: skip

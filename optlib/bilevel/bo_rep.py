@@ -177,7 +177,7 @@ def bo_rep(
         steps, state=state, like=loop.start, xp=xp, method="bo_rep", finish=finish, tol=tol, maxiter=maxiter,
         check_every=check_every, callback=callback, record=record, max_time=max_time, disp=disp, checkpoint=checkpoint,
         problem=(
-            loop.start, loop.low, loop.high, loop.batch, period, inner_steps, radius, beta, str(step), str(outer_step)
+            loop, loop.batch, period, inner_steps, radius, beta, step, outer_step
         ),
         result_class=BilevelResult, message=loop.message,
     )  # fmt: skip

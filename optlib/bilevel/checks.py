@@ -5,7 +5,7 @@ from typing import Any
 
 from optlib._core import validation as check
 from optlib.backend import Array, array_namespace, linalg, random
-from optlib.bilevel.problem import Point, point, require, vdot
+from optlib.bilevel.problem import Point, beginning, point, require, vdot
 
 
 def check_problem(
@@ -41,12 +41,16 @@ def check_problem(
     >>> max(errors.values()) < 1e-6
     True
     """
-    require(problem, ("inner", "outer"), "check_problem")
-    rng = random.as_generator(rng)
-    if x is None or y is None:
-        x0, y0 = problem.start()
-        x, y = (u + 0.1 * random.normal(rng, u.shape, like=u) for u in (x0, y0))
-    xp = array_namespace(x, y)
+    require(problem, ("inner", "outer", "start"), "check_problem")
+    rtol, rng = check.scalar("rtol", rtol, low=0.0), random.as_generator(rng)
+    origin = beginning(problem)
+    xp, device, _ = check.common(x=x, y=y, start=origin[0])
+    x, y = (
+        u + 0.1 * random.normal(rng, u.shape, like=u)
+        if given is None
+        else check.array(name, given, xp=xp, shape=tuple(u.shape), dtype=u.dtype, device=device)
+        for name, given, u in (("x", x, origin[0]), ("y", y, origin[1]))
+    )
     u, v, w = (random.normal(rng, s.shape, like=s) for s in (x, y, y))
     h = float(xp.finfo(y.dtype).eps) ** (1 / 3)
     hx, hy = (h * max(1.0, float(linalg.norm(s, xp=xp))) / float(linalg.norm(t, xp=xp)) for s, t in ((x, u), (y, v)))

@@ -135,10 +135,11 @@ def elbo(
     if emphasis is not None:
         emphasis = check.scalar("emphasis", emphasis, low=0.0, low_open=True)
     sampled = not callable(getattr(problem, "regression", None))
+    samples, rng = check.scalar("samples", samples, low=2, integer=True), random.as_generator(rng)
     oracles = Oracles(problem, x0, bounds, ("start", "likelihood" if sampled else "regression"), "elbo")
     if sampled:
-        half = check.scalar("samples", samples, low=2, integer=True) // 2
-        z = random.as_generator(rng).normal(size=(half, *oracles.y0.shape))
+        half = samples // 2
+        z = rng.normal(size=(half, *oracles.y0.shape))
         return _sampled(
             oracles, emphasis, blocks, np.concatenate([z, -z]), init=init, tol=tol, maxiter=maxiter,
             check_every=check_every, callback=callback, record=record, max_time=max_time, disp=disp,
@@ -222,7 +223,7 @@ def elbo(
     return run(
         steps, state=state, like=first, xp=xp, method="elbo", finish=finish, tol=tol, maxiter=maxiter,
         check_every=check_every, callback=callback, record=record, max_time=max_time, disp=disp, checkpoint=checkpoint,
-        problem=(first, oracles.low, oracles.high, kappa, group, A, t), result_class=BilevelResult,
+        problem=(oracles, first, kappa, group, A, t), result_class=BilevelResult,
         message=f"{count} block{'s' * (count > 1)}, data weighed {kappa:.3g} times",
     )  # fmt: skip
 

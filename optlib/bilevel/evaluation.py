@@ -49,7 +49,8 @@ class Evaluator(Oracles):
         super().__init__(problem, x0, bounds, needs, "tuning by implicit gradients")
         check.option("mode", mode, ("auto", "active_set", "cg", "minres", "gmres", "direct", "neumann", "fixed_point"))
         self.solver = check.option("inner", inner, INNER)
-        self.cold, self.refit = check.option("start", start, STARTS) == "cold", refit
+        self.cold = check.option("start", start, STARTS) == "cold"
+        self.refit = check.option("refit", refit, (True, False))
         self.mode = choose(problem, self.y0) if mode == "auto" else mode
         if self.mode == "penalty":
             require(problem, ("hvp",), "tuning by implicit gradients")

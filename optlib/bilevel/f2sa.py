@@ -190,7 +190,7 @@ def f2sa(
         steps, state=state, like=loop.start, xp=xp, method="f2sa", finish=finish, tol=tol, maxiter=maxiter,
         check_every=check_every, callback=callback, record=record, max_time=max_time, disp=disp, checkpoint=checkpoint,
         problem=(
-            loop.start, loop.low, loop.high, loop.batch, weight, growth, inner_steps, str(step), str(outer_step)
+            loop, loop.batch, weight, growth, inner_steps, step, outer_step
         ),
         result_class=BilevelResult, message=loop.message,
     )  # fmt: skip

@@ -246,6 +246,6 @@ def hierarchy_free(
     return run(
         iterations, state=state, like=origin, xp=xp, method="hierarchy_free", finish=finish, tol=tol, maxiter=maxiter,
         check_every=check_every, callback=callback, record=record, max_time=max_time, disp=disp, checkpoint=checkpoint,
-        problem=(origin, oracles.low, oracles.high, foreseen, step), result_class=BilevelResult,
+        problem=(oracles, origin, foreseen, step), result_class=BilevelResult,
         message=f"{foreseen} steps of the followers foreseen",
     )  # fmt: skip

@@ -128,7 +128,7 @@ def hoag(
     evaluator = Evaluator(problem, x0, bounds, mode, inner, start, refit)
     xp = evaluator.xp
     goal = 0.0 if tol is None else check.scalar("tol", tol, low=0.0)
-    eps = tolerance_schedule(schedule)
+    eps = tolerance_schedule(schedule, name="schedule")
     state = prepare_resume(init, HoagState, "pass a start as `x0`")
     if state is None:
         state = HoagState(evaluator.start, 0.0, None, evaluator.y0, None, None, 0.0, eps(0), 1.0, 0, 0, 1, 0, 0)
@@ -169,6 +169,6 @@ def hoag(
     return run(
         steps, state=state, like=evaluator.start, xp=xp, method="hoag", finish=finish, tol=None, maxiter=maxiter,
         check_every=check_every, callback=callback, record=record, max_time=max_time, disp=disp, checkpoint=checkpoint,
-        problem=(evaluator.start, evaluator.low, evaluator.high, evaluator.mode, inner, start, str(schedule), tol),
+        problem=(evaluator, evaluator.mode, inner, start, schedule, tol),
         result_class=BilevelResult, message=f"{schedule} tolerances, adjoint by {evaluator.mode!r}",
     )  # fmt: skip

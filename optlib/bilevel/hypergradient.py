@@ -19,7 +19,7 @@ from typing import Any
 from optlib._core import validation as check
 from optlib.backend import Array
 from optlib.bilevel.call import MODES, Call, HyperResult, choose, fitting
-from optlib.bilevel.problem import require, unconstrained
+from optlib.bilevel.problem import beginning, require, unconstrained
 from optlib.bilevel.unrolling import unrolled
 
 
@@ -129,12 +129,13 @@ def hypergradient(
     require(problem, ("inner", "outer", "start"), "hypergradient")
     unconstrained(problem, "hypergradient")
     check.option("mode", mode, MODES)
+    check.option("recompute", recompute, (True, False))
     tol = check.scalar("tol", tol, low=0.0, low_open=True)
     adjoint_tol = tol if adjoint_tol is None else check.scalar("adjoint_tol", adjoint_tol, low=0.0, low_open=True)
     steps = check.scalar("steps", steps, low=1, integer=True)
     truncate = steps if truncate is None else check.scalar("truncate", truncate, low=1, high=steps, integer=True)
     maxiter = check.scalar("maxiter", maxiter, low=1, integer=True)
-    x0, y0 = problem.start()
+    x0, y0 = beginning(problem)
     xp, device, dtype = check.common(x=x, start=x0)
     x = check.array("x", x, xp=xp, shape=tuple(x0.shape), dtype=dtype, device=device)
     if y is not None:

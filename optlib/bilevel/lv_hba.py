@@ -246,6 +246,10 @@ def lv_hba(
     xp, sets = oracles.xp, Normalised(oracles, bounds)
     onto_y = getattr(problem, "project_y", lambda y: y)
 
+    for name, value in (("eta", eta), ("alpha", alpha)):
+        if value is not None:
+            check.scalar(name, value, low=0.0, low_open=True)
+
     def longest(x: Array) -> float:
         """Bound of the step of the saddle point at x."""
         least, s = 1.0 / gamma, sets.norm
@@ -259,7 +263,7 @@ def lv_hba(
         return min(0.1 if alpha is None else alpha, pace), pace
 
     for name, value, most in (("eta", eta, longest(sets.x)), ("alpha", alpha, paces(sets.x)[1])):
-        if value is not None and check.scalar(name, value, low=0.0, low_open=True) > most:
+        if value is not None and value > most:
             raise check.error(name, value, f"at most {most:.3g}, beyond which its steps diverge", "leave it out")
     state = prepare_resume(init, LvHbaState, "pass a start as `x0`")
     if state is None:
@@ -321,6 +325,6 @@ def lv_hba(
     return run(
         iterations, state=state, like=sets.y, xp=xp, method="lv_hba", finish=finish, tol=tol, maxiter=maxiter,
         check_every=check_every, callback=callback, record=record, max_time=max_time, disp=disp, checkpoint=checkpoint,
-        problem=(sets.x, sets.y, oracles.low, oracles.high, alpha, beta, eta, gamma, penalty, power),
+        problem=(oracles, sets.x, sets.y, alpha, beta, eta, gamma, penalty, power),
         result_class=BilevelResult, message=f"penalty {penalty:g} k^{power:g}, constraints of unit norm",
     )  # fmt: skip

@@ -158,6 +158,7 @@ def maid(
     """
     evaluator = Evaluator(problem, x0, bounds, mode, inner)
     xp = evaluator.xp
+    check.option("certified", certified, (True, False))
     require(problem, ("mu", "constants" if certified else "cross_jvp"), "maid" if certified else "certified=False")
     goal = 0.0 if tol is None else check.scalar("tol", tol, low=0.0)
     eta = check.scalar("eta", eta, low=0.0, low_open=True, high=1.0, high_open=True)
@@ -312,7 +313,7 @@ def maid(
         steps, state=state, like=evaluator.start, xp=xp, method="maid", finish=finish, tol=tol, maxiter=maxiter,
         check_every=check_every, callback=callback, record=record, max_time=max_time, disp=disp, checkpoint=checkpoint,
         problem=(
-            evaluator.start, evaluator.low, evaluator.high, evaluator.mode, certified, eps, delta, eta, inner, step, tol
+            evaluator, evaluator.mode, certified, eps, delta, eta, inner, step, tol
         ),
         result_class=BilevelResult,
         message=f"{'proven' if certified else 'estimated'} bounds, inner problem by {inner!r}",

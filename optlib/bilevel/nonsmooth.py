@@ -225,7 +225,7 @@ def nonsmooth(
     return run(
         steps, state=state, like=evaluator.start, xp=xp, method="nonsmooth", finish=finish, tol=None, maxiter=maxiter,
         check_every=check_every, callback=callback, record=record, max_time=max_time, disp=disp, checkpoint=checkpoint,
-        problem=(evaluator.start, evaluator.low, evaluator.high, evaluator.mode, tol), result_class=BilevelResult,
+        problem=(evaluator, evaluator.mode, tol), result_class=BilevelResult,
         message=f"gradient steps and hulls of gradients, adjoint by {evaluator.mode!r}",
     )  # fmt: skip
 

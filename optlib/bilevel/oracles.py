@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from optlib._core import validation as check
+from optlib._core.checkpoint import probe
 from optlib.backend import Array, linalg
-from optlib.bilevel.problem import Point, answer, answers, point, require, unconstrained
+from optlib.bilevel.problem import Point, answer, answers, beginning, point, require, unconstrained
 
 
 class Oracles:
@@ -31,7 +32,7 @@ class Oracles:
         if "constraints" not in needs:
             unconstrained(problem, method)
         self.problem = problem
-        start, self.y0 = problem.start()
+        start, self.y0 = beginning(problem)
         self.xp, device, _ = check.common(x0=x0, start=start)
         given = start if x0 is None else x0
         x = check.array("x0", given, xp=self.xp, shape=tuple(start.shape), dtype=start.dtype, device=device)
@@ -81,6 +82,17 @@ class Oracles:
 
         return Point(hvp, lambda v: answer("cross_outer", self.problem.cross_outer(x, y, v), x))
 
+    def identity(self) -> Any:
+        """What tells the problem from others: start, box, and what the oracles answer at and near the start."""
+        x, y, problem, known = self.start, self.y0, self.problem, []
+        if callable(getattr(problem, "inner", None)):
+            first = problem.inner(x, y)
+            near = y - first[2] / (1.0 + self.norm(first[2]))
+            known = [*first, *problem.inner(x, near), *problem.outer(x, near)]
+        if callable(getattr(problem, "constraints", None)):
+            known.append(problem.constraints(x, y).value)
+        return type(problem).__qualname__, x, y, self.low, self.high, probe(*known)
+
     def norm(self, u: Array) -> float:
         """Euclidean norm on the host."""
         return float(linalg.norm(u, xp=self.xp))
@@ -108,11 +120,18 @@ def box(problem: Any, bounds: Any, x: Array, xp: Any) -> tuple[Array, Array]:
     if bounds is None:
         given = problem.bounds() if callable(getattr(problem, "bounds", None)) else (-float("inf"), float("inf"))
     if not (isinstance(given, (tuple, list)) and len(given) == 2):
-        raise check.error("bounds", bounds, "a pair (low, high) of numbers or arrays", kind=TypeError)
-    low, high = (
-        check.array("bounds", side, xp=xp, dtype=x.dtype, device=x.device, finite=False) + xp.zeros_like(x)
-        for side in given
-    )
+        expected = "a pair (low, high) of numbers or arrays"
+        raise check.error("bounds", given, expected, "pairs for each entry are low, high = zip(*pairs)", TypeError)
+    sides = []
+    for side in given:
+        fix = "no bound is an infinite one"
+        bound = check.array("bounds", side, xp=xp, dtype=x.dtype, device=x.device, finite=False, fix=fix)
+        trailing = tuple(x.shape)[x.ndim - bound.ndim :]
+        if bound.ndim > x.ndim or any(n not in (1, m) for n, m in zip(bound.shape, trailing, strict=True)):
+            expected = f"a pair (low, high) of numbers or of arrays of shape {tuple(x.shape)}"
+            raise check.error("bounds", f"a side of shape {tuple(bound.shape)}", expected)
+        sides.append(bound + xp.zeros_like(x))
+    low, high = sides
     if bool(xp.any(xp.isnan(low) | xp.isnan(high))) or not bool(xp.all(low < high)):
         raise check.error("bounds", "bounds that cross, or NaN", "low < high everywhere", "swap them")
     return low, high

@@ -9,7 +9,7 @@ from optlib._core.driver import Steps
 from optlib.backend import Array, supports
 from optlib.bilevel.call import Call
 from optlib.bilevel.oracles import Oracles
-from optlib.bilevel.problem import vdot
+from optlib.bilevel.problem import answers, vdot
 from optlib.bilevel.quasi_newton import MEMORY, direction
 from optlib.bilevel.result import BilevelResult
 from optlib.inner.lbfgs import remember
@@ -145,9 +145,9 @@ def penalty(
     goal = 0.0 if tol is None else check.scalar("tol", tol, low=0.0)
     state = prepare_resume(init, PenaltyState, "pass a start as `x0`")
 
-    scale = box.norm(problem.inner(box.start, y0)[2])
+    scale = box.norm(answers("inner", problem.inner(box.start, y0), box.start, y0)[2])
     if state is None:
-        pull = box.norm(problem.outer(box.start, y0)[2])
+        pull = box.norm(answers("outer", problem.outer(box.start, y0), box.start, y0)[2])
         state = PenaltyState(box.start, 0.0, None, 0.0, y0, y0, y0, 0.0, pull, inner_tol, 0.0, None, None, 0, 0, 1, 1)
 
     def evaluate(s: PenaltyState, x: Array) -> PenaltyState:
@@ -240,6 +240,6 @@ def penalty(
     return run(
         steps, state=state, like=box.start, xp=xp, method="penalty", finish=finish, tol=None, maxiter=maxiter,
         check_every=check_every, callback=callback, record=record, max_time=max_time, disp=disp, checkpoint=checkpoint,
-        problem=(box.start, box.low, box.high, sigma, richardson, inner_tol, tol), result_class=BilevelResult,
+        problem=(box, sigma, richardson, inner_tol, tol), result_class=BilevelResult,
         message=f"penalty {sigma:.0e}{', extrapolated' if richardson else ''}",
     )  # fmt: skip

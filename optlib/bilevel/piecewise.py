@@ -204,7 +204,7 @@ def piecewise(
     return run(
         steps, state=state, like=start, xp=xp, method="piecewise", finish=finish, tol=None, maxiter=maxiter,
         check_every=check_every, callback=callback, record=record, max_time=max_time, disp=disp,
-        checkpoint=checkpoint, problem=(start, y0, low, high, str(extra), rtol), result_class=BilevelResult,
+        checkpoint=checkpoint, problem=(oracles, y0, str(extra), rtol), result_class=BilevelResult,
         message="coarse path, then Newton steps on the pieces of the loss",
     )  # fmt: skip
 

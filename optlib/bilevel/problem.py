@@ -11,6 +11,7 @@ Signs, once and for all: ``H = grad_yy f``; ``C = grad_xy f``, so that ``C v`` h
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import array_api_compat as compat
 import numpy as np
 
 from optlib._core import HaltError, Status
@@ -218,6 +219,28 @@ def directions(problem: Any, x: Array, y: Array, q: Array, idx: Array | None) ->
     return problem.inner(x, y, *more)[2], problem.hvp(x, y, q, *more), problem.cross_vjp(x, y, q, *more)
 
 
+def beginning(problem: Any) -> tuple[Array, Array]:
+    """What ``start`` returned, if it is a pair of floating arrays of one library.
+
+    Raises
+    ------
+    TypeError
+        If it is something else.
+    """
+    found = problem.start()
+    if not (isinstance(found, (tuple, list)) and len(found) == 2):
+        raise check.error("problem", f"{type(found).__name__} from `start`", "a pair x, y of arrays", kind=TypeError)
+    for name, u in zip("xy", found, strict=True):
+        if not compat.is_array_api_obj(u):
+            got = f"{type(u).__name__} from `start` as {name}"
+            raise check.error("problem", got, "an array", "see `check_problem`", TypeError)
+        xp = compat.array_namespace(u)
+        if not xp.isdtype(u.dtype, "real floating"):
+            raise check.error("problem", f"{u.dtype} from `start` as {name}", "floating numbers", kind=TypeError)
+    check.common(**{"start: x": found[0], "start: y": found[1]})
+    return found[0], found[1]
+
+
 def require(problem: Any, oracles: Sequence[str], method: str) -> None:
     """Check that a problem has what a method needs.
 
@@ -253,20 +276,15 @@ def unconstrained(problem: Any, method: str) -> None:
         )  # fmt: skip
 
 
-def answer(name: str, found: Array, like: Array) -> Array:
-    """What an oracle returned, if it has the shape of its variable.
+def answer(name: str, found: Any, like: Array) -> Array:
+    """What an oracle returned, if it is an array of the library and shape of its variable.
 
     Raises
     ------
-    ValueError
-        If it has another shape.
+    TypeError, ValueError
+        If it is something else.
     """
-    if tuple(found.shape) != tuple(like.shape):
-        raise check.error(
-            "problem", f"an array of shape {tuple(found.shape)} from `{name}`", f"shape {tuple(like.shape)}",
-            "see `check_problem`",
-        )  # fmt: skip
-    return found
+    return check.array_from("problem", f"`{name}`", found, like, "see `check_problem`")
 
 
 def answers(name: str, found: Any, x: Array, y: Array) -> tuple[Array, Array, Array]:
@@ -277,11 +295,10 @@ def answers(name: str, found: Any, x: Array, y: Array) -> tuple[Array, Array, Ar
     TypeError, ValueError
         If it is something else.
     """
-    if not (isinstance(found, tuple) and len(found) == 3):
+    if not (isinstance(found, (tuple, list)) and len(found) == 3):
         raise check.error("problem", f"{type(found).__name__} from `{name}`", "value, grad_x, grad_y", kind=TypeError)
     value, grad_x, grad_y = found
-    if getattr(value, "shape", ()) != ():
-        raise check.error("problem", f"a value of shape {tuple(value.shape)} from `{name}`", "a number")
+    value = check.number_from("problem", f"`{name}`", value)
     return value, answer(f"{name}: grad_x", grad_x, x), answer(f"{name}: grad_y", grad_y, y)
 
 

@@ -235,7 +235,7 @@ def quasi_newton(
     return run(
         steps, state=state, like=evaluator.start, xp=xp, method="quasi_newton", finish=finish, tol=None,
         maxiter=maxiter, check_every=check_every, callback=callback, record=record, max_time=max_time, disp=disp,
-        checkpoint=checkpoint, problem=(evaluator.start, evaluator.low, evaluator.high, evaluator.mode, start, tol),
+        checkpoint=checkpoint, problem=(evaluator, evaluator.mode, start, tol),
         result_class=BilevelResult, message=f"projected L-BFGS, adjoint by {evaluator.mode!r}",
     )  # fmt: skip
 

@@ -244,7 +244,7 @@ def scalar(
     return run(
         steps, state=state, like=evaluator.start, xp=xp, method="scalar", finish=finish, tol=None,
         maxiter=maxiter, check_every=check_every, callback=callback, record=record, max_time=max_time, disp=disp,
-        checkpoint=checkpoint, problem=(evaluator.start, evaluator.low, evaluator.high, evaluator.mode, start, rtol),
+        checkpoint=checkpoint, problem=(evaluator, evaluator.mode, start, rtol),
         result_class=BilevelResult, message=f"search for one hyperparameter, adjoint by {evaluator.mode!r}",
     )  # fmt: skip
 

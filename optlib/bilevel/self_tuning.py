@@ -286,7 +286,7 @@ def self_tuning(
     return run(
         iterations, state=state, like=x, xp=xp, method="self_tuning", finish=finish, tol=None, maxiter=maxiter,
         check_every=check_every, callback=callback, record=record, max_time=max_time, disp=disp, checkpoint=checkpoint,
-        problem=(x, oracles.low, oracles.high, scale, weight, half, counts, step, train_step, tol),
+        problem=(oracles, x, scale, weight, half, counts, step, train_step, tol),
         result_class=BilevelResult, message=f"response trained on {2 * half} perturbations a step",
     )  # fmt: skip
 

@@ -146,6 +146,6 @@ def soba(
     return run(
         steps, state=state, like=loop.start, xp=loop.xp, method="soba", finish=finish, tol=tol, maxiter=maxiter,
         check_every=check_every, callback=callback, record=record, max_time=max_time, disp=disp, checkpoint=checkpoint,
-        problem=(loop.start, loop.low, loop.high, loop.batch, str(step), str(outer_step)), result_class=BilevelResult,
+        problem=(loop, loop.batch, step, outer_step), result_class=BilevelResult,
         message=loop.message,
     )  # fmt: skip

@@ -199,7 +199,7 @@ def truncated(
         maxiter=maxiter, check_every=check_every, callback=callback, record=record, max_time=max_time, disp=disp,
         checkpoint=checkpoint,
         problem=(
-            oracles.start, oracles.low, oracles.high, steps, kept, direction, start, optimizer, inner_step, str(step)
+            oracles, steps, kept, direction, start, optimizer, inner_step, step
         ),
         result_class=BilevelResult, message=f"{direction} through {kept} of {steps} inner steps, {optimizer}",
     )  # fmt: skip

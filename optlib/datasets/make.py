@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from optlib._core import validation as check
 from optlib.backend.random import as_generator
 
 
@@ -66,13 +67,11 @@ def make_transport(kind: str = "cloud2d", n: int = 200, m: int | None = None, *,
     >>> problem.cost.shape, float(problem.cost.max())
     ((9, 3), 1.0)
     """
-    if kind not in _KINDS:
-        raise ValueError(f"`kind`: got {kind!r}; expected one of {', '.join(TRANSPORT_KINDS)}.")
+    check.option("kind", kind, TRANSPORT_KINDS)
+    n = check.scalar("n", n, low=1, integer=True)
     if m is None:
         m = -(-n // 3) if kind == "rectangular" else n
-    for name, size in (("n", n), ("m", m)):
-        if not isinstance(size, (int, np.integer)) or size < 1:
-            raise ValueError(f"`{name}`: got {size!r}; expected an integer >= 1.")
+    m = check.scalar("m", m, low=1, integer=True)
     return _KINDS[kind](n, m, as_generator(rng))
 
 
@@ -159,12 +158,12 @@ def make_low_rank(
     >>> np.linalg.svd(left @ right.T)[1].round(6)
     array([2., 1., 0., 0., 0.])
     """
-    rng, values = as_generator(rng), np.asarray(spectrum, dtype=np.float64)
-    if values.ndim != 1 or values.size > min(n1, n2) or (psd and n1 != n2):
-        got = f"{values.shape} for {n1} x {n2}" + (", psd" if psd else "")
-        raise ValueError(
-            f"`spectrum`: got shape {got}; expected at most min(n1, n2) values, and a square matrix if psd."
-        )
+    n1, n2 = (check.scalar(name, n, low=1, integer=True) for name, n in (("n1", n1), ("n2", n2)))
+    check.option("psd", psd, (True, False))
+    rng, values = as_generator(rng), check.array("spectrum", spectrum, xp=np, ndim=1)
+    if values.size > min(n1, n2) or (psd and n1 != n2):
+        got = f"shape {values.shape} for {n1} x {n2}" + (", psd" if psd else "")
+        raise check.error("spectrum", got, "at most min(n1, n2) values, and a square matrix if psd")
     U = np.linalg.qr(rng.standard_normal((n1, values.size)))[0]
     V = U if psd else np.linalg.qr(rng.standard_normal((n2, values.size)))[0]
     return U * values, V

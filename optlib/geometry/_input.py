@@ -13,7 +13,7 @@ def points(x: Any, axes: int = 1, **others: Any) -> tuple[Any, Array]:
     The last ``axes`` dimensions must exist and not be empty. Entries are not looked at: NaN in, NaN out.
     """
     xp, device, _ = check.common(x=x, **others)
-    x = check.array("x", x, xp=xp, device=device, finite=False)
+    x = check.array("x", x, xp=xp, device=device, finite=False, graph=True)
     if x.ndim < axes or 0 in x.shape[-axes:]:
         what = "a last axis" if axes == 1 else "two last axes"
         raise check.error("x", f"shape {tuple(x.shape)}", f"at least {axes}-dimensional data with {what} of length > 0")
@@ -40,7 +40,9 @@ def broadcast(
     xp: Any,
 ) -> Array:
     """Return an array or number as an array of the given shape on the device and in the dtype of ``x``."""
-    value = check.array(name, value, xp=xp, dtype=x.dtype, device=device_of(x), nonnegative=nonnegative, finite=finite)
+    value = check.array(
+        name, value, xp=xp, dtype=x.dtype, device=device_of(x), nonnegative=nonnegative, finite=finite, graph=True
+    )
     if positive and not bool(xp.all(value > 0.0)):
         raise check.error(name, "an entry that is not positive", "numbers > 0")
     lead = (1,) * (len(shape) - value.ndim)
@@ -66,7 +68,7 @@ def spectrum(name: str, a: Any, x: Array, xp: Any, *, definite: bool) -> tuple[A
     if isinstance(a, tuple) and len(a) == 2:
         values, vectors = a
     else:
-        a = check.array(name, a, xp=xp, dtype=x.dtype, device=device_of(x))
+        a = check.array(name, a, xp=xp, dtype=x.dtype, device=device_of(x), graph=True)
         if a.ndim < 2 or tuple(a.shape[-2:]) != (n, n):
             raise check.error(name, f"shape {tuple(a.shape)}", f"shape (..., {n}, {n})")
         if not bool(xp.all(xp.abs(a - xp.matrix_transpose(a)) <= slack(x, xp) * xp.max(xp.abs(a)))):

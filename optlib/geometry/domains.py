@@ -268,10 +268,10 @@ class Ball(_Centred):
     middle: Any = None
 
     def __post_init__(self) -> None:
-        middle = self.middle
+        n, middle = _length("n", self.n), self.middle
         if middle is not None:
-            middle = check.array("middle", middle, xp=check.common(middle=middle)[0], shape=(self.n,))
-        self._set(n=_length("n", self.n), radius=_size("radius", self.radius), middle=middle)
+            middle = check.array("middle", middle, xp=check.common(middle=middle)[0], shape=(n,))
+        self._set(n=n, radius=_size("radius", self.radius), middle=middle)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -364,7 +364,7 @@ class Box(Domain):
     def __post_init__(self) -> None:
         xp, device, dtype = check.common(lower=self.lower, upper=self.upper)
         bounds: list[Any] = []
-        n = self.n
+        n = None if self.n is None else _length("n", self.n)
         for name, value in (("lower", self.lower), ("upper", self.upper)):
             if isinstance(value, Real):
                 bounds.append(check.scalar(name, value, finite=False))

@@ -127,7 +127,8 @@ def project_intersection(
     xp, device, dtype = check.common(x=x)
     x = check.array("x", x, xp=xp, dtype=dtype, device=device, finite=False)
     tol = check.scalar("tol", tol, low=0.0)
-    if not projections or not all(callable(p) for p in projections):
+    maxiter = check.scalar("maxiter", maxiter, low=0, integer=True)
+    if not (isinstance(projections, (list, tuple)) and projections and all(map(callable, projections))):
         raise check.error("projections", type(projections).__name__, "a list of functions", kind=TypeError)
     if len(projections) == 1:
         return projections[0](x)

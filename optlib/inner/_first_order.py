@@ -6,13 +6,13 @@ from typing import Any, NamedTuple
 
 from optlib._core import Certificate, Result, Status, Step, prepare_resume, run
 from optlib._core import validation as check
+from optlib._core.checkpoint import probe
 from optlib._core.driver import Steps
 from optlib.backend import Array, linalg
+from optlib.inner._oracles import Smooth, smooth
 
 FALL = 0.9  # factor of the estimated Lipschitz constant after each step
 TRIALS = 60  # doublings of it
-
-Smooth = Callable[[Array], tuple[Array, Array]]
 
 
 class FirstOrderState(NamedTuple):
@@ -36,6 +36,7 @@ def run_gradient(
 
     ``mu`` makes the momentum constant.
     """
+    fun = smooth(fun)
     xp, device, dtype = check.common(x0=x0)
     x0 = check.array("x0", x0, xp=xp, dtype=dtype, device=device)
     patience, beta = None, 0.0
@@ -83,7 +84,7 @@ def run_gradient(
 
     return run(
         steps, state=state, like=x0, xp=xp, method=name, finish=finish, tol=tol, check_every=check_every,
-        problem=(x0, step, lipschitz, mu), patience=patience, **options,
+        problem=lambda: (x0, probe(*fun(x0)), step, lipschitz, mu), patience=patience, **options,
     )  # fmt: skip
 
 

@@ -356,6 +356,7 @@ class Samples(NamedTuple):
 
     def design(self, index: Array | None = None, *, intercept: bool = False) -> Design:
         """Weigh and centre the samples, or those at some places."""
+        check.option("intercept", intercept, (True, False))
         xp, rows, b, shares = array_namespace(self.b), self.rows, self.b, self.shares
         sparse = sp.issparse(rows)
         if index is not None:
@@ -370,7 +371,9 @@ class Samples(NamedTuple):
             shares = xp.full(b.shape, 1.0 / n, dtype=b.dtype, device=b.device)
         roots = xp.sqrt(n * shares)
         offset = float(xp.sum(shares * b)) if intercept else 0.0
-        b = roots * (b - offset)
+        rounding = 8.0 * float(xp.finfo(b.dtype).eps)
+        constant = bool(xp.all(xp.abs(b - offset) <= rounding * abs(offset)))  # what is left of it is rounding
+        b = xp.zeros_like(b) if constant else roots * (b - offset)
         columns: DenseColumns | SparseColumns
         if sparse:
             rows = rows if index is None else rows[:, index]
@@ -378,14 +381,21 @@ class Samples(NamedTuple):
             data = rows.data * roots[rows.indices] if weighted else rows.data
             parts = data, rows.indices, rows.indptr
             squares = sparse_correlate(data * data, rows.indices, rows.indptr, np.ones_like(roots), xp=xp)
-            columns = SparseColumns(parts, means, roots, np.maximum(squares - n * means**2, 0.0))
+            left = squares - n * means**2
+            kept = ~(left <= rounding * squares)
+            if not kept.all():  # constant features are none
+                parts = data * np.repeat(kept, np.diff(rows.indptr)), rows.indices, rows.indptr
+            columns = SparseColumns(parts, np.where(kept, means, 0.0), roots, np.where(kept, left, 0.0))
         elif index is None and not (intercept or weighted):
             means = xp.zeros(rows.shape[0], dtype=b.dtype, device=b.device)
             columns = DenseColumns(rows)
         else:
             index = xp.arange(n, device=b.device) if index is None else index
             rows, means, squares = centred(rows, index, shares, intercept, xp=xp)
-            columns = DenseColumns(rows, squares)
+            kept = ~(squares <= n * (rounding * means) ** 2)
+            if not bool(xp.all(kept)):  # constant features are none
+                rows = xp.where(kept[:, None], rows, xp.zeros_like(rows))
+            columns = DenseColumns(rows, xp.where(kept, squares, xp.zeros_like(squares)))
         check.array(self.names[0], columns.squares, xp=xp)  # finite squares of finite entries
         return Design(columns, b, means, offset)
 

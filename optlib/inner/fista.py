@@ -5,9 +5,11 @@ from typing import Any, NamedTuple
 
 from optlib._core import Certificate, Result, Status, Step, prepare_resume, run
 from optlib._core import validation as check
+from optlib._core.checkpoint import probe
 from optlib._core.driver import Steps
 from optlib.backend import Array, linalg, supports
 from optlib.inner._first_order import curvature, following, search
+from optlib.inner._oracles import mapping, smooth
 
 
 class FistaState(NamedTuple):
@@ -102,6 +104,8 @@ def fista(
     >>> fista(lambda x: (0.5 * np.sum((x - b) ** 2), x - b), shrink, np.zeros(3)).x.round(6)
     array([ 2., -0.,  0.])
     """
+    fun, prox = smooth(fun), mapping("prox", prox)
+    check.function("penalty", penalty, optional=True)
     xp, device, dtype = check.common(x0=x0)
     x0 = check.array("x0", x0, xp=xp, dtype=dtype, device=device)
     if step is not None:
@@ -146,5 +150,5 @@ def fista(
     return run(
         steps, state=state, like=x0, xp=xp, method="fista", finish=finish, tol=tol, maxiter=maxiter,
         check_every=check_every, callback=callback, record=record, max_time=max_time, disp=disp, checkpoint=checkpoint,
-        problem=(x0, step),
+        problem=lambda: (x0, probe(*fun(x0), prox(x0, 1.0)), step),
     )  # fmt: skip

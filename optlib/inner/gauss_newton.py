@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from optlib._core import Certificate, Result, Status, Step, prepare_resume, run
 from optlib._core import validation as check
+from optlib._core.checkpoint import probe
 from optlib._core.driver import Steps
 from optlib.backend import Array, linalg, supports
 from optlib.backend.special import expit, logsumexp, softmax
@@ -167,6 +168,8 @@ def gauss_newton(
     (True, True)
     """
     check.option("loss", loss, tuple(_LOSSES))
+    check.function("model", model)
+    check.function("jacobian", jacobian)
     parts = _LOSSES[loss]
     xp, device, dtype = check.common(targets=targets, x0=x0)
     x0 = check.array("x0", x0, xp=xp, dtype=dtype, device=device)
@@ -242,5 +245,5 @@ def gauss_newton(
     return run(
         steps, state=state, like=x0, xp=xp, method="gauss_newton", finish=finish, tol=tol, maxiter=maxiter,
         check_every=check_every, callback=callback, record=record, max_time=max_time, disp=disp, checkpoint=checkpoint,
-        problem=(x0, t, loss, damping),
+        problem=lambda: (x0, probe(model(x0)), t, loss, damping),
     )  # fmt: skip

@@ -6,8 +6,10 @@ from typing import Any, NamedTuple
 
 from optlib._core import Certificate, Result, Status, Step, prepare_resume, run
 from optlib._core import validation as check
+from optlib._core.checkpoint import probe
 from optlib._core.driver import Steps
 from optlib.backend import Array, linalg, supports
+from optlib.inner._oracles import smooth
 from optlib.inner.newton import ROUNDING
 from optlib.steps import wolfe
 
@@ -104,6 +106,7 @@ def lbfgs(
     >>> res.success, res.nit < 15
     (True, True)
     """
+    fun = smooth(fun)
     xp, device, dtype = check.common(x0=x0)
     x0 = check.array("x0", x0, xp=xp, dtype=dtype, device=device)
     memory = check.scalar("memory", memory, low=1, integer=True)
@@ -161,7 +164,7 @@ def lbfgs(
     return run(
         steps, state=state, like=x0, xp=xp, method="lbfgs", finish=finish, tol=tol, maxiter=maxiter,
         check_every=check_every, callback=callback, record=record, max_time=max_time, disp=disp, checkpoint=checkpoint,
-        problem=(x0, memory),
+        problem=lambda: (x0, probe(*fun(x0)), memory),
     )  # fmt: skip
 
 

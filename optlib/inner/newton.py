@@ -6,8 +6,10 @@ from typing import Any, NamedTuple
 
 from optlib._core import Certificate, Result, Status, Step, prepare_resume, run
 from optlib._core import validation as check
+from optlib._core.checkpoint import probe
 from optlib._core.driver import Steps
 from optlib.backend import Array, linalg, supports
+from optlib.inner._oracles import mapping, matrix, products, smooth
 from optlib.linop.pcg import Solved, pcg
 from optlib.steps import armijo
 
@@ -112,8 +114,13 @@ def newton(
     """
     if hvp is None and hessian is None:
         raise check.error("hvp, hessian", "neither", "one of the two, or both", kind=TypeError)
+    fun, hvp = smooth(fun), products("hvp", hvp)
     xp, device, dtype = check.common(x0=x0)
     x0 = check.array("x0", x0, xp=xp, dtype=dtype, device=device)
+    size = math.prod(x0.shape)
+    hessian, diagonal = matrix("hessian", hessian, size), mapping("diagonal", diagonal, optional=True)
+    if factor is not None:
+        factor = check.array("factor", factor, xp=xp, shape=(size, size), dtype=dtype, device=device)
     state = prepare_resume(init, NewtonState, "pass a start as `x0`")
     if state is None:
         state = begin(x0, factor)
@@ -129,7 +136,8 @@ def newton(
     return run(
         lambda s: newton_steps(s, fun, hvp, hessian, diagonal, xp=xp), state=state, like=x0, xp=xp, method="newton",
         finish=finish, tol=tol, maxiter=maxiter, check_every=check_every, callback=callback, record=record,
-        max_time=max_time, disp=disp, checkpoint=checkpoint, problem=(x0, hvp is None, hessian is None),
+        max_time=max_time, disp=disp, checkpoint=checkpoint,
+        problem=lambda: (x0, probe(*fun(x0)), hvp is None, hessian is None),
     )  # fmt: skip
 
 

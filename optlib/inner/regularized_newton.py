@@ -5,8 +5,10 @@ from typing import Any, NamedTuple
 
 from optlib._core import Certificate, Result, Status, Step, prepare_resume, run
 from optlib._core import validation as check
+from optlib._core.checkpoint import probe
 from optlib._core.driver import Steps
 from optlib.backend import Array, linalg, supports
+from optlib.inner._oracles import matrix, smooth
 
 TRIALS = 60  # of a step
 LEAST = 1e-9  # radius
@@ -110,10 +112,12 @@ def regularized_newton(
     >>> res.success, res.nit < 10
     (True, True)
     """
+    fun = smooth(fun)
     xp, device, dtype = check.common(x0=x0, metric=metric)
     x0 = check.array("x0", x0, xp=xp, dtype=dtype, device=device)
     shape = tuple(x0.shape)
     flat = xp.reshape(x0, (-1,))
+    hessian = matrix("hessian", hessian, flat.shape[0])
     B, root = xp.eye(flat.shape[0], dtype=dtype, device=device), None
     if metric is not None:
         B = check.array("metric", metric, xp=xp, shape=(flat.shape[0],) * 2, dtype=dtype, device=device)
@@ -185,5 +189,5 @@ def regularized_newton(
     return run(
         steps, state=state, like=x0, xp=xp, method="regularized_newton", finish=finish, tol=tol, maxiter=maxiter,
         check_every=check_every, callback=callback, record=record, max_time=max_time, disp=disp, checkpoint=checkpoint,
-        problem=(x0, B, hessian is None, radius),
+        problem=lambda: (x0, probe(*fun(x0)), B, hessian is None, radius),
     )  # fmt: skip

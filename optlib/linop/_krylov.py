@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 
 from optlib._core import Certificate, Result, Status, Step, Steps, prepare_init, run
 from optlib._core import validation as check
+from optlib._core.checkpoint import probe
 from optlib.backend import Array, is_numpy, linalg, to_numpy
 from optlib.linop.base import Identity, LinearOperator, VStack, _empty
-from optlib.linop.wrap import as_linear_operator
+from optlib.linop.wrap import as_linear_operator, wrapped
 
 REFRESH = 32  # iterations between two comparisons with the true residual
 NEGLIGIBLE = 4.0  # units of rounding of the right side: the recursion has nothing to say about smaller residuals
@@ -97,8 +98,8 @@ def as_preconditioner(M: Any, system: System) -> Callable[[Array], Array] | None
         return None
     A, rhs = system.A, system.rhs
     if callable(M) and not isinstance(M, LinearOperator):
-        M = as_linear_operator(M, shape=A.shape, like=_empty(A), symmetric=True)
-    M = as_linear_operator(M)
+        M = wrapped("preconditioner", M, A.shape, like=_empty(A), symmetric=True)
+    M = wrapped("preconditioner", M)
     check.common(A=rhs, preconditioner=_empty(M))
     if M.shape != A.shape:
         raise check.error("preconditioner", f"shape {M.shape}", f"the shape {A.shape} of A")
@@ -210,8 +211,8 @@ def run_krylov(
 
     problem = None
     if checkpoint is not None:  # the image of a fixed vector tells matrices apart, whatever they are made of
-        probe = xp.cos(xp.arange(system.A.shape[1], dtype=system.rhs.dtype, device=system.A.device))
-        problem = (system.matvec(probe), system.rhs, system.unit, tol, options())
+        vector = xp.cos(xp.arange(system.A.shape[1], dtype=system.rhs.dtype, device=system.A.device))
+        problem = (probe(system.matvec(vector)), system.rhs, system.unit, tol, options())
     return run(
         lambda state: _steps(
             state, advance=advance, renewed=renewed, estimate=estimate, tol=tol, look=look, calls=system.calls, xp=xp

@@ -5,6 +5,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from optlib._core import validation as check
 from optlib.backend import Array, Portable, array_namespace, as_floating, backend_name, device_of, is_numpy
 
@@ -121,8 +123,8 @@ class LinearOperator(Portable, ABC):
         return self._rmatvec(self._checked(y, self.shape[0]))
 
     def _checked(self, x: Any, n: int) -> Array:
-        if not hasattr(x, "shape"):
-            x = check.array("x", x, xp=self.xp, dtype=self.dtype, device=self.device, finite=False)
+        if not hasattr(x, "shape") or (is_numpy(self.xp) and getattr(x.dtype, "kind", "f") not in "fiub"):
+            x = check.array("x", x, xp=self.xp, dtype=self.dtype, device=self.device, finite=False, graph=True)
         if x.ndim not in (1, 2) or x.shape[0] != n:
             raise check.error("x", f"shape {tuple(x.shape)}", f"shape ({n},) or ({n}, k)")
         return x
@@ -177,6 +179,10 @@ class LinearOperator(Portable, ABC):
         """The matrix as an array, not to be changed; None where it is not held as one."""
         return None
 
+    def _numbers(self) -> Array:
+        """The numbers that the operator holds, for checks; none where it is made of functions or of others."""
+        return _empty(self)
+
     def _squared(self) -> "LinearOperator | None":
         """The matrix of the squared entries; None where they are not at hand."""
         return None
@@ -199,6 +205,15 @@ class LinearOperator(Portable, ABC):
     def __matmul__(self, other: Any) -> Any:
         return _Product(self, other) if isinstance(other, LinearOperator) else self.matvec(other)
 
+    def __rmatmul__(self, other: Any) -> Array:
+        product = self.rmatvec(other.T if getattr(other, "ndim", 1) == 2 else other)
+        return product.T if product.ndim == 2 else product
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        if not is_numpy(self.xp):
+            raise check.error("self", f"an operator on {backend_name(self.xp)}", "one on NumPy", kind=TypeError)
+        return np.array(self.to_dense(), dtype=dtype, copy=copy)
+
     def __add__(self, other: Any) -> Any:
         return _Sum(self, other) if isinstance(other, LinearOperator) else NotImplemented
 
@@ -208,7 +223,12 @@ class LinearOperator(Portable, ABC):
     def __mul__(self, c: Any) -> Any:
         if isinstance(c, numbers.Real):
             c = float(c)
-        elif not (hasattr(c, "shape") and c.shape == ()):
+        elif getattr(c, "shape", None) not in ((), None):
+            raise check.error(
+                "c", f"an array of shape {tuple(c.shape)} to multiply entry by entry", "a number",
+                "use A.to_dense() * c", TypeError,
+            )  # fmt: skip
+        elif not hasattr(c, "shape"):
             return NotImplemented
         return _Scaled(self, c)
 
@@ -343,9 +363,7 @@ class Identity(LinearOperator):
 
     def __init__(self, n: int, *, like: Array | None = None) -> None:
         n = check.scalar("n", n, low=0, integer=True)
-        xp = array_namespace(like)
-        like = as_floating([] if like is None else like, xp=xp)
-        super().__init__((n, n), like, positive_semidefinite=True)
+        super().__init__((n, n), check.template("like", like), positive_semidefinite=True)
 
     def _matvec(self, x: Array) -> Array:
         return 1.0 * x

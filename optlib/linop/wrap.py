@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from optlib._core import validation as check
-from optlib.backend import Array, array_namespace, as_floating
+from optlib.backend import Array
 from optlib.backend.sparse import as_csr, csr_from_parts, is_sparse, sparse_namespace
 from optlib.linop.base import LinearOperator, _empty
 
@@ -61,6 +61,19 @@ def as_linear_operator(
     array([-1.,  1., -0., -0.])
     """
     promises = {"symmetric": symmetric, "positive_semidefinite": positive_semidefinite}
+    return wrapped("A", A, shape, dtype, like, **promises)
+
+
+def wrapped(
+    name: str, A: Any, shape: Any = None, dtype: Any = None, like: Any = None, *, symmetric: bool = False,
+    positive_semidefinite: bool = False,
+) -> LinearOperator:  # fmt: skip
+    """See `as_linear_operator`; with the name of the argument, for the messages."""
+    promises = {
+        "symmetric": check.option("symmetric", symmetric, (True, False)),
+        "positive_semidefinite": check.option("positive_semidefinite", positive_semidefinite, (True, False)),
+    }
+    shape = None if shape is None else _checked_shape(shape)
     if isinstance(A, LinearOperator):
         operator = A if dtype is None else A.astype(dtype)
         if (symmetric and not A.symmetric) or (positive_semidefinite and not A.positive_semidefinite):
@@ -70,17 +83,18 @@ def as_linear_operator(
         operator = _Sparse(A, dtype, **promises)
     elif (functions := _functions(A)) is not None:
         forward, backward, own_shape, own_dtype = functions
-        shape, like = _checked_shape(own_shape or shape), _checked_like(like, dtype or own_dtype)
+        shape, like = _checked_shape(own_shape or shape), check.template("like", like, dtype or own_dtype)
         operator = _Function(forward, backward, shape, like, **promises)
+        operator.name = name
     else:
         if A is None or isinstance(A, str):
-            raise check.error("A", A, "an array, a sparse matrix, a linear operator or a function", kind=TypeError)
-        xp, device, own = check.common(A=A)
+            raise check.error(name, A, "an array, a sparse matrix, a linear operator or a function", kind=TypeError)
+        xp, device, own = check.common(**{name: A})
         operator = _Dense(
-            check.array("A", A, xp=xp, ndim=2, dtype=dtype or own, device=device, finite=False), **promises
+            check.array(name, A, xp=xp, ndim=2, dtype=dtype or own, device=device, finite=False), **promises
         )
-    if shape is not None and operator.shape != tuple(shape):
-        raise check.error("A", f"shape {operator.shape}", f"shape {tuple(shape)}")
+    if shape is not None and operator.shape != shape:
+        raise check.error(name, f"shape {operator.shape}", f"shape {shape}")
     return operator
 
 
@@ -105,10 +119,6 @@ def _checked_shape(shape: Any) -> tuple[int, int]:
     return rows, columns
 
 
-def _checked_like(like: Any, dtype: Any) -> Array:
-    return as_floating([] if like is None else like, xp=array_namespace(like), dtype=dtype)
-
-
 class _Dense(LinearOperator):
     def __init__(self, a: Array, **promises: bool) -> None:
         super().__init__(a.shape, a, **promises)
@@ -131,6 +141,9 @@ class _Dense(LinearOperator):
 
     def _map_arrays(self, move: Product) -> LinearOperator:
         return _Dense(move(self._a))._tagged(self)
+
+    def _numbers(self) -> Array:
+        return self._a
 
     def _squared(self) -> LinearOperator:
         return _Dense(self._a * self._a)
@@ -165,6 +178,9 @@ class _Sparse(LinearOperator):
         parts = (move(part) for part in (self._csr.data, self._csr.indices, self._csr.indptr))
         return _Sparse(csr_from_parts(*parts, shape=self.shape), None)._tagged(self)
 
+    def _numbers(self) -> Array:
+        return self._csr.data
+
     def _squared(self) -> LinearOperator:
         a = self._csr
         return _Sparse(csr_from_parts(a.data * a.data, a.indices, a.indptr, shape=self.shape), None)
@@ -172,6 +188,8 @@ class _Sparse(LinearOperator):
 
 class _Function(LinearOperator):
     """Products by functions of one vector; several columns are done one by one."""
+
+    name = "A"  # of the argument, for the messages
 
     def __init__(
         self, forward: Product, backward: Product | None, shape: tuple[int, int], like: Array, **promises: bool
@@ -188,7 +206,7 @@ class _Function(LinearOperator):
             return self._matvec(y)
         if self._backward is None:
             fix = "pass the pair (matvec, rmatvec), or symmetric=True"
-            raise check.error("A", "a function without its transpose", "a function for A' y", fix, TypeError)
+            raise check.error(self.name, "a function without its transpose", "a function for A' y", fix, TypeError)
         return self._apply(self._backward, y, self.shape[1], "rmatvec")
 
     def _apply(self, function: Product, x: Array, n: int, name: str) -> Array:
@@ -200,9 +218,11 @@ class _Function(LinearOperator):
         y = function(x)
         if getattr(y, "shape", None) != (n,):
             got = f"shape {tuple(y.shape)}" if hasattr(y, "shape") else type(y).__name__
-            raise check.error(f"A ({name})", f"a function returning {got}", f"an array of shape ({n},)")
+            raise check.error(f"{self.name} ({name})", f"a function returning {got}", f"an array of shape ({n},)")
         return y if y.dtype == x.dtype else self.xp.astype(y, x.dtype)
 
     def astype(self, dtype: Any) -> LinearOperator:
         like = self.xp.empty(0, dtype=dtype, device=self.device)
-        return _Function(self._forward, self._backward, self.shape, like)._tagged(self)
+        made = _Function(self._forward, self._backward, self.shape, like)
+        made.name = self.name
+        return made._tagged(self)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from optlib._core import validation as check
+from optlib._core.checkpoint import probe
 from optlib.backend import Array, Portable, array_namespace, device_of, linalg
 from optlib.geometry import Domain, Euclidean, MirrorMap
 from optlib.online.domains import vector_mirror
@@ -200,8 +201,8 @@ class Problem(Portable):
 
     def identity(self) -> Any:
         """Return what tells this problem from others: its value at a fixed point, and its sets."""
-        probe = self._xp.cos(self._xp.arange(self.n, dtype=self._like.dtype, device=device_of(self._like)))
-        return type(self).__name__, self.operator(probe), [repr(m) for m in self._maps]
+        z = self._xp.cos(self._xp.arange(self.n, dtype=self._like.dtype, device=device_of(self._like)))
+        return type(self).__name__, probe(self.operator(z)), self._maps
 
 
 def euclidean(problem: Problem, method: str, fix: str = "use mirror_prox") -> None:

@@ -58,7 +58,7 @@ def run_saddle(
 
     return run(
         steps, state=state, like=problem._like, xp=xp, method=method, finish=finish, tol=tol, patience=patience,
-        problem=None if keywords.get("checkpoint") is None else (problem.identity(), options), **keywords,
+        problem=lambda: (problem.identity(), options), **keywords,
     )  # fmt: skip
 
 

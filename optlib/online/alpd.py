@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from optlib._core import Result, prepare_init
 from optlib._core import validation as check
+from optlib._core.checkpoint import probe
 from optlib.backend import Array, supports
 from optlib.geometry import Domain, Euclidean
 from optlib.linop import as_linear_operator
@@ -106,10 +107,8 @@ class SmoothSaddle(Problem):
         x, y = self.split(z)
         return (
             "SmoothSaddle",
-            self.K._matvec(x + 1.0),
-            self.parts(x)[1],
-            self.g.prox(y, 0.5, self._xp),
-            repr(self._maps),
+            probe(self.K._matvec(x + 1.0), self.parts(x)[1], self.g.prox(y, 0.5, self._xp)),
+            self._maps,
         )
 
 

@@ -82,6 +82,8 @@ def best_fixed(losses: Any, domain: Domain) -> tuple[Array, float]:
     >>> best_fixed([[1.0, 0.0], [1.0, 0.5]], Simplex(2))
     (array([0., 1.]), 0.5)
     """
+    if not isinstance(domain, Domain):
+        raise check.error("domain", type(domain).__name__, "a domain, for instance Simplex(3)", kind=TypeError)
     xp = check.common(losses=losses)[0]
     losses = check.array("losses", losses, xp=xp, shape=(None, domain.shape[0]))
     total = xp.sum(losses, axis=0)

@@ -104,6 +104,8 @@ class DisturbanceActionController:
         self.r = check.array("r", r, shape=(m, m), **options)
         self.limits = None
         if limits is not None:
+            if not (isinstance(limits, (tuple, list)) and len(limits) == 2):
+                raise check.error("limits", type(limits).__name__, "a pair: matrix and bounds", kind=TypeError)
             bound = check.array("limits", limits[1], ndim=1, **options)
             self.limits = (check.array("limits", limits[0], shape=(int(bound.shape[0]), n), **options), bound)
         self._closed = self.a - self.b @ self.gain

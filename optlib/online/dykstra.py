@@ -131,5 +131,5 @@ def dykstra(
     return run(
         steps, state=state, like=x0, xp=xp, method="dykstra", finish=finish, tol=tol, maxiter=maxiter,
         check_every=check_every, callback=callback, record=record, max_time=max_time, disp=disp, checkpoint=checkpoint,
-        problem=(x0, [repr(d) for d in domains]),
+        problem=(x0, domains),
     )  # fmt: skip

@@ -86,7 +86,8 @@ class MetricOracle:
     """
 
     def __init__(self, n: int, upper: float | None = None) -> None:
-        self.n, self.upper = n, upper
+        self.n = n = check.scalar("n", n, low=1, integer=True)
+        self.upper = upper = None if upper is None else check.scalar("upper", upper)
         self.identity = (n, upper)
         self._above = np.triu(np.ones((n, n), bool), 1)
 

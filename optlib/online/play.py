@@ -140,6 +140,7 @@ def play(
     """
     if not isinstance(learner, Learner):
         raise check.error("learner", type(learner).__name__, "a learner of optlib.online", kind=TypeError)
+    tol = None if tol is None else check.scalar("tol", tol, low=0.0)
     state = prepare_resume(init, Game)
     source = _source(environment, learner, learners)
     limit = source.length if rounds is None else check.scalar("rounds", rounds, low=0, integer=True)
@@ -204,7 +205,7 @@ def play(
         max_time=max_time,
         disp=disp,
         checkpoint=checkpoint,
-        problem=(type(learner).__name__, config, repr(getattr(learner, "mirror", "")), source.identity, comparator),
+        problem=(type(learner).__name__, config, getattr(learner, "mirror", ""), source.identity, comparator),
         result_class=OnlineResult,
     )
     if result.status is Status.MAXITER:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from optlib._core import validation as check
-from optlib.backend import Array, array_namespace, as_floating, device_of, is_numpy, linalg, to_numpy
+from optlib.backend import Array, array_namespace, device_of, is_numpy, linalg, to_numpy
 from optlib.geometry import Domain, Entropy, MirrorMap, Simplex
 from optlib.linop import as_linear_operator
 from optlib.linop.wrap import _Dense
@@ -211,7 +211,7 @@ class VariationalInequality(Problem):
         if resolvent is not None and not callable(resolvent):
             raise check.error("resolvent", type(resolvent).__name__, "a function of a point and a step", kind=TypeError)
         n = check.scalar("n", n, low=1, integer=True)
-        like = as_floating([] if like is None else like, xp=array_namespace(like))
+        like = check.template("like", like)
         super().__init__([as_map("domain", domain, n)], [n], like)
         self._function, self.resolvent = operator, resolvent
         self._lipschitz = None if lipschitz is None else check.scalar("lipschitz", lipschitz, low=0.0, low_open=True)
@@ -341,8 +341,9 @@ class FiniteSum(VariationalInequality):
             )
         self.count = check.scalar("count", count, low=1, integer=True)
         self.components = components
+        like = check.template("like", like)
         xp = array_namespace(like)
-        self._all = xp.arange(self.count, dtype=xp.int64, device=None if like is None else device_of(like))
+        self._all = xp.arange(self.count, dtype=xp.int64, device=device_of(like))
         least = 1.0 / check.scalar("lipschitz", lipschitz, low=0.0, low_open=True)
         super().__init__(self._mean, n, lipschitz=lipschitz, comonotonicity=least, like=like)
 

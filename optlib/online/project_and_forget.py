@@ -338,9 +338,15 @@ class HalfSpaces:
     """
 
     def __init__(self, A: Any, b: Any) -> None:
-        from scipy.sparse import csr_array
+        from scipy.sparse import csr_array, issparse
 
-        rows = csr_array(A, dtype=np.float64)
+        try:
+            rows = csr_array(A if issparse(A) else np.asarray(A), dtype=np.float64)
+            right = rows.ndim == 2
+        except (TypeError, ValueError):
+            right = False
+        if not right:
+            raise check.error("A", type(A).__name__, "a matrix of numbers, dense or sparse", kind=TypeError)
         rows.eliminate_zeros()
         bounds = check.array("b", b, xp=check.common()[0], shape=(rows.shape[0],), dtype=np.float64)
         if not np.all(np.isfinite(rows.data)):

@@ -8,7 +8,8 @@ from functools import cached_property
 from typing import Any
 
 from optlib._core import validation as check
-from optlib.backend import Array, array_namespace, asarray_like, device_of, linalg, to_numpy
+from optlib._core.checkpoint import probe
+from optlib.backend import Array, asarray_like, device_of, linalg, to_numpy
 from optlib.geometry import Domain, Euclidean, prox_l1
 from optlib.linop import as_linear_operator
 from optlib.online._problem import Problem
@@ -135,7 +136,8 @@ class SquaredDistance(Term):
     """
 
     def __init__(self, target: Any, weight: float = 1.0) -> None:
-        self.target = check.array("target", target, xp=array_namespace(target), ndim=1)
+        xp, device, dtype = check.common(target=target)
+        self.target = check.array("target", target, xp=xp, ndim=1, dtype=dtype, device=device)
         self.weight = check.scalar("weight", weight, low=0.0, low_open=True)
 
     @property
@@ -281,9 +283,10 @@ class CompositeProblem(Problem):
 
     def identity(self) -> Any:
         """Return what tells this problem from others."""
-        probe = self._xp.cos(self._xp.arange(self.n, dtype=self._like.dtype, device=device_of(self._like)))
-        x, y = self.split(probe)
-        return "CompositeProblem", self.forward(x), self.prox_x(x, 0.5), self.prox_y(y, 0.5), type(self.f).__name__
+        z = self._xp.cos(self._xp.arange(self.n, dtype=self._like.dtype, device=device_of(self._like)))
+        x, y = self.split(z)
+        known = probe(self.forward(x), self.prox_x(x, 0.5), self.prox_y(y, 0.5))
+        return "CompositeProblem", known, type(self.f).__name__
 
     def _map_arrays(self, move: Callable[[Array], Array]) -> "CompositeProblem":
         return CompositeProblem(self.K._map_arrays(move), self.f, self.h, norm=self.norm)

@@ -110,7 +110,7 @@ class OnlineTuner:
         degree: int = 5,
         rng: Any = None,
     ) -> None:
-        self.candidates = list(candidates)
+        self.candidates = check.sequence("candidates", candidates, "a list of values")
         d = len(self.candidates)
         if d == 0:
             raise check.error("candidates", "none", "at least one")

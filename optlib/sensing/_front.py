@@ -125,17 +125,21 @@ def recover(
     True
     """
     check.option("loss", loss, ("l2", "l1"))
+    if not callable(method):
+        check.option("method", method, ("auto", *METHODS))
     if loss == "l1" and (rank is None or method != "auto"):
         raise check.error("loss", loss, 'an integer `rank` and method="auto" with "l1"')
     if method == "auto":
+        check.keywords(_auto, options.keys() - {"tol"}, "recover")
         return _auto(prepare(A, y, psd=psd, noise=noise, tol=options.pop("tol", "auto")), rank, loss, **options)
     if not callable(method):
-        method = METHODS[check.option("method", method, tuple(METHODS))]
+        method = METHODS[method]
     wanted = inspect.signature(method).parameters.get("rank")
     if rank is None and wanted is not None and wanted.default is wanted.empty:
         raise check.error("rank", None, "an integer for this method", 'method="auto" finds the rank')
     given = {"psd": psd, "noise": noise, "rank": rank}
     options |= {name: value for name, value in given.items() if value}  # not every method takes them
+    check.keywords(method, options, "recover")
     result = method(A, y, **options)
     result.message = f"{result.method} as asked: {result.message}"
     return result

@@ -146,9 +146,10 @@ def alternating_minimization(
         if inner is None:
             raise check.error("sketch", sketch, "None with exact solves", "inner=10: sketches precondition iterations")
     given, state = prepare_init(init, ALSState)
+    rng = random.as_generator(rng)
     if state is None:
         F, G = _clipped_start(problem, rank) if given is None else starting_point(problem, given, rank)
-        state = ALSState(F, G, 0, int(random.as_generator(rng).integers(2**31)) if sketch else 0)
+        state = ALSState(F, G, 0, int(rng.integers(2**31)) if sketch else 0)
     return run(
         partial(_steps, problem=problem, ridge=ridge, inner=inner, sketch=sketch),
         state=state,

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from optlib._core import Certificate, Step, Steps, prepare_init, run
 from optlib._core import validation as check
-from optlib.backend import Array, linalg, scatter, supports, to_numpy
+from optlib.backend import Array, array_namespace, linalg, scatter, supports, to_numpy
 from optlib.sensing._problem import Problem, prepare, starting_point
 from optlib.sensing.entries import EntrySampling, Side, sampled_product, weighted_rows
 from optlib.sensing.result import LowRankMatrix, SensingResult
@@ -83,14 +83,14 @@ class Model:
         """The best factors and biases of the rows; row weights do not matter."""
         side, ridge = self.by_row, self._ridge(self.per_row, V.shape[1])
         solved = side.solve(self.with_ones(V), ridge, side.y - self.xp.take(c, side.source, axis=0))
-        return solved[:, :-1], solved[:, -1]
+        return _parts(solved)
 
     def columns(self, U: Array, b: Array) -> tuple[Array, Array]:
         """The best factors and biases of the columns."""
         side, ridge = self.by_column, self._ridge(self.per_column, U.shape[1])
         y = self.xp.take(self.roots, side.source, axis=0) * (side.y - self.xp.take(b, side.source, axis=0))
         solved = side.solve(self.roots[:, None] * self.with_ones(U), ridge, y)
-        return solved[:, :-1], solved[:, -1]
+        return _parts(solved)
 
     def balanced(self, state: BiasedState) -> BiasedState:
         """The same predictions at less penalty: constants moved between the parts, then factors of equal size."""
@@ -255,6 +255,12 @@ def biased_factorization(
         maxiter=maxiter, check_every=check_every, callback=callback, record=record, max_time=max_time, disp=disp,
         checkpoint=checkpoint,
     )  # fmt: skip
+
+
+def _parts(solved: Array) -> tuple[Array, Array]:
+    """Factors and biases, each in memory of its own: a checkpoint gives them back in the same layout."""
+    xp = array_namespace(solved)
+    return xp.asarray(solved[:, :-1], copy=True), xp.asarray(solved[:, -1], copy=True)
 
 
 def _shifted(

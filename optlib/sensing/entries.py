@@ -8,7 +8,7 @@ import numpy as np
 from optlib._core import validation as check
 from optlib.backend import Array, device_of, kernel, linalg, random, scatter
 from optlib.backend.namespace import asarray_on
-from optlib.sensing.operators import SensingOperator, _check_sizes, _host_indices, _like
+from optlib.sensing.operators import SensingOperator, _check_sizes, _host_indices
 
 
 class EntrySampling(SensingOperator):
@@ -51,14 +51,16 @@ class EntrySampling(SensingOperator):
     """
 
     def __init__(self, rows: Any, cols: Any, matrix_shape: tuple[int, int], *, like: Array | None = None) -> None:
-        n1, n2 = _check_sizes(matrix_shape, len(rows) if hasattr(rows, "__len__") else 0, empty="rows")
+        n1, n2 = _check_sizes(matrix_shape, 1)
         i, j = _host_indices("rows", rows, n1), _host_indices("cols", cols, n2)
+        if i.size == 0:
+            raise check.error("rows", "no places", "at least one", "at least one measurement is needed")
         if i.size != j.size:
             raise check.error("cols", f"{j.size} indices", f"{i.size}, as many as rows")
         flat = i * n2 + j
         if not np.all(flat[1:] > flat[:-1]) and np.unique(flat).size < flat.size:
             raise check.error("rows, cols", "a place named twice", "every place once", "average repeated observations")
-        like = _like(like)
+        like = check.template("like", like)
         super().__init__((n1, n2), i.size, like)
         self.rows, self.cols = (asarray_on(u, xp=self.xp, dtype=self.xp.int64, device=self.device) for u in (i, j))
         self._groups: dict[int, tuple[Array, Array, Array]] = {}

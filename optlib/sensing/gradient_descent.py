@@ -109,6 +109,7 @@ def gradient_descent(
     alpha = check.scalar("alpha", alpha, low=0.0, low_open=True, fix="the factors 0 are a stationary point")
     step = check.scalar("step", step, low=0.0, low_open=True)
     check.option("modified", modified, (True, False))
+    check.option("modified", modified, (True, False))
     if modified and psd:
         raise check.error("modified", True, "False with psd=True", "use psd=False: two factors")
     top = largest_singular(problem)

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 from optlib._core import validation as check
-from optlib.backend import Array, array_namespace, as_floating, kernel, random, to_numpy
+from optlib._core.checkpoint import probe
+from optlib.backend import Array, kernel, random, to_numpy
 from optlib.linop import LinearOperator, as_linear_operator
 from optlib.linop.base import _empty
 
@@ -77,6 +78,12 @@ class SensingOperator(LinearOperator, ABC):
         """Return the operator of the measurements ``i0`` to ``i1`` (excluded)."""
         got, fix = f"a {type(self).__name__}, known as a whole only", "split the data and make an operator of each part"
         raise check.error("self", got, "an operator that knows its parts", fix, TypeError)
+
+    def identity(self) -> Any:
+        """Return what tells this operator from others: its image of a fixed matrix."""
+        like, (n1, n2) = _empty(self), self.matrix_shape
+        F, G = (self.xp.cos(self.xp.arange(1, n + 1, dtype=like.dtype, device=self.device)) for n in (n1, 2 * n2))
+        return self.matrix_shape, probe(self._forward_factored(F[:, None], G[n2:, None]))
 
     # --- the public forms
 
@@ -347,7 +354,7 @@ class GaussianSensing(DenseSensing):
 
     def __init__(self, matrix_shape: tuple[int, int], m: int, *, rng: Any = None, like: Array | None = None) -> None:
         n1, n2 = _check_sizes(matrix_shape, m)
-        like = _like(like)
+        like = check.template("like", like)
         draw = random.as_generator(rng).standard_normal((m, n1, n2))
         self._set(random.asarray_like(draw / math.sqrt(m), like))
 
@@ -445,11 +452,6 @@ def residual_and_image(A: Array, x: Array, y: Array, *, xp: Any) -> tuple[Array,
     return residual, residual @ A
 
 
-def _like(like: Array | None) -> Array:
-    xp = array_namespace(like)
-    return as_floating([] if like is None else like, xp=xp)
-
-
 def _check_sizes(matrix_shape: Any, m: Any, *, empty: str = "m") -> tuple[int, int]:
     if not isinstance(matrix_shape, (tuple, list)) or len(matrix_shape) != 2:
         raise check.error("matrix_shape", matrix_shape, "two integers (n1, n2)", kind=TypeError)
@@ -460,8 +462,11 @@ def _check_sizes(matrix_shape: Any, m: Any, *, empty: str = "m") -> tuple[int, i
 
 def _host_indices(name: str, index: Any, n: int) -> Any:
     """Indices as an int64 host array, checked."""
-    host = to_numpy(index)
-    if host.ndim != 1 or host.dtype.kind not in "iu":
+    try:
+        host = to_numpy(index)
+    except ValueError as failure:
+        raise check.error(name, "a ragged sequence", "a vector of integers") from failure
+    if host.ndim != 1 or (host.size and host.dtype.kind not in "iu"):
         got = f"shape {host.shape}, dtype {host.dtype}"
         raise check.error(name, got, "a vector of integers", kind=ValueError if host.dtype.kind in "iu" else TypeError)
     if host.size and (host.min() < 0 or host.max() >= n):

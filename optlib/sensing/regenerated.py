@@ -7,7 +7,7 @@ from typing import Any
 from optlib._core import validation as check
 from optlib.backend import Array, kernel, random
 from optlib.backend.philox import philox_normal, philox_rademacher
-from optlib.sensing.operators import SensingOperator, _check_sizes, _like
+from optlib.sensing.operators import SensingOperator, _check_sizes
 
 BLOCK_BYTES = 2**25  # of the measuring matrices that portable code generates at a time
 STREAMS = {"gaussian": philox_normal, "rademacher": philox_rademacher}
@@ -66,7 +66,7 @@ class RegeneratedSensing(SensingOperator):
         if m * n1 * n2 >= 2**62:
             raise check.error("m", m, "at most 2^62 entries of all measuring matrices")
         key = int(random.as_generator(rng).integers(2**63))
-        self._set((n1, n2), 0, m, distribution, key, 1.0 / math.sqrt(m), _like(like))
+        self._set((n1, n2), 0, m, distribution, key, 1.0 / math.sqrt(m), check.template("like", like))
 
     def _set(
         self,

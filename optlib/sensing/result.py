@@ -32,8 +32,14 @@ class LowRankMatrix:
     """
 
     def __init__(self, left: Array, right: Array) -> None:
-        self.left, self.right = left, right
-        self.shape = (left.shape[0], right.shape[0])
+        xp, device, dtype = check.common(left=left, right=right)
+        self.left, self.right = (
+            check.array(name, u, xp=xp, ndim=2, dtype=dtype, device=device, finite=False)
+            for name, u in (("left", left), ("right", right))
+        )
+        if self.left.shape[1] != self.right.shape[1]:
+            raise check.error("right", f"shape {tuple(right.shape)}", f"{self.left.shape[1]} columns, as left has")
+        self.shape = (self.left.shape[0], self.right.shape[0])
 
     def __matmul__(self, v: Array) -> Array:
         """Multiply a vector, or several as columns."""

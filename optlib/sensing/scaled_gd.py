@@ -5,6 +5,7 @@ from typing import Any
 
 from optlib._core import validation as check
 from optlib.backend import Array, linalg, supports
+from optlib.backend.random import as_generator
 from optlib.sensing._factored import (
     FactorState,
     largest_singular,
@@ -121,6 +122,8 @@ def scaled_gd(
     problem = prepare(A, y, psd=psd, tol=tol, noise=noise)
     xp, rank = problem.xp, check_rank(rank, problem.A)
     damping = check.scalar("damping", damping, low=0.0)
+    check.option("alternating", alternating, (True, False))
+    rng = as_generator(rng)
     check.option("alternating", alternating, (True, False))
     if alternating and psd:
         raise check.error("alternating", True, "False with psd=True", "use psd=False: two factors")

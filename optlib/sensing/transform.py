@@ -8,7 +8,7 @@ from optlib._core import validation as check
 from optlib.backend import Array, random
 from optlib.backend.namespace import asarray_on
 from optlib.sensing.entries import completion_gradient, draw_places, sampled_product, weighted_rows
-from optlib.sensing.operators import SensingOperator, _check_sizes, _like
+from optlib.sensing.operators import SensingOperator, _check_sizes
 
 
 class SubsampledTransform(SensingOperator):
@@ -54,7 +54,7 @@ class SubsampledTransform(SensingOperator):
         if transform == "hadamard" and any(n & (n - 1) for n in (n1, n2)):
             fix = "pad the matrix with zeros, or use transform='dct'"
             raise check.error("matrix_shape", (n1, n2), "powers of two for the Hadamard transform", fix)
-        rng, like = random.as_generator(rng), _like(like)
+        rng, like = random.as_generator(rng), check.template("like", like)
         signs = [random.rademacher(rng, n, like=like) for n in (n1, n2)]
         super().__init__((n1, n2), m, like)
         places = [

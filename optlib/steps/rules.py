@@ -31,6 +31,9 @@ class Scheduled:
 
     schedule: Schedule
 
+    def __post_init__(self) -> None:
+        check.function("schedule", self.schedule, "a function of the iteration")
+
     def init(self, x0: Array) -> ScheduledState:
         """Return the state at the start."""
         return ScheduledState(0)
@@ -118,7 +121,10 @@ class DistanceOverGradients:
     axis: int | None = None
 
     def __post_init__(self) -> None:
+        check.option("weighted", self.weighted, (True, False))
         check.scalar("relative", self.relative, low=0.0, low_open=True)
+        if self.axis is not None:
+            check.scalar("axis", self.axis, integer=True)
 
     def init(self, x0: Array) -> DistanceOverGradientsState:
         """Return the state at the start."""
@@ -204,6 +210,7 @@ class BarzilaiBorwein:
 
     def __post_init__(self) -> None:
         check.scalar("first", self.first, low=0.0, low_open=True)
+        check.option("short", self.short, (True, False))
 
     def init(self, x0: Array) -> BarzilaiBorweinState:
         """Return the state at the start."""

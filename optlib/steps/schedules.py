@@ -181,10 +181,15 @@ def as_schedule(step: Any, name: str = "step") -> Schedule:
     >>> as_schedule(0.1)(1000), as_schedule(lambda k: 1 / (k + 1))(3)
     (0.1, 0.25)
     """
-    return step if callable(step) else Constant(check.scalar(name, step, low=0.0, low_open=True))
+    if not callable(step):
+        return Constant(check.scalar(name, step, low=0.0, low_open=True))
+    check.number_from(name, "the schedule", step(0))
+    return step
 
 
-def tolerance_schedule(kind: Any = "exponential", *, start: float = 1e-3, floor: float = 1e-12) -> Schedule:
+def tolerance_schedule(
+    kind: Any = "exponential", *, start: float = 1e-3, floor: float = 1e-12, name: str = "kind"
+) -> Schedule:
     """Return a schedule of tolerances for inexact inner solves.
 
     Parameters
@@ -193,6 +198,8 @@ def tolerance_schedule(kind: Any = "exponential", *, start: float = 1e-3, floor:
         ``floor`` always; ``start / (k+1)^2``; ``start / (k+1)^3``; ``start 0.9^k``; a fixed number; your own schedule.
     start, floor : float
         First value and lower bound of the named ones.
+    name : str
+        The argument, for the message.
 
     Returns
     -------
@@ -210,8 +217,8 @@ def tolerance_schedule(kind: Any = "exponential", *, start: float = 1e-3, floor:
     [0.001, 0.00025, 1e-12]
     """
     if not isinstance(kind, str):
-        return as_schedule(kind, "kind")
-    check.option("kind", kind, ("exact", "quadratic", "cubic", "exponential"))
+        return as_schedule(kind, name)
+    check.option(name, kind, ("exact", "quadratic", "cubic", "exponential"))
     if kind == "exact":
         return Constant(floor)
     if kind == "exponential":

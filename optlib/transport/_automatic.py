@@ -6,14 +6,16 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from optlib._core import Result, Step, run
+from optlib._core import validation as check
 from optlib._core.driver import Steps
+from optlib.transport._newton import NewtonMethod, NewtonState
 from optlib.transport._problem import check_reg, prepare
 from optlib.transport.result import TransportResult
 from optlib.transport.sinkhorn import SinkhornMethod, SinkhornState, sinkhorn
-from optlib.transport.sinkhorn_newton import STORED, NewtonMethod, NewtonState, sinkhorn_newton
+from optlib.transport.sinkhorn_newton import STORED, sinkhorn_newton
 
 PROBE = 20  # iterations between two looks at the rate
-AHEAD = {"scaling": 100, "log": 25}  # predicted iterations that are worth while: the latter cost four times as much
+AHEAD = {"truncated": 300, "scaling": 100, "log": 25}  # predicted iterations that are worth while, by what they cost
 
 
 class AutomaticState(NamedTuple):
@@ -67,7 +69,10 @@ def automatic(
 
     See `optlib.transport.solve` for the rule and the arguments.
     """
-    problem, reg = prepare(cost, a, b, unbalanced=unbalanced, unbalanced_type=unbalanced_type), check_reg(reg)
+    problem = prepare(cost, a, b, unbalanced=unbalanced, unbalanced_type=unbalanced_type)
+    reg = check_reg(reg, problem)
+    if check_every is not None:
+        check.scalar("check_every", check_every, low=1, integer=True)
     options = {
         "callback": callback, "record": record, "max_time": max_time, "disp": disp, "checkpoint": checkpoint,
     }  # fmt: skip
@@ -164,7 +169,8 @@ class _Automatic:
         if target <= 0.0:
             return self.sinkhorn.tight is not None
         rate = math.log(state.mark / error) / PROBE if error > 0.0 else math.inf
-        return not rate > 0.0 or math.log(error / target) > AHEAD[self.sinkhorn.form] * rate
+        ahead = AHEAD["truncated" if self.sinkhorn.truncated else self.sinkhorn.form]
+        return not rate > 0.0 or math.log(error / target) > ahead * rate
 
     def finish(self, step: Step) -> dict[str, Any]:
         """The answer with its certificate."""

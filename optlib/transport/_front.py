@@ -91,10 +91,11 @@ def solve(
     -----
     ``method="auto"``: with ``reg=0``, ``"emd"``; for the quadratic regulariser, ``"quadratic"``. For the entropy
     Sinkhorn iterations are done first (at small ``reg`` on a path), and every 20 of them at the last level their
-    rate is read off the errors; where it predicts more than 100 more (25 in the log form), ``"sinkhorn_newton"``
-    takes over, from the potentials found so far. (Measured at n = 300 and 1000, ``reg`` from 1e-2 to 1e-5: within a
-    factor of two of the faster method everywhere, and faster than both on clouds.) Total variation goes to
-    ``"sinkhorn_newton"`` at once; problems of more than 2^27 entries, whose plans are not stored, and options that
+    rate is read off the errors; where it predicts more than 100 more (25 in the log form, 300 if few entries of the
+    kernel count), ``"sinkhorn_newton"`` takes over, from the potentials found so far. (Measured at n = 300 and 1000,
+    ``reg`` from 1e-2 to 1e-5: within a factor of two of the faster method everywhere, and faster than both on clouds.)
+    Total variation goes to ``"sinkhorn_newton"`` at once; problems of more than 2^27 entries, whose plans are not
+    stored, and options that
     only ``"sinkhorn"`` has (``acceleration``) stay with that.
 
     Examples
@@ -111,7 +112,9 @@ def solve(
     True
     """
     check.option("reg_type", reg_type, ("entropy", "quadratic"))
-    exact = isinstance(reg, (int, float)) and not isinstance(reg, bool) and reg == 0
+    if not callable(method):
+        check.option("method", method, ("auto", *METHODS))
+    exact = not isinstance(reg, (bool, str)) and getattr(reg, "shape", ()) == () and reg == 0
     if exact and unbalanced is not None:
         raise check.error("reg", reg, "a finite number > 0 if marginals are penalised", "pass a small reg")
     if reg_type == "quadratic" and unbalanced is not None:
@@ -129,7 +132,7 @@ def solve(
         if not exact and (method in ("quadratic", quadratic)) != (reg_type == "quadratic"):
             raise check.error("method", method, f"a method for reg_type={reg_type!r}", 'pass method="auto"')
     if not callable(method):
-        method = METHODS[check.option("method", method, tuple(METHODS))]
+        method = METHODS[method]
     if method not in (emd, emd_entropic):
         options["reg"] = check_reg(reg)
     elif not exact:
@@ -140,6 +143,7 @@ def solve(
         options["unbalanced_type"] = check.option("unbalanced_type", unbalanced_type, ("kl", "tv"))
         if method not in (automatic, sinkhorn_newton):
             raise check.error("unbalanced_type", unbalanced_type, "'kl' for this method", 'pass method="auto"')
+    check.keywords(method, options, "solve")
     if (found := forbidden_pairs(cost, a, b)) is None:
         result = method(cost, a, b, **options)
     else:

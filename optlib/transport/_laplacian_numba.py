@@ -196,7 +196,7 @@ def _dot(x, y):
 
 
 @njit(**SUM)
-def _row_dot(value, index, y):
+def row_dot(value, index, y):
     s = 0.0
     for q in range(value.size):
         s += value[q] * y[index[q]]
@@ -210,7 +210,7 @@ def _schur(begin, end, index, value, inv_rows, columns, y, out):
         out[j] = columns[j] * y[j]
     for i in range(inv_rows.size):
         p, k = value[begin[i] : end[i]], index[begin[i] : end[i]]
-        s = inv_rows[i] * _row_dot(p, k, y)
+        s = inv_rows[i] * row_dot(p, k, y)
         for q in range(p.size):
             out[k[q]] -= p[q] * s
 

@@ -136,10 +136,20 @@ def proportions(weights: Any, k: int, xp: Any, dtype: Any, device: Any) -> Array
     return w / total
 
 
-def check_reg(reg: Any) -> float:
-    """Check the strength of a regularisation."""
+def check_reg(reg: Any, *problems: Problem, entropy: bool = True) -> float:
+    """Check the strength of a regularisation: above the rounding of the costs, if problems are given.
+
+    Entries of a plan are exponentials of ``cost / reg`` with the entropy, else of the size of ``cost / reg``.
+    """
     fix = "pass e.g. reg=0.01 times the largest cost; smaller is closer to the unregularised plan, and slower"
-    return check.scalar("reg", reg, low=0.0, low_open=True, fix=fix)
+    reg = check.scalar("reg", reg, low=0.0, low_open=True, fix=fix)
+    for problem in problems:
+        eps = float(problem.xp.finfo(default_float(problem.xp, problem.cost.device)).eps)
+        least = 0.5 * eps * max(map(abs, problem.cost.bounds())) / (1.0 if entropy else problem.mass[0])
+        if reg < least:
+            expected = f"at least {least:.1e}, to which costs of this size are rounded"
+            raise check.error("reg", reg, expected, "pass more, or 0 for the unregularised plan; or shift the costs")
+    return reg
 
 
 def _weights(name: str, w: Any, n: int, xp: Any, dtype: Any, device: Any) -> tuple[Array | None, float, bool]:

@@ -16,14 +16,16 @@ from optlib.transport._passes_numba import (
     sweep_chunks,
 )
 from optlib.transport._tiles_numba import INLINE, INNER, JIT
+from optlib.transport._truncated_numba import truncated_rows
 
 METHODS = {"plain": 0, "overrelaxation": 1, "lbfgs": 2}
 OVERRELAXATION, LBFGS = 1, 2
 PERIOD, ARMIJO = 10, 1e-4
 AGREE, GROWTH, SETTLED = 0.1, 10.0, -1e6
-# Largest |g - beta| / eps before the potentials must be absorbed into the stored kernel (a tenth in float32). No step
-# goes beyond 1.5 times that, so that scalings and row sums stay within exp(300).
-LIMIT = 200.0
+# Largest |g - beta| / eps before the potentials must be absorbed into the stored kernel (a tenth in float32; less if it
+# is truncated, because dropped entries must stay small). No step goes beyond 1.5 times that, so that scalings and row
+# sums stay within exp(300).
+LIMIT, TRUNCATED_LIMIT = 200.0, 10.0
 
 # Few arguments compile fast: all columns, rows and numbers come as three arrays. G + now is the point, G + 1 - now the
 # trial, and so on.
@@ -240,7 +242,9 @@ def _adapt(info):
 
 
 @njit(**JIT)
-def _iterate(penalised, relaxed, kernel, cost, x, y, todo, v, u, memory, info, small, numbers, e, gt, partial):
+def _iterate(
+    penalised, relaxed, kernel, truncated, cost, x, y, todo, v, u, memory, info, small, numbers, e, gt, partial
+):
     """A block of iterations without leaving compiled code."""
     lam, chunks = 1.0 / (1.0 + info[EPS] * info[P]), partial.shape[0]
     for done in range(1, todo + 1):
@@ -252,6 +256,8 @@ def _iterate(penalised, relaxed, kernel, cost, x, y, todo, v, u, memory, info, s
             stored_chunks(
                 0, chunks, chunks, numbers, e, kernel, gt, f, u[ALPHA], u[A], info[EPS], lam, omega, new, r, partial
             )
+        if truncated is not None:
+            truncated_rows(truncated, gt, f, u[ALPHA], u[A], info[EPS], lam, omega, new, r, partial[0])
         if cost is not None:
             sweep_chunks(
                 0, chunks, chunks, numbers, e, None, cost, x, y, gt, f, u[ALPHA], u[A], info[EPS], lam, omega, np.inf,
@@ -267,20 +273,30 @@ def _iterate(penalised, relaxed, kernel, cost, x, y, todo, v, u, memory, info, s
     return todo
 
 
+def reach(stored, dtype):
+    """The limit for a stored kernel, which may be truncated."""
+    if isinstance(stored, tuple):
+        return TRUNCATED_LIMIT
+    return LIMIT if dtype == np.float64 else 0.1 * LIMIT
+
+
 def iterate(
     stored, alpha, beta, cost, x, y, scale, a, b, eps, inv_rho, method, todo, tol,
     f, r, g, c, steps, changes, info,
 ):  # fmt: skip
+    """`stored` may be a truncated kernel."""
     n, m, dtype, chunks = f.size, g.size, g.dtype, chunks_of(f.size, g.size)
-    xs = ys = kernel = None
+    xs = ys = kernel = truncated = None
     width = m
-    if stored is not None:
+    if isinstance(stored, tuple):
+        truncated, chunks = stored, 1
+    elif stored is not None:
         kernel = padded_rows(stored)
         width = kernel.shape[1]
     else:
         _, cost, xs, ys, alpha, beta = next(scaled(cost, x, y, scale, eps, g))
     double = dtype == np.float64
-    limit = (LIMIT if double else 0.1 * LIMIT) if stored is not None else np.inf
+    limit = np.inf if stored is None else reach(stored, dtype)
     none = np.zeros(m, dtype)
     v = np.stack([b, log_weights(b), beta, g, g, c, c, none, none, none, none, none, none, none])
     u = np.stack([a, alpha, f, f, r, r])
@@ -295,10 +311,12 @@ def iterate(
         v[DIRECTION], v[SCRATCH],
     )  # fmt: skip
     present = (True if any(inv_rho) else None, True if method == "overrelaxation" else None)  # None is compiled away
-    if n * m < THREADED_SIZE:
-        e = aligned(4, width if kernel is None else 0, dtype)
+    if n * m < THREADED_SIZE or truncated is not None:
+        e = aligned(4, width if kernel is None and truncated is None else 0, dtype)
         numbers = np.empty((3, 4))
-        done = _iterate(*present, kernel, cost, xs, ys, todo, v, u, memory, info, small, numbers, e, gt, partial)
+        done = _iterate(
+            *present, kernel, truncated, cost, xs, ys, todo, v, u, memory, info, small, numbers, e, gt, partial
+        )
     else:
         done, stop, lam = 0, False, 1.0 / (1.0 + eps * inv_rho[0])
         while done < todo and not stop:

@@ -20,7 +20,8 @@ from optlib.transport.certificates import certify
 from optlib.transport.cost import STORED_BYTES, Cost, DenseCost
 from optlib.transport.sinkhorn import SinkhornMethod, SinkhornState, levels_to
 
-LEVEL_ITERATIONS, PATH_RATIO = 5, 0.35  # of the regularisation path: short levels, as an iteration costs K passes
+PATH = (0.1, 0.2)  # first regularisation of the path in units of the cost range, and least ratios
+LEVEL_ITERATIONS = 5  # short levels, as an iteration costs K passes
 FAR = 200.0  # change of potentials, in units of reg, up to which a stored kernel has all entries that count
 
 
@@ -227,13 +228,13 @@ def barycenter(
     if exact:
         method, state_class, message = ExactBarycenter(problems, weights, tol, dtype), ExactState, "linear program"
     elif debiased:
-        reg = check_reg(reg)
-        levels = levels_to(reg, _spread(problems), PATH_RATIO)
+        reg = check_reg(reg, *problems)
+        levels = levels_to(reg, _spread(problems), *PATH)
         method, state_class = Debiased(problems, weights, levels, tol, dtype), DebiasedState
         message = "debiased Bregman projections, Anderson acceleration"
     else:
-        reg = check_reg(reg)
-        levels = levels_to(reg, _spread(problems), PATH_RATIO)
+        reg = check_reg(reg, *problems)
+        levels = levels_to(reg, _spread(problems), *PATH)
         method, state_class = _Barycenter(problems, weights, levels, tol, dtype), BarycenterState
         message = "quasi-Newton iterations on the dual"
     if not exact and len(levels) > 1:
@@ -285,7 +286,9 @@ def _measures(cost: Any, a: Any, weights: Any) -> tuple[list[Problem], Array, An
     """Transport problems to uniform targets, in the widest precision of the device, of the measures that count."""
     if not (compat.is_array_api_obj(a) or isinstance(a, (list, tuple))):
         raise check.error("a", type(a).__name__, "an array (K, n) or a sequence of K arrays", kind=TypeError)
-    measures = [a[k, ...] for k in range(a.shape[0])] if compat.is_array_api_obj(a) and a.ndim else list(a)
+    if getattr(a, "shape", None) == ():
+        raise check.error("a", "a number", "an array (K, n) or a sequence of K arrays")
+    measures = [a[k, ...] for k in range(a.shape[0])] if compat.is_array_api_obj(a) else list(a)
     if not measures:
         raise check.error("a", "no measure", "at least one")
     several = isinstance(cost, (list, tuple)) and any(isinstance(c, Cost) or compat.is_array_api_obj(c) for c in cost)

@@ -68,6 +68,7 @@ def certify(
     tol: float | None,
     swept: tuple[Array, Array] | None = None,
     stored: tuple[Array, Array, Array] | None = None,
+    missing: float = 0.0,
 ) -> dict[str, Any]:
     """Turn a column potential into an answer with its certificate.
 
@@ -84,6 +85,8 @@ def certify(
     stored : (array, array, array), optional
         A stored kernel of the same precision (see `passes.survey`). Both are used for balanced problems in which all
         weights are positive.
+    missing : float
+        Mass of the plan that the marginals in ``swept`` do not count. If it is positive they serve the proof only.
 
     Returns
     -------
@@ -102,8 +105,10 @@ def certify(
     g = xp.astype(g, wide.dtype)
     if not problem.balanced or any(problem.has_zeros):
         swept = stored = None
-    if swept is not None and problem.dtype == wide.dtype and _proven(wide, reg, g, tol, *swept):
-        f = swept[0]
+    proven = swept is not None and problem.dtype == wide.dtype and _proven(wide, reg, g, tol, *swept, missing)
+    f = swept[0] if proven else None
+    swept = None if missing else swept
+    if proven:
         f_mass, g_mass = host_numbers([xp.sum(f * wide.a), xp.sum(g * wide.b)], xp)
         shift = _shift(wide, f_mass, g_mass)
         return {
@@ -131,15 +136,15 @@ def _shift(problem: Problem, f_mass: Any, g_mass: Any) -> Any:
 
 def _dual_value(problem: Problem, eps: float, f_mass: float, g_mass: float) -> float:
     """Dual objective of a balanced problem with exact rows."""
-    return f_mass + g_mass - eps * (problem.mass[0] - problem.mass[0] ** 2)
+    return f_mass + g_mass - eps * (problem.mass[0] - problem.mass[0] * problem.mass[0])
 
 
-def _proven(problem: Problem, eps: float, g: Array, tol: float | None, f: Array, c: Array) -> bool:
+def _proven(problem: Problem, eps: float, g: Array, tol: float | None, f: Array, c: Array, missing: float) -> bool:
     """Whether numbers of O(n + m) prove that the certificate of a balanced problem will hold.
 
     As ``y <= 1``, ``p <= a`` and ``q <= b``, the gap is at most
     ``h [max C - min f - min g + eps (1 + log(M / h^2))]``; rounding moves the rows of the plan by the spacing of
-    numbers of the size of the exponents.
+    numbers of the size of the exponents, and what is ``missing`` comes on top of the marginals.
     """
     if tol is None:
         return False
@@ -149,9 +154,11 @@ def _proven(problem: Problem, eps: float, g: Array, tol: float | None, f: Array,
     )
     low, high = problem.cost.bounds()
     size = largest + max(abs(low), abs(high)) + eps * max(1.0, mass)
-    row_error = 8.0 * _spacing(problem) * mass * size / eps
-    h, unit = 0.5 * (error + row_error), _unit(problem, eps, tol)
-    gap = h * (high - least + eps * (1.0 + math.log(mass / h**2)))
+    row_error = 8.0 * _spacing(problem) * mass * size / eps + missing
+    h, unit = 0.5 * (error + missing + row_error), _unit(problem, eps, tol)
+    if not 0.0 < h < math.inf:  # masses of 1e+-300
+        return False
+    gap = h * (high - least + eps * (1.0 + math.log(mass) - 2.0 * math.log(h)))
     slack = 8.0 * _spacing(problem) * mass * size + unit * row_error
     return 2.0 * h <= tol * mass and gap + slack <= tol * mass * unit
 
@@ -320,7 +327,8 @@ def gap_curvature(problem: Problem, eps: float) -> float:
     if problem.balanced or problem.penalty == "tv":
         return 0.0
     rho = sum(r for r in problem.rho if r < math.inf)
-    return 0.56 * rho * (1.0 + eps / problem.rho[1]) ** 2 / penalised_scale(problem, eps)
+    steep = 1.0 + eps / problem.rho[1]
+    return 0.56 * rho * steep * steep / penalised_scale(problem, eps)
 
 
 def _penalty(marginal: Array, weights: Array, potential: Array, rho: float, xp: Any) -> tuple[Array, Array, Array]:

@@ -9,6 +9,7 @@ from typing import Any
 import array_api_compat as compat
 
 from optlib._core import validation as check
+from optlib._core.checkpoint import probe
 from optlib.backend import Array, Portable, array_namespace, as_floating, device_of
 
 STORED_BYTES = 2**25  # entries of a cloud, or of its kernel, that are stored rather than evaluated again and again
@@ -292,6 +293,10 @@ class PointCloud(Cost):
         made._centre = fn(self._centre)
         return made
 
+    def identity(self) -> Any:
+        """Return what tells this cost from others."""
+        return repr(self), self.scale, self.x, self.y, probe(*self.bounds()) if self.function is not None else None
+
     def __repr__(self) -> str:
         name = self.name + (f" with p={self.p:g}" if self.p else "")
         return f"PointCloud({self.shape[0]} x {self.shape[1]}, {self.x.shape[1]}-D, {name}, {self.dtype})"
@@ -359,7 +364,11 @@ def _not_empty(name: str, x: Array) -> None:
 def _not_finite(low: float, high: float) -> Exception:
     if math.isnan(low) or math.isnan(high):
         return check.error("cost", "an entry that is NaN", "finite costs", "clean the data")
-    fix = "give pairs that must not be used a large finite cost" if high == math.inf else "clean the data"
+    fix = "clean the data"
+    if high == math.inf:
+        fix = (
+            "call transport.solve, which leaves such pairs out, or give pairs that must not be used a large finite cost"
+        )
     return check.error("cost", f"an entry {high if high == math.inf else low}", "finite costs", fix)
 
 

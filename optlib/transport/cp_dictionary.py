@@ -176,8 +176,9 @@ class WassersteinCPDictionary:
         G. Peyre, Fast dictionary learning with a smoothed Wasserstein loss, AISTATS 2016.
         """
         data, xp = self._histograms(X)
-        if tol == "auto":
+        if isinstance(tol, str) and tol == "auto":
             tol = 5e-3
+        tol = None if tol is None else check.scalar("tol", tol, low=0.0)
         problem = _Blocks(data, self.n_components, self.prox, tol, xp)
         start, state = prepare_init(init, DictionaryState)
         if not (start is None or isinstance(start, WassersteinCPDictionary)):

@@ -218,7 +218,8 @@ def divergence(
     if unbalanced is not None:
         fix = "pass one strength for both sides: the divergence is symmetric"
         penalty = check.scalar("unbalanced", unbalanced, low=0.0, low_open=True, finite=False, fix=fix)
-    problem, reg = prepare(cost, a, b, unbalanced=penalty), check_reg(reg)
+    problem = prepare(cost, a, b, unbalanced=penalty)
+    reg = check_reg(reg, problem)
     sides = _sides(problem, within)
     if tol == "auto":
         tol = 1e-6 if problem.xp.finfo(problem.dtype).bits == 64 else 1e-4

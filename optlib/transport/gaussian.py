@@ -90,7 +90,7 @@ class GaussianTransport:
     def map(self, x: Any) -> Array:
         """Map points (..., k, d) to the mean of where they are sent."""
         xp = self._xp
-        x = check.array("x", x, xp=xp, dtype=self._dtype, device=self._s.device)
+        x = check.array("x", x, xp=xp, dtype=self._dtype, device=self._s.device, graph=True)
         if x.ndim < 2 or x.shape[-1] != self._s.shape[-1]:
             raise check.error("x", f"shape {tuple(x.shape)}", f"points as rows, shape (..., k, {self._s.shape[-1]})")
         m, t = (xp.astype(u[..., None, :], self._dtype) for u in self._means)
@@ -161,7 +161,7 @@ def gaussian_transport(mean_a: Any, cov_a: Any, mean_b: Any, cov_b: Any, *, reg:
     wide = default_float(xp, device)
     factors, means = [], []
     for name in ("a", "b"):
-        mean = check.array(f"mean_{name}", given[f"mean_{name}"], xp=xp, dtype=wide, device=device)
+        mean = check.array(f"mean_{name}", given[f"mean_{name}"], xp=xp, dtype=wide, device=device, graph=True)
         if mean.ndim == 0 or mean.shape[-1] == 0:
             raise check.error(f"mean_{name}", f"shape {tuple(mean.shape)}", "shape (..., d) with d >= 1")
         means.append(mean)
@@ -234,7 +234,7 @@ def bures_wasserstein(A: Any, B: Any) -> Array:
 
 def square_root(name: str, A: Any, xp: Any, dtype: Any, device: Any) -> Array:
     """A factor ``U`` of checked matrices ``A = U U'``, shape (..., d, d)."""
-    given = check.array(name, A, xp=xp, device=device)
+    given = check.array(name, A, xp=xp, device=device, graph=True)
     if given.ndim < 2 or given.shape[-1] != given.shape[-2] or given.shape[-1] == 0:
         raise check.error(name, f"shape {tuple(given.shape)}", "square matrices, shape (..., d, d)")
     slack = 100 * given.shape[-1] * float(xp.finfo(given.dtype).eps)

@@ -20,6 +20,7 @@ import array_api_compat as compat
 
 from optlib._core import Certificate, Step, Steps, prepare_init, prepare_resume, run
 from optlib._core import validation as check
+from optlib._core.checkpoint import probe
 from optlib.backend import Array, array_namespace, as_floating, device_of, supports, to_numpy
 from optlib.backend.random import as_generator
 from optlib.backend.special import logsumexp
@@ -197,6 +198,7 @@ def mirror_sinkhorn(
     True
     """
     check.option("oracle", oracle, ORACLES)
+    rng = as_generator(rng)
     check.option("average", average, AVERAGES)
     schedule = None if step is None else as_schedule(step)
     tol = None if tol is None else check.scalar("tol", tol, low=0.0)
@@ -219,13 +221,13 @@ def mirror_sinkhorn(
     method = _Mirror(problem, objective, oracle, "uniform" if average == "auto" else average, schedule)
     start, state = prepare_init(init, MirrorState)
     if state is None:
-        state = method.begin(start, int(as_generator(rng).integers(2**62)))
+        state = method.begin(start, int(rng.integers(2**62)))
     return run(
         method.steps,
         state=state,
         like=problem.a,
         finish=lambda step: method.finish(step.state, tol, linear=not function),
-        problem=(problem.a, problem.b, oracle, average),
+        problem=method,
         message=f"{oracle} gradients, {method.average} average",
         **common,
     )
@@ -337,6 +339,12 @@ class _Mirror:
         return MirrorState(
             0, seed, log_plan, xp.exp(log_plan), zero, xp.zeros_like(b), zero, xp.zeros_like(nothing), zero
         )
+
+    def identity(self) -> Any:
+        """What tells the problem from others: weights, options, and an exact objective's gradient where all begins."""
+        a, b = self.problem.a, self.problem.b
+        known = [self.ask(a[:, None] * b[None, :], 1, 0)] if self.oracle == "exact" else []
+        return a, b, self.oracle, self.average, probe(*known)
 
     def ask(self, plan: Array, t: int, seed: int) -> Array:
         """The gradient at a plan."""

@@ -92,7 +92,7 @@ def _rows(name: str, u: Any, xp: Any, dtype: Any, device: Any, n: int | None = N
     """Checked points, or (with their number) weights."""
     if u is None:
         return None
-    u = check.array(name, u, xp=xp, dtype=dtype, device=device, nonnegative=n is not None, fix=fix)
+    u = check.array(name, u, xp=xp, dtype=dtype, device=device, nonnegative=n is not None, fix=fix, graph=True)
     if u.ndim == 0 or u.shape[-1] == 0 or n not in (None, u.shape[-1]):
         expected = "shape (..., n) with at least one point" if n is None else f"shape (..., {n})"
         raise check.error(name, f"shape {tuple(u.shape)}", expected, fix)

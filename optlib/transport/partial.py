@@ -162,9 +162,11 @@ def partial(
         "init": init, "tol": tol, "callback": callback, "record": record, "max_time": max_time, "disp": disp,
         "checkpoint": checkpoint,
     }  # fmt: skip
+    if check_every is not None:
+        check.scalar("check_every", check_every, low=1, integer=True)
     limits = {"maxiter": maxiter, "check_every": check_every}
     common |= {name: value for name, value in limits.items() if value is not None}
-    return _entropic(problem, mass, check_reg(reg), **common) if reg else _exact(problem, mass, **common)
+    return _entropic(problem, mass, check_reg(reg, problem), **common) if reg else _exact(problem, mass, **common)
 
 
 def _check_mass(mass: Any, problem: Problem) -> float:

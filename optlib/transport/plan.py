@@ -59,7 +59,7 @@ class Plan(LinearOperator, ABC):
 
     def sum(self, axis: int | None = None) -> Array:
         """Return the total mass (None), the column marginal (0) or the row marginal (1)."""
-        check.option("axis", axis, (None, 0, 1))
+        axis = None if axis is None else check.scalar("axis", axis, low=-2, high=1, integer=True) % 2
         side = self.T if axis == 0 else self
         marginal = side @ self.xp.ones(side.shape[1], dtype=self.dtype, device=self.device)
         return self.xp.sum(marginal) if axis is None else marginal
@@ -79,7 +79,7 @@ class Plan(LinearOperator, ABC):
             In one pass over the plan.
         """
         xp = self.xp
-        y = check.array("y", y, xp=xp, dtype=self.dtype, device=self.device)
+        y = check.array("y", y, xp=xp, dtype=self.dtype, device=self.device, graph=True)
         if y.ndim not in (1, 2) or y.shape[0] != self.shape[1]:
             raise check.error("y", f"shape {tuple(y.shape)}", f"shape ({self.shape[1]}, d) or ({self.shape[1]},)")
         columns = y if y.ndim == 2 else y[:, None]
@@ -163,7 +163,7 @@ class EntropicPlan(Plan):
         return passes.plan_rows(self.cost, self.f, self.g, self.a, self.b, self.reg, i0, i1)
 
     def _matvec(self, v: Array) -> Array:
-        v = check.array("v", v, xp=self.xp, dtype=self.dtype, device=self.device, finite=False)
+        v = check.array("v", v, xp=self.xp, dtype=self.dtype, device=self.device, finite=False, graph=True)
         return passes.apply(self.cost, self.f, self.g, self.a, self.b, self.reg, v)
 
     def _rmatvec(self, u: Array) -> Array:
@@ -188,8 +188,14 @@ class DensePlan(Plan):
     """
 
     def __init__(self, array: Array, a: Array, b: Array) -> None:
-        super().__init__(tuple(array.shape), array)
-        self.array, self.a, self.b = array, a, b
+        xp, device, dtype = check.common(array=array, a=a, b=b)
+        options = {"xp": xp, "dtype": dtype, "device": device, "finite": False, "graph": True}
+        self.array = check.array("array", array, ndim=2, **options)
+        self.a, self.b = (
+            check.array(name, w, shape=(n,), **options)
+            for name, w, n in zip("ab", (a, b), self.array.shape, strict=True)
+        )
+        super().__init__(tuple(self.array.shape), self.array)
 
     @property
     def T(self) -> "DensePlan":
@@ -201,7 +207,9 @@ class DensePlan(Plan):
         return self.array[i0:i1, :]
 
     def _matvec(self, v: Array) -> Array:
-        return self.array @ check.array("v", v, xp=self.xp, dtype=self.dtype, device=self.device, finite=False)
+        return self.array @ check.array(
+            "v", v, xp=self.xp, dtype=self.dtype, device=self.device, finite=False, graph=True
+        )
 
     def _rmatvec(self, u: Array) -> Array:
         return self.T._matvec(u)

@@ -114,7 +114,9 @@ class _Quadratic:
 
     def crowd(self, level: int, point: Point) -> float:
         """About how many entries a row of the plan has: those that would have the same sum of squares."""
-        return (self.levels[level] * self.mass) ** 2 / point.squares / self.cost.shape[0]
+        if not point.squares:  # of costs of 1e-300
+            return float(self.cost.shape[1])
+        return (self.levels[level] * self.mass / point.squares**0.5) ** 2 / self.cost.shape[0]
 
     def restore(self, f: Array, g: Array) -> tuple[Array, Array]:
         """Potentials of the problem as posed; zero for points without mass."""
@@ -374,7 +376,8 @@ def quadratic(
     array([[0.5 , 0.  , 0.  ],
            [0.  , 0.25, 0.25]])
     """
-    problem, reg = prepare(cost, a, b), check_reg(reg)
+    problem = prepare(cost, a, b)
+    reg = check_reg(reg, problem, entropy=False)
     if tol == "auto":
         tol = 1e-8 if problem.xp.finfo(problem.dtype).bits == 64 else 1e-4
     tight = None if tol is None else check.scalar("tol", tol, low=0.0)

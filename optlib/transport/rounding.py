@@ -36,7 +36,7 @@ class RoundedPlan(Plan):
         return scaled + self.p[i0:i1, None] * self.q[None, :]
 
     def _matvec(self, v: Array) -> Array:
-        v = check.array("v", v, xp=self.xp, dtype=self.dtype, device=self.device, finite=False)
+        v = check.array("v", v, xp=self.xp, dtype=self.dtype, device=self.device, finite=False, graph=True)
         if v.ndim == 1:
             return self._matvec(v[:, None])[:, 0]
         return self.x[:, None] * (self.base @ (self.y[:, None] * v)) + self.p[:, None] * (self.q @ v)[None, :]
@@ -82,6 +82,9 @@ def round_plan(plan: Plan) -> RoundedPlan:
     J. Altschuler, J. Weed, P. Rigollet, Near-linear time approximation algorithms for optimal transport via Sinkhorn
     iteration, NeurIPS 2017, Algorithm 2.
     """
+    if not isinstance(plan, Plan):
+        fix = "pass result.plan, or DensePlan(array, a, b)"
+        raise check.error("plan", type(plan).__name__, "a transport plan", fix, TypeError)
     xp, a, b = plan.xp, plan.a, plan.b
     mass_a, mass_b = float(xp.sum(a)), float(xp.sum(b))
     if abs(mass_a - mass_b) > 1e3 * float(xp.finfo(a.dtype).eps) * max(mass_a, mass_b):

@@ -18,10 +18,12 @@ from optlib.transport.certificates import certify, gap_curvature
 from optlib.transport.cost import STORED_BYTES
 from optlib.transport.result import TransportResult
 
-PATH_START, PATH_RATIO = 0.1, 0.2  # first regularisation of the path in units of the cost range, and least ratios
+PATH_START, PATH_RATIO = 0.01, 0.1  # first regularisation of the path in units of the cost range, and least ratios
 PATH_BELOW = 2e-3  # regularisation in the same units below which the path is taken
 LEVEL_ITERATIONS, LEVEL_TOL = 20, 1e-2  # of each level but the last
 SINGLE_RANGE, SINGLE_TOL = 100.0, 2e-5  # cost range in units of reg, and tolerance, that float32 potentials bear
+KEPT, ROOM = 1e-18, 0.1  # share of a row or column sum below which a truncated kernel drops an entry; most it may keep
+NEAR = 8.0  # largest residual at which a kernel is truncated
 RANGE = {64: 300.0, 32: 40.0}  # range of the cost, in units of reg, that portable code stores as a kernel
 
 
@@ -147,7 +149,9 @@ def sinkhorn(
 
     Below ``reg`` = 0.002 times the cost range the regularisation is lowered over a path of levels, at most 20
     iterations each, whose starts extrapolate the potentials of the last two levels linearly: they become affine in
-    ``reg`` as it vanishes.
+    ``reg`` as it vanishes. There, where at most a tenth of the entries of the plan weigh more than 1e-18 of their row
+    or column, the scaling form on NumPy stores the kernel of these only, until the potentials have moved by ten times
+    ``reg``; the answer is checked with all entries.
 
     Sources and targets without mass are left out of the iterations; their potentials are soft transforms.
 
@@ -168,7 +172,10 @@ def sinkhorn(
     >>> round(float(np.mean(res.plan.barycentric(x + 0.5) - x)), 6)
     0.5
     """
-    problem, reg = prepare(cost, a, b, unbalanced=unbalanced), check_reg(reg)
+    problem = prepare(cost, a, b, unbalanced=unbalanced)
+    reg = check_reg(reg, problem)
+    if check_every is not None:
+        check.scalar("check_every", check_every, low=1, integer=True)
     solver = SinkhornMethod(problem, reg, tol, method, acceleration)
     state = solver.begin(init)
     if check_every is None:
@@ -208,6 +215,9 @@ class SinkhornMethod:
     """
 
     level_iterations = LEVEL_ITERATIONS
+    truncated = False  # whether the kernel in use is
+    complete: Array | None = None  # column potentials whose marginals are nevertheless those of the whole plan,
+    missing = 0.0  # but for this mass
 
     def __init__(
         self, problem: Problem, reg: float, tol: Any, method: str = "auto", acceleration: str | None = "auto"
@@ -230,7 +240,7 @@ class SinkhornMethod:
         self.compiled = compiled and (self.stored or passes.one_piece(inner.cost))
         self.check_every = 50 if compiled and self.cost.shape[0] * self.cost.shape[1] <= 4_000_000 else 10
         self.levels = [reg]
-        self.kernel: tuple[Array, Array, Array] | None = None  # and the potentials in it
+        self.kernel: tuple[Any, Array, Array] | None = None  # and the potentials in it
 
     def begin(self, init: Any) -> SinkhornState:
         """The state to start from: of an earlier run, at given potentials, or at the head of the path."""
@@ -263,8 +273,12 @@ class SinkhornMethod:
         # the sums of the last pass, unless it was at another level, in float32, or with rows that are not exact
         state, wide = step.state, default_float(self.xp, self.problem.cost.device)
         exact = state.level == len(self.levels) - 1 and self.problem.dtype == wide and self.method != "overrelaxation"
-        swept, stored = ((state.f, state.c), self.kernel) if exact else (None, None)
-        return certify(self.problem, self.reg, step.x[1], tol=self.asked, swept=swept, stored=stored)
+        if self.truncated:
+            swept, stored = (state.f, state.c) if exact and state.g is self.complete else None, None
+        else:
+            swept, stored = ((state.f, state.c), self.kernel) if exact else (None, None)
+        missing = self.missing if self.truncated else 0.0
+        return certify(self.problem, self.reg, step.x[1], tol=self.asked, swept=swept, stored=stored, missing=missing)
 
     def steps(self, state: SinkhornState) -> Steps:
         """Levels of falling regularisation; in each, blocks of iterations."""
@@ -287,16 +301,18 @@ class SinkhornMethod:
                 counts={"passes": state.passes},
             )
             todo = budget if last else min(budget, self.level_iterations - state.level_nit)
-            point, done = self.iterate(state, todo, self.target(state) if last else LEVEL_TOL)
+            target = self.target(state) if last else LEVEL_TOL
+            point, done = self.iterate(state, todo, target)
             state = state._replace(
                 **point._asdict(), nit=state.nit + done, passes=state.passes + done, level_nit=state.level_nit + done
             )
-            if done < todo and self.drifted(state):
-                state, _, _ = self.absorb(state, state.f, state.g)
-            elif not last and self.finished(state):
+            if not last and self.finished(state):
                 state = self.descend(state)
-            elif last and done < todo:
-                status = Status.CONVERGED
+            elif self.solved(state, target):
+                state = self.completed(state, target) if self.truncated else state
+            elif self.drifted(state):
+                state, _, _ = self.absorb(state, state.f, state.g)
+            status = Status.CONVERGED if last and self.solved(state, target) else None
 
     def answer(self, state: SinkhornState) -> Any:
         """The iterate, as the user sees it."""
@@ -330,22 +346,72 @@ class SinkhornMethod:
     def absorb(self, state: SinkhornState, f: Array, g: Array) -> tuple[SinkhornState, Array, Array]:
         """Store the kernel of the given potentials; also the marginals of their plan."""
         eps = self.levels[state.level]
-        kernel, alpha, c, r = passes.absorb(self.cost, f, g, self.a, self.b, eps, self.inv_rho[0])
+        self.kernel = None  # its memory serves the next one
+        state = state._replace(hint=f, beta=g, passes=state.passes + 1)
+        found = self.truncate(f, g, eps)
+        self.truncated = found is not None
+        if found is None:
+            found = passes.absorb(self.cost, f, g, self.a, self.b, eps, self.inv_rho[0])
+        kernel, alpha, c, r = found
         self.kernel = (kernel, alpha, g)
-        return state._replace(hint=f, beta=g, passes=state.passes + 1), c, r
+        return state, c, r
+
+    def truncate(self, f: Array, g: Array, eps: float) -> tuple[Any, Array, Array, Array] | None:
+        """`passes.absorb` that stores the entries that count; None if they are many, or the potentials far off."""
+        wide = self.b.dtype == default_float(self.xp, self.cost.device)
+        if not (self.compiled and wide and passes.one_piece(self.cost) and eps < PATH_BELOW * self.range):
+            return None
+        from optlib.transport._truncated_numba import truncated_kernel
+
+        entries = next(passes.entries(self.cost))[2]
+        room = int(ROOM * self.cost.shape[0] * self.cost.shape[1])
+        return truncated_kernel(*entries, f, g, self.a, self.b, eps, self.inv_rho[0], KEPT, room, NEAR)
+
+    def completed(self, state: SinkhornState, target: float) -> SinkhornState:
+        """The state with the error of the whole plan; with a new kernel if what was dropped counts."""
+        eps, self.complete, self.missing = self.levels[state.level], state.g, self.dropped(state)
+        if self.missing < math.inf:
+            error = state.info[0] + 2.0 * self.missing / self.problem.mass[0]
+            known = state._replace(info=self.xp.concat([error[None], state.info[1:]]))
+            if self.solved(known, target):
+                return known
+        f, c, r = self.evaluate_whole(eps)(state.f, state.g, 1.0)
+        error = self.given(eps).error(r, state.g, c, self.xp)
+        info = self.xp.concat([error[None], state.info[1:]])
+        state, self.missing = state._replace(f=f, r=r, c=c, info=info, passes=state.passes + 1), 0.0
+        return state if self.solved(state, target) else self.absorb(state, f, state.g)[0]
+
+    def dropped(self, state: SinkhornState) -> float:
+        """Bound on the mass of the entries that a truncated kernel lacks; infinite if it would not bound the error.
+
+        When the kernel was stored they were at most ``KEPT min(a_i, b_j)``.
+        """
+        if any(self.inv_rho):
+            return math.inf
+        _, alpha, beta = self.kernel
+        u, v = (self.xp.exp(d / self.levels[state.level]) for d in (state.f - alpha, state.g - beta))
+        by_rows, by_columns = self.xp.sum(self.a * u) * self.xp.sum(v), self.xp.sum(u) * self.xp.sum(self.b * v)
+        return KEPT * min(float(by_rows), float(by_columns))
+
+    def solved(self, state: SinkhornState, target: float) -> bool:
+        """Whether compiled iterations stopped because the error is small enough."""
+        return self.compiled and float(state.info[0]) <= target
 
     def drifted(self, state: SinkhornState) -> bool:
         """Whether compiled iterations stopped because the kernel is too far from the potentials."""
-        return self.stored and float(state.info[0]) > (
-            self.target(state) if state.level == len(self.levels) - 1 else LEVEL_TOL
-        )
+        if not (self.compiled and self.stored):
+            return False
+        from optlib.transport._sinkhorn_numba import reach
+
+        far = reach(self.kernel[0], state.g.dtype) * self.levels[state.level]
+        return float(self.xp.max(self.xp.abs(state.g - state.beta))) > far
 
     def finished(self, state: SinkhornState) -> bool:
         """Whether a level of the path is done: a question to the state alone, so that a run depends on no check.
 
         Portable code always does all iterations of a level, because asking for the error would wait for the device.
         """
-        return state.level_nit == self.level_iterations or (self.compiled and float(state.info[0]) <= LEVEL_TOL)
+        return state.level_nit == self.level_iterations or self.solved(state, LEVEL_TOL)
 
     def descend(self, state: SinkhornState) -> SinkhornState:
         """Go to the next level, from potentials that continue those of the last two levels linearly."""
@@ -369,13 +435,20 @@ class SinkhornMethod:
             form = (*self.kernel, None, None, None, 1.0)
         else:
             form = (None, self.a, self.b, *next(passes.entries(self.cost))[2])
-        *point, done = accelerated.iterate(*form, *self.given(eps), self.method, todo, tol, *state.point, xp=self.xp)
+        run = partial(accelerated.iterate, xp=self.xp)
+        if self.truncated:
+            from optlib.transport._sinkhorn_numba import iterate as run
+        *point, done = run(*form, *self.given(eps), self.method, todo, tol, *state.point)
         return Point(*point), done
 
     def evaluate(self, eps: float) -> accelerated.Evaluate:
         """The pass ``(f, g, omega) -> f, c, r``."""
         if self.kernel is not None:
             return partial(accelerated.evaluate_stored, *self.kernel, self.a, self.b, eps, self.inv_rho[0], xp=self.xp)
+        return self.evaluate_whole(eps)
+
+    def evaluate_whole(self, eps: float) -> accelerated.Evaluate:
+        """The pass over all entries of the cost."""
         return lambda f, g, omega: passes.relaxed_sweep(self.cost, f, g, self.a, self.b, eps, self.inv_rho[0], omega)
 
     def given(self, eps: float) -> accelerated.Problem:
@@ -405,10 +478,10 @@ def _form(method: str, problem: Problem, reg: float, compiled: bool) -> tuple[st
     return ("log", f"the cost range is above {limit:g} reg") if wide else ("scaling", "the kernel is stored")
 
 
-def levels_to(reg: float, spread: float, ratio: float = PATH_RATIO) -> list[float]:
+def levels_to(reg: float, spread: float, start: float = PATH_START, ratio: float = PATH_RATIO) -> list[float]:
     """The regularisation path: levels at ratios of at least ``ratio``, the last one exactly ``reg``."""
     if reg >= PATH_BELOW * spread:
         return [reg]
-    count = math.ceil(math.log(PATH_START * spread / reg) / -math.log(PATH_RATIO))
-    ratio = (reg / (PATH_START * spread)) ** (1 / count)
-    return [PATH_START * spread * ratio**k for k in range(count)] + [reg]
+    first = start * spread
+    count = math.ceil(math.log(first / reg) / -math.log(ratio) - 1e-9)
+    return [first * (reg / first) ** (k / count) for k in range(count)] + [reg]

@@ -87,7 +87,7 @@ class SparsePlan(Plan):
         return self._product(u, self._cols, self._rows, self.shape[1])
 
     def _product(self, v: Array, to: Array, of: Array, n: int) -> Array:
-        v = check.array("v", v, xp=self.xp, dtype=self.dtype, device=self.device, finite=False)
+        v = check.array("v", v, xp=self.xp, dtype=self.dtype, device=self.device, finite=False, graph=True)
         values = self._values if v.ndim == 1 else self._values[:, None]
         return scatter.segment_sum(values * self.xp.take(v, of, axis=0), to, n, xp=self.xp)
 

@@ -355,7 +355,8 @@ def sparsity_constrained(
     >>> res.success, res.nnz.tolist()
     (True, [1, 1, 1])
     """
-    problem, reg = prepare(cost, a, b), check_reg(reg)
+    problem = prepare(cost, a, b)
+    reg = check_reg(reg, problem, entropy=False)
     k = check.scalar("k", k, low=1, integer=True, fix="the largest number of entries of a column")
     check.option("per", per, ("column", "row"))
     check.option("formulation", formulation, ("semi-dual", "dual"))

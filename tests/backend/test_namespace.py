@@ -1,5 +1,6 @@
 """Array namespaces, conversion and transfer; options; the kernel decorator; capabilities."""
 
+import gc
 import threading
 
 import array_api_strict as strict
@@ -105,6 +106,24 @@ def test_kernel_dispatch(monkeypatch):
         assert twice(np.ones(1), xp=xp) == 2
     with pytest.raises(ValueError, match="`match`"):
         kernels.kernel(match="close")
+
+
+def collects(x):
+    if x is None:
+        raise RuntimeError
+    return gc.isenabled()
+
+
+def test_the_first_call_of_a_variant_is_not_interrupted_by_the_collector(monkeypatch):
+    monkeypatch.setattr(kernels, "KERNELS", {})
+    slow = kernels.kernel(numba="tests.backend.test_namespace:collects", match="exact")(lambda x, *, xp: None)
+    with pytest.raises(RuntimeError):
+        slow(None, xp=np)
+    assert gc.isenabled()
+    assert slow(1, xp=np)
+    fresh = kernels.kernel(numba="tests.backend.test_namespace:collects", match="exact")(lambda x, *, xp: None)
+    assert not fresh(1, xp=np)
+    assert gc.isenabled()
 
 
 def twice_fast(x):

@@ -1,6 +1,8 @@
 """Bad input of bilevel problems and hypergradients: name, call, error, pattern."""
 
+import array_api_strict as strict
 import numpy as np
+import scipy.sparse as sp
 
 from optlib.bilevel import (
     AffineConstraintProblem,
@@ -296,4 +298,90 @@ CASES += [
     ("net-empty", lambda: ShallowNetProblem(np.ones((0, 2)), [], A[:, :2], t), ValueError, "`A`"),
     ("net-features", lambda: ShallowNetProblem(A, t, A[:, :2], t), ValueError, "`V`"),
     ("net-hidden", lambda: ShallowNetProblem(A, t, A, t, hidden=0), ValueError, "`hidden`"),
+]
+
+
+class Own:
+    """A problem whose start is as asked."""
+
+    inner, outer, at = Q.inner, Q.outer, Q.at
+
+    def __init__(self, start):
+        self.start = lambda: start
+
+
+HOLES = np.where(A == 1.0, np.nan, A)
+CASES += [
+    (f"{kind.__name__}-{name}", lambda kind=kind, args=args, more=more: kind(*args, **more), error, pattern)
+    for kind, u in ((RidgeProblem, t), (LogisticProblem, t), (MultinomialProblem, [0, 1, 1]), (LassoProblem, t))
+    for name, args, more, error, pattern in [
+        ("nan-entry", (HOLES, u, A, u), {}, ValueError, "`A`"),
+        ("infinite-entry", (A, u, np.where(A == 1.0, np.inf, A), u), {}, ValueError, "`V`"),
+        ("intercept-text", (A, u, A, u), {"intercept": "no"}, ValueError, "`intercept`.*True, False"),
+    ]
+]
+CASES += [
+    ("sparse-nan", lambda: RidgeProblem(sp.csr_array(HOLES), t, A, t), ValueError, "`A`.*NaN"),
+    ("start-nothing", lambda: tune(Own(None)), TypeError, "`problem`.*NoneType from `start`.*pair"),
+    ("start-lists", lambda: hoag(Own(([0.0], [0.0]))), TypeError, "`problem`.*list from `start` as x"),
+    ("start-integers", lambda: hoag(Own((np.zeros(2, int), np.zeros(3)))), TypeError, "`problem`.*int64.*floating"),
+    ("start-one", lambda: hypergradient(Own(np.zeros(3)), np.zeros(2)), TypeError, "`problem`.*ndarray from `start`"),
+    ("check-x", lambda: check_problem(Q, "abc"), TypeError, "`x`"),
+    ("check-y", lambda: check_problem(Q, y=np.ones(7)), ValueError, r"`y`.*\(7,\).*\(3,\)"),
+    ("check-rtol", lambda: check_problem(Q, rtol="abc"), TypeError, "`rtol`"),
+    ("bounds-length", lambda: quasi_newton(Q, bounds=(np.zeros(3), 1.0)), ValueError, r"`bounds`.*\(3,\).*\(2,\)"),
+    ("refit-text", lambda: hoag(Q, refit="yes"), ValueError, "`refit`"),
+    ("certified-text", lambda: maid(Q, certified="yes"), ValueError, "`certified`"),
+    ("recompute-text", lambda: hypergradient(Q, np.ones(2), recompute="yes"), ValueError, "`recompute`"),
+    ("hba-eta-text", lambda: lv_hba(SumConstraintProblem(t), eta="0.1"), TypeError, "`eta`"),
+    ("folds-number", lambda: FoldsProblem(3), TypeError, "`folds`.*3"),
+    ("folds-text", lambda: FoldsProblem(["abc"]), TypeError, "`problem`.*`start`"),
+    ("kernel-folds-number", lambda: KernelRidgeFoldsProblem(A, t, 3.0), TypeError, "`folds`"),
+    ("cross-folds-number", lambda: LassoProblem.cross(A, t, folds=2.5), TypeError, "`folds`.*2.5"),
+    ("cross-folds-place", lambda: LassoProblem.cross(A, t, folds=[([0, 1], [3])]), ValueError, "`folds`.*0 to 2"),
+    ("cross-folds-floats", lambda: LassoProblem.cross(A, t, folds=[([0.5], [1])]), ValueError, "`folds`.*integers"),
+    ("market-like", lambda: StackelbergProblem(like="numpy"), TypeError, "`like`"),
+    ("schedule-nothing", lambda: soba(ONE, step=lambda k: None), TypeError, "`step`.*None.*schedule"),
+    ("option", lambda: tune(Q, max_iter=3), TypeError, "`max_iter`.*tune.*`maxiter`"),
+]
+
+CASES += [
+    ("huge-targets", lambda: RidgeProblem(A, 1e150 * t, A, t), ValueError, "`t`.*1e.150.*units"),
+    ("huge-design", lambda: RidgeProblem(A, t, 1e150 * A, t), ValueError, "`V`.*1e.150"),
+    ("tiny-design", lambda: LogisticProblem(1e-150 * A, t, A, t), ValueError, "`A`.*1e-150"),
+    ("huge-kernel-targets", lambda: KernelRidgeProblem(A, t, A, 1e150 * t), ValueError, "`c`.*1e.150"),
+]
+
+CASES += [
+    ("kernel-no-targets", lambda: KernelRidgeProblem(A, None, A, t), TypeError, "`t`"),
+    ("kernel-no-held-targets", lambda: KernelRidgeProblem(A, t, A, None), TypeError, "`c`"),
+]
+
+
+class Listed(Own):
+    """Gradients as lists."""
+
+    def inner(self, x, y):
+        value, *gradients = Q.inner(x, y)
+        return value, *(u.tolist() for u in gradients)
+
+
+CASES += [
+    (
+        f"list-gradients-{f.__name__}",
+        lambda f=f: f(Listed(Q.start())),
+        TypeError,
+        "`problem`.*list from `inner: grad_x`",
+    )
+    for f in (hoag, quasi_newton, penalty)
+]
+CASES += [
+    ("bounds-pairs", lambda: tune(Q, bounds=[(0, 1)] * 3), TypeError, r"`bounds`.*zip\(\*pairs\)"),
+    ("bounds-none", lambda: tune(Q, bounds=(None, 1.0)), TypeError, "`bounds`.*infinite"),
+    (
+        "mixed-designs",
+        lambda: RidgeProblem(A, t, strict.asarray(A), t),
+        TypeError,
+        "`A` from numpy, `V` from array_api",
+    ),
 ]

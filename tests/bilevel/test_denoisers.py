@@ -151,3 +151,8 @@ def test_bad_options():
         TVDenoiser(peak=0.0).fit(*pairs())
     with pytest.raises(ValueError, match="`y`"):
         TVDenoiser(smoothing=0.1, tol=0.1).fit(*pairs()).score(pairs()[0], pairs(2)[1])
+
+
+def test_images_of_several_sizes_are_named():
+    with pytest.raises(ValueError, match=r"`X`: got images of shapes \(8, 8\), \(8, 9\); expected one shape"):
+        TVDenoiser().fit([np.ones((8, 8)), np.ones((8, 9))], [np.ones((8, 8)), np.ones((8, 9))])

@@ -268,3 +268,13 @@ def test_in_pipelines():
         make_pipeline(StandardScaler(), KernelRidgeTuned()), transformer=StandardScaler()
     )
     assert model.fit(X, t).score(X, t) > 0.8
+
+
+def test_boxes_are_named_and_may_be_arrays():
+    X, t = regression()
+    with pytest.raises(ValueError, match="`penalty_bounds`: got"):
+        KernelRidgeTuned(penalty_bounds=(2.0, 1.0)).fit(X, t)
+    with pytest.raises(TypeError, match="`gamma_bounds`: got"):
+        KernelRidgeTuned(gamma_bounds="wide").fit(X, t)
+    with pytest.warns(UserWarning, match="widen `gamma_bounds` or `penalty_bounds`"):
+        KernelRidgeTuned(penalty_bounds=np.array([1e3, 1e4])).fit(X[:40], t[:40])

@@ -93,3 +93,17 @@ def test_bad_input():
         LassoTuned().fit(X, y, np.zeros(60))
     with pytest.raises(ValueError, match="`cv`"):
         LassoTuned(cv=1.5).fit(X, y)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("estimator", [LassoTuned, ElasticNetTuned])
+@pytest.mark.parametrize("form", [np.asarray, sp.csr_array])
+def test_what_is_constant_selects_nothing(estimator, form):
+    """Constant targets and features, up to rounding: zero coefficients, and that is proven."""
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(60, 3)), rng.normal(size=60)
+    constant = np.tile([0.1, 0.3, 1e6], (60, 1))
+    for samples, targets in ((X, np.full(60, 0.1)), (constant, y)):
+        model = estimator().fit(form(samples), targets)
+        assert not model.coef_.any() and model.result_.success, model.result_
+        assert np.allclose(model.intercept_, targets.mean(), rtol=1e-12)

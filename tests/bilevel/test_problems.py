@@ -112,3 +112,10 @@ def test_differences_replace_products():
     problem = finite_differences(plain)
     assert max(check_problem(problem).values()) < 1e-5
     assert not hasattr(problem, "hessian") and problem.mu(np.zeros(5)) == plain.mu(np.zeros(5))
+
+
+def test_designs_of_two_precisions_are_promoted():
+    X, t = np.random.default_rng(0).normal(size=(8, 3)), np.arange(8.0)
+    for A, V in ((X.astype(np.float32), X), (X, X.astype(np.float32))):
+        assert RidgeProblem(A, t, V, t).start()[0].dtype == np.float64
+    assert RidgeProblem(X.astype(np.float32), t, X.astype(np.float32), t).start()[0].dtype == np.float32

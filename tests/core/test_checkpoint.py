@@ -4,11 +4,15 @@ import signal
 import subprocess
 import sys
 import time
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 
 from optlib._core import CheckpointError, checkpoint, driver
+from optlib.geometry import Ball
+from optlib.sensing import EntrySampling, LinearSensing, RegeneratedSensing, SubsampledTransform
+from optlib.transport import GridCost, PointCloud
 from tests.core.toy import ToyState, approach
 
 TARGET = np.arange(1.0, 5.0)
@@ -162,3 +166,50 @@ def test_all_kinds_of_state_come_back(path):
     assert isinstance(back.rule, ToyState)
     assert np.array_equal(back.rule.x, TARGET + 1)
     assert back.rule.nit == 7
+
+
+class Numbers(NamedTuple):
+    single: np.float32
+    double: np.float64
+    plain: float
+    array: np.ndarray
+    flag: bool
+    word: str
+    nothing: None
+
+
+def test_numbers_of_numpy_come_back_as_they_were(path):
+    """A NumPy scalar is not a Python number: ``~`` of its comparisons differs."""
+    state = Numbers(np.float32(0.1), np.float64(0.2), 0.3, np.arange(2.0), True, "auto", None)
+    checkpoint.save(path, state, {}, "mark")
+    back = driver.resume_state(checkpoint.load(path, "mark"), state, np.empty(0))
+    assert [type(value) for value in back] == [type(value) for value in state]
+    assert back[:3] == state[:3] and np.array_equal(back[3], state[3])
+
+
+def test_identities():
+    """What differs in anything that matters has another mark, and what differs in rounding has not."""
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(4, 2)), rng.normal(size=(3, 2))
+    ones = lambda p, q: np.ones((len(p), len(q)))
+    twos = lambda p, q: 2.0 * ones(p, q)
+    kinds = [
+        [PointCloud(x, y), PointCloud(x, y, "euclidean"), PointCloud(x, 2.0 * y), PointCloud(x, y, "cosine")],
+        [PointCloud(x, y, "lp", p=p) for p in (1.5, 2.5)],
+        [PointCloud(x, y, ones), PointCloud(x, y, twos)],
+        [GridCost([np.arange(3.0)], p=p) for p in (1.0, 2.0)],
+        [RegeneratedSensing((5, 4), 6, rng=seed) for seed in (0, 1)],
+        [RegeneratedSensing((5, 4), 6, "rademacher", rng=0), SubsampledTransform((4, 4), 6, "dct", rng=0)],
+        [SubsampledTransform((4, 4), 6, "hadamard", rng=0), EntrySampling([0, 1], [0, 1], (4, 4))],
+        [EntrySampling([0, 1], [0, 2], (4, 4)), EntrySampling([0, 1], [0, 1], (4, 5))],
+        [LinearSensing((lambda v, c=c: c * v[:3], lambda z: np.r_[z, z]), (2, 3), 3) for c in (1.0, 2.0)],
+        [Ball(3), Ball(3, 2.0), Ball(3, 1.0, [0.0, 0.0, 1.0])],
+    ]
+    marks = [checkpoint.fingerprint(item) for items in kinds for item in items]
+    assert len(set(marks)) == len(marks)
+    assert marks == [checkpoint.fingerprint(item) for items in kinds for item in items]
+    answer = rng.normal(size=50)
+    known = checkpoint.fingerprint(checkpoint.probe(answer, 3.0))
+    assert known == checkpoint.fingerprint(checkpoint.probe(answer * (1.0 + 1e-15), 3.0))
+    assert known != checkpoint.fingerprint(checkpoint.probe(answer * (1.0 + 1e-4), 3.0))
+    assert checkpoint.probe(np.nan, np.empty(0)) and checkpoint.probe() == []

@@ -2,10 +2,13 @@
 
 import pickle
 
+import numpy as np
 import pytest
 from scipy.optimize import OptimizeResult
 
 from optlib import Certificate, Result
+from optlib.transport import solve
+from tests.core.toy import approach
 
 
 def test_certificate():
@@ -34,3 +37,19 @@ def test_result_is_what_scipy_returns():
     assert "fun: 2.5" in str(result)
     assert "3 iterations, 0.1 s, 2 passes" in str(result)
     assert pickle.loads(pickle.dumps(result)).certificate == result.certificate
+
+
+def test_unknown_fields_and_running_results_are_said_by_name():
+    result = Result(method="m", x=1.0)
+    with pytest.raises(AttributeError, match=r"a Result of m has no field 'plan'"):
+        result.plan  # noqa: B018
+    printed = []
+
+    def note(intermediate_result):
+        printed.append(str(intermediate_result))
+
+    approach(np.arange(3.0), maxiter=2, callback=note)
+    assert len(printed) == 3 and "running" in printed[0] and "0 steps" in printed[0]
+    printed.clear()
+    solve([[0.0, 1.0], [1.0, 0.0]], reg=0.1, callback=note)
+    assert printed and all("running" in text for text in printed)

@@ -1,7 +1,9 @@
 """Messages name the argument, what was got, what is expected, and the fix."""
 
+import array_api_strict as strict
 import numpy as np
 import pytest
+import scipy.sparse as sp
 
 from optlib._core import validation as check
 
@@ -39,8 +41,10 @@ def test_option():
     assert check.option("method", "log", ("auto", "log")) == "log"
     with pytest.raises(ValueError, match=r"`method`: got 'lgo' .str.; expected one of 'auto', 'log'"):
         check.option("method", "lgo", ("auto", "log"))
-    with pytest.raises(ValueError, match="`record`"):
-        check.option("record", 1, (True, False))
+    assert check.option("record", np.True_, (True, False)) is True
+    for wrong in (1, "yes", None, np.array([True])):
+        with pytest.raises(ValueError, match="`record`"):
+            check.option("record", wrong, (True, False))
 
 
 @pytest.mark.parametrize(
@@ -92,3 +96,84 @@ def test_common_refuses_mixtures():
         check.common(a=np.ones(1), b=np.ones(1, dtype=complex))
     with pytest.raises(TypeError, match=r"`b`: got entries of dtype .*complex128"):
         check.common(a=here, b=strict.asarray([1j]))
+
+
+class Frame:
+    """A table of another library."""
+
+    def __array__(self, dtype=None, copy=None):
+        return np.ones(2)
+
+    def __repr__(self):
+        return "Frame"
+
+
+def test_nearly_arrays_are_refused_with_the_way_out():
+    with pytest.raises(TypeError, match=r"`a`: got a masked array; .*filled"):
+        check.common(a=np.ma.masked_array([1.0, 2.0], mask=[True, False]))
+    with pytest.raises(TypeError, match=r"`a`: got Frame.*Fix: pass np.asarray\(x\)"):
+        check.common(a=Frame())
+    with pytest.raises(TypeError, match=r"`a`: got .*Fix: pass x.toarray\(\)"):
+        check.common(a=sp.csr_array(np.eye(2)))
+
+
+def test_graphs_are_left_behind():
+    torch = pytest.importorskip("torch")
+    x = torch.ones(2, requires_grad=True)
+    assert not check.array("a", x, xp=check.array_namespace(x)).requires_grad
+    assert check.array("a", x, xp=check.array_namespace(x), graph=True).requires_grad
+
+
+def test_keywords():
+    def method(x, *, tol=1.0, maxiter=3): ...
+
+    check.keywords(method, ["tol"], "solve")
+    check.keywords(lambda **options: options, ["anything"], "solve")
+    match = r"`max_iter`: got an option that solve .here method. does not have; expected one of maxiter, tol.*`maxiter`"
+    with pytest.raises(TypeError, match=match):
+        check.keywords(method, ["tol", "max_iter"], "solve")
+
+
+def test_functions():
+    assert check.function("fun", len) is len and check.function("fun", None, optional=True) is None
+    for wrong in (None, 3, "abc"):
+        with pytest.raises(TypeError, match=r"`fun`: got .*expected a function"):
+            check.function("fun", wrong)
+
+
+@pytest.mark.parametrize(
+    ("found", "kind", "match"),
+    [
+        (None, TypeError, "`fun`: got NoneType from it"),
+        ([1.0, 2.0], TypeError, "`fun`: got list from it"),
+        (np.ones(3), ValueError, r"`fun`: got an array of shape \(3,\) from it; expected shape \(2,\)"),
+        (np.ones((2, 1)), ValueError, r"`fun`: got an array of shape \(2, 1\)"),
+        (1j * np.ones(2), TypeError, "`fun`: got entries of dtype complex128"),
+        (np.array([True, False]), TypeError, "`fun`: got entries of dtype bool"),
+        (strict.ones(2), TypeError, "`fun`: got an array of strict from it"),
+    ],
+)
+def test_answers_of_functions(found, kind, match):
+    with pytest.raises(kind, match=match):
+        check.array_from("fun", "it", found, np.ones(2))
+
+
+def test_answers_are_cast():
+    like = np.ones(2)
+    assert check.array_from("fun", "it", like, like) is like
+    assert check.array_from("fun", "it", np.ones(2, "f4"), like).dtype == np.float64
+    assert check.array_from("fun", "it", np.arange(2), like).dtype == np.float64
+    assert check.array_from("fun", "it", np.float64(2.0), np.array(1.0)) == 2.0
+    assert check.number_from("fun", "it", np.float32(2.0)) == check.number_from("fun", "it", np.array(2.0)) == 2.0
+    for wrong in (None, "1", 1j, np.array(1j), like):
+        with pytest.raises((TypeError, ValueError), match=r"`fun`: got .* from it"):
+            check.number_from("fun", "it", wrong)
+
+
+def test_template(backend):
+    like = backend.asarray([1.0])
+    assert check.template("like", like).dtype == like.dtype
+    assert check.template("like", None).dtype == np.float64
+    for wrong in ("abc", {}, object(), 1j, ["a"]):
+        with pytest.raises(TypeError, match="`like`: got"):
+            check.template("like", wrong)

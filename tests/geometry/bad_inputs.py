@@ -116,3 +116,28 @@ CASES += [
     ("intersection-sets", lambda: geo.project_intersection(ONES, [ONES]), TypeError, "`projections`"),
     ("intersection-tol", lambda: geo.project_intersection(ONES, [abs], tol=-1.0), ValueError, "`tol`"),
 ]
+
+CASES += [
+    ("intersection-one", lambda: geo.project_intersection(ONES, abs), TypeError, "`projections`.*list of functions"),
+    ("intersection-maxiter", lambda: geo.project_intersection(ONES, [abs], maxiter=1.5), TypeError, "`maxiter`"),
+    ("map-matrix", lambda: geo.Quadratic({}), TypeError, "`a`.*dict"),
+    (
+        "map-box-lengths",
+        lambda: geo.EuclideanBox(np.zeros(3), np.ones(2)),
+        ValueError,
+        r"`lower, upper`.*\(3,\).*\(2,\)",
+    ),
+    ("map-box-empty", lambda: geo.EuclideanBox([], []), ValueError, "`lower, upper`.*at least one"),
+    ("map-box-matrix", lambda: geo.QuadraticBox(I3, 0.0, np.ones(2)), ValueError, "`lower, upper`.*3 entries"),
+    (
+        "map-box-point",
+        lambda: geo.EuclideanBox(np.zeros(3), 1.0).project(np.ones(2)),
+        ValueError,
+        r"`y`.*\(2,\).*\(3,\)",
+    ),
+    ("map-ball-middle", lambda: geo.EuclideanBall(1.0, 0.0), ValueError, "`middle`.*a point"),
+    ("map-eta", lambda: geo.Entropy().step(ONES / 3, ONES, []), ValueError, r"`eta`.*\(0,\)"),
+    ("map-eta-infinite", lambda: geo.Entropy().step(ONES / 3, ONES, np.float32(np.inf)), ValueError, "`eta`.*inf"),
+    ("ball-size", lambda: geo.Ball("3", 1.0, ONES), TypeError, "`n`.*'3'"),
+    ("box-size", lambda: geo.Box(ONES, 2.0, n=1.5), TypeError, "`n`.*1.5"),
+]

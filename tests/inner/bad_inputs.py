@@ -87,3 +87,36 @@ CASES += [
     ("groups-l1-shape", lambda: block_coordinate_descent(A, b, 2, np.ones(3)), ValueError, "`l1`"),
     ("groups-rule", lambda: block_coordinate_descent(A, b, 2, 1.0, rule="random"), ValueError, "`rule`"),
 ]
+
+X2 = np.ones(2)
+SMOOTH = {"lbfgs": lbfgs, "gradient": gradient_descent, "accelerated": accelerated_gradient}
+CASES += [
+    (f"{name}-{kind}", lambda solver=solver, fun=fun: solver(fun, X2), error, pattern)
+    for name, solver in SMOOTH.items()
+    for kind, fun, error, pattern in [
+        ("no-function", X2, TypeError, "`fun`.*function of x"),
+        ("value-only", lambda x: x @ x, TypeError, "`fun`.*float64.*value and gradient"),
+        ("nothing", lambda x: None, TypeError, "`fun`.*NoneType"),
+        ("list-gradient", lambda x: (x @ x, x.tolist()), TypeError, "`fun`.*list.*gradient"),
+        ("short-gradient", lambda x: (x @ x, x[:1]), ValueError, r"`fun`.*\(1,\).*\(2,\)"),
+        ("column-gradient", lambda x: (x @ x, x[:, None]), ValueError, r"`fun`.*\(2, 1\)"),
+        ("complex-gradient", lambda x: (x @ x, 1j * x), TypeError, "`fun`.*complex128"),
+        ("value-array", lambda x: (x, x), ValueError, r"`fun`.*value of shape \(2,\)"),
+        ("value-text", lambda x: ("1", x), TypeError, "`fun`.*real number"),
+    ]
+]
+CASES += [
+    ("hvp", lambda: newton(bowl, X2, hvp="abc"), TypeError, "`hvp`.*function"),
+    ("hvp-nothing", lambda: newton(bowl, X2, hvp=lambda x: None), TypeError, "`hvp`.*function of v"),
+    ("hvp-shape", lambda: newton(bowl, X2, hvp=lambda x: lambda v: v[:1]), ValueError, r"`hvp`.*\(1,\)"),
+    ("hessian", lambda: newton(bowl, X2, hessian=np.eye(2)), TypeError, "`hessian`.*function"),
+    ("hessian-shape", lambda: newton(bowl, X2, hessian=lambda x: np.eye(3)), ValueError, r"`hessian`.*\(3, 3\)"),
+    ("hessian-list", lambda: newton(bowl, X2, hessian=lambda x: [[1.0]]), ValueError, "`hessian`.*list"),
+    ("scaled-hessian", lambda: regularized_newton(bowl, X2, hessian=lambda x: x), ValueError, r"`hessian`.*\(2,\)"),
+    ("diagonal", lambda: newton(bowl, X2, hvp=lambda x: lambda v: v, diagonal=3.0), TypeError, "`diagonal`"),
+    ("prox", lambda: fista(bowl, None, X2), TypeError, "`prox`.*function"),
+    ("prox-shape", lambda: fista(bowl, lambda v, t: v[:1], X2), ValueError, r"`prox`.*\(1,\)"),
+    ("penalty", lambda: fista(bowl, lambda v, t: v, X2, penalty=1.0), TypeError, "`penalty`.*None"),
+    ("no-model", lambda: gauss_newton(None, lambda x: ONE, [1.0], ONE[0]), TypeError, "`model`.*function"),
+    ("no-jacobian", lambda: gauss_newton(lambda x: x, ONE, [1.0], ONE[0]), TypeError, "`jacobian`.*function"),
+]

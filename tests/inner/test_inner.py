@@ -200,3 +200,35 @@ def test_lbfgs_ends_at_rounding():
     assert np.linalg.norm(found.x - np.linalg.solve(H, b)) < 1e-10
     assert lbfgs(lambda x: (np.sum(x * x), 2 * x), np.zeros(2)).nit == 0
     assert lbfgs(lambda x: (np.nan, x), np.ones(2)).status is Status.NONFINITE
+
+
+SMOOTH = {"lbfgs": lbfgs, "gradient_descent": gradient_descent, "accelerated_gradient": accelerated_gradient}
+
+
+@pytest.mark.parametrize("solver", SMOOTH.values(), ids=list(SMOOTH))
+def test_gradients_in_a_buffer(solver):
+    """A function that always fills the same array is as good as any other; one that changes x is told."""
+    d, buffer = np.array([1.0, 3.0, 10.0]), np.empty(3)
+    found = solver(lambda x: (0.5 * x @ (d * x) - x.sum(), np.subtract(d * x, 1.0, out=buffer)), np.ones(3))
+    assert found.success and np.allclose(found.x, 1.0 / d, atol=1e-6)
+    with pytest.raises(ValueError, match="read-only"):
+        solver(lambda x: (x @ x, np.multiply(x, 2.0, out=x)), np.ones(3))
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("solver", SMOOTH.values(), ids=list(SMOOTH))
+@pytest.mark.parametrize("bad", ["nan", "inf", "nan gradient", "unbounded", "concave", "wrong sign", "nan later"])
+def test_functions_that_break_off(solver, bad):
+    """No success, no warning, and a last point that is finite."""
+    functions = {
+        "nan": lambda x: (np.nan, x),
+        "inf": lambda x: (np.inf, x),
+        "nan gradient": lambda x: (1.0, np.nan * x),
+        "unbounded": lambda x: (-np.sum(x), -np.ones(3)),
+        "concave": lambda x: (-x @ x, -2.0 * x),
+        "wrong sign": lambda x: (x @ x, -2.0 * x),
+        "nan later": lambda x: (x @ x if abs(x[0]) > 0.5 else np.nan, 2.0 * x),
+    }
+    found = solver(functions[bad], np.ones(3), maxiter=300)
+    assert not found.success and found.status is not Status.CONVERGED, found
+    assert np.isfinite(found.x).all()

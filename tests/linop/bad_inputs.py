@@ -70,3 +70,23 @@ CASES = [
     ("ssor-omega", lambda: SSOR(I3, 0.0), ValueError, "`omega`.*> 0"),
     ("ssor-diagonal", lambda: SSOR(-I3), ValueError, "`A`.*diagonal"),
 ]
+
+CASES += [
+    (f"{solver.__name__}-preconditioner-{kind}", lambda f=solver, M=M: f(I3, ONES, preconditioner=M), error, pattern)
+    for solver in (cg, minres, gmres)
+    for kind, M, error, pattern in [
+        ("text", "ilu", TypeError, "`preconditioner`.*ilu.*a matrix|`preconditioner`.*an array"),
+        ("number", 1.0, ValueError, "`preconditioner`.*shape"),
+        ("dict", {}, TypeError, "`preconditioner`"),
+        ("nothing", lambda v: None, ValueError, r"`preconditioner \(matvec\)`.*NoneType"),
+    ]
+]
+CASES += [
+    ("shape-number", lambda: as_linear_operator(I3, shape=3), ValueError, "`shape`.*pair"),
+    ("shape-text", lambda: as_linear_operator(np.sin, shape="33"), ValueError, "`shape`.*pair"),
+    ("promise", lambda: as_linear_operator(I3, symmetric="yes"), ValueError, "`symmetric`.*True"),
+    ("like", lambda: Identity(3, like="numpy"), TypeError, "`like`"),
+    ("masked", lambda: cg(np.ma.masked_array(I3), ONES), TypeError, "`A`.*masked.*filled"),
+    ("complex-vector", lambda: Identity(3) @ (1j * ONES), TypeError, "`x`.*complex128.*real"),
+    ("times-array", lambda: as_linear_operator(I3) * ONES, TypeError, r"`c`.*\(3,\).*number.*to_dense"),
+]

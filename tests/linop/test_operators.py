@@ -156,11 +156,23 @@ def test_lists_scalars_and_dtypes():
         lambda: A + 1.0,
         lambda: A - np.eye(2),
         lambda: A * 1j,
-        lambda: np.ones(2) @ A,
+        lambda: A * np.eye(2),
         lambda: np.eye(2) + A,
     ):
         with pytest.raises(TypeError):
             wrong()
+
+
+def test_products_from_the_left_and_entries(backend):
+    matrix, u = host(4, 3), host(2, 4)
+    A = as_linear_operator(backend.asarray(matrix))
+    if not backend.name.startswith("strict"):  # whose arrays refuse what is not an array before it is asked
+        assert_close(to_numpy(backend.asarray(u) @ A), u @ matrix, rtol=backend.rtol)
+    if backend.name.startswith("numpy"):
+        assert_close(np.asarray(A), matrix)
+    else:
+        with pytest.raises(TypeError, match=r"`self`.*NumPy"):
+            np.asarray(A)
 
 
 def test_empty():

@@ -152,3 +152,12 @@ CASES = [
     ("no-bound", lambda: online.CoinBetting(3).regret_bound(), ValueError, "`comparator`.*bounded"),
     ("negative-switches", learner(online.Switching, -1), ValueError, "`switches`.*-1"),
 ]
+
+CASES += [
+    ("play-tol", lambda: play(online.Hedge(3), L, tol="abc"), TypeError, "`tol`"),
+    ("best-domain", lambda: online.best_fixed(L, 3), TypeError, "`domain`.*int.*Simplex"),
+    ("tuner-candidates", lambda: online.OnlineTuner(1.0), TypeError, "`candidates`.*list"),
+    ("metric-size", lambda: online.MetricOracle(1.5), TypeError, "`n`"),
+    ("half-spaces-number", lambda: online.HalfSpaces(3.0, [1.0]), TypeError, "`A`.*matrix"),
+    ("half-spaces-text", lambda: online.HalfSpaces("abc", [1.0]), TypeError, "`A`.*matrix"),
+]

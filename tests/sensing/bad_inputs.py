@@ -113,3 +113,17 @@ CASES = [
     ("certificate-y", lambda: sensing.l1_certificate(A, np.ones(9), X), ValueError, "`y`"),
     ("blocks", lambda: A.split(11), ValueError, "`blocks`"),
 ]
+
+CASES += [
+    ("low-rank-number", lambda: sensing.LowRankMatrix(1.0, X[1]), ValueError, "`left`"),
+    ("low-rank-columns", lambda: sensing.LowRankMatrix(X[0], np.ones((3, 2))), ValueError, "`right`.*1 columns"),
+    ("ragged-rows", lambda: sensing.EntrySampling([[0], [1, 2]], [0], (4, 3)), ValueError, "`rows`.*ragged"),
+    (
+        "modified-text",
+        lambda: sensing.gradient_descent(A, np.ones(10), rank=1, modified="yes"),
+        ValueError,
+        "`modified`",
+    ),
+    ("unknown-option", lambda: sensing.recover(A, np.ones(10), rank=1, max_iter=3), TypeError, "`max_iter`.*maxiter"),
+    ("like-text", lambda: sensing.GaussianSensing((4, 3), 5, like="numpy"), TypeError, "`like`"),
+]

@@ -4,8 +4,9 @@ from functools import partial
 
 import array_api_strict as strict
 import numpy as np
+import scipy.sparse as sp
 
-from optlib.transport import DenseCost, PointCloud, sinkhorn_newton, solve
+from optlib.transport import DenseCost, DensePlan, PointCloud, sinkhorn_newton, solve
 from tests.transport import divergence_cases, emd_cases, map_cases, plans_cases
 
 C = np.asarray([[0.0, 1.0, 2.0], [1.0, 0.0, 1.0]])
@@ -75,6 +76,15 @@ CASES = [
     ("text-rho", call(unbalanced="KL"), TypeError, "`unbalanced`.*KL"),
     ("tol", call(tol=-1.0), ValueError, "`tol`"),
     ("maxiter", call(maxiter=1.5), TypeError, "`maxiter`"),
+    ("unknown-option", call(numItermax=10), TypeError, "`numItermax`.*solve.*maxiter"),
+    ("unknown-option-emd", call(reg=0.0, stopThr=1.0), TypeError, "`stopThr`.*solve .here emd"),
+    ("array-method", call(method=A), ValueError, "`method`.*shape"),
+    ("table-cost", call(sp.csr_array(C)), TypeError, "`cost`.*x.toarray"),
+    ("reg-below-rounding", call(reg=1e-20), ValueError, "`reg`.*1e-20.*at least 2.2e-16.*shift"),
+    ("reg-below-large-costs", call(C * 1e150), ValueError, "`reg`.*0.1.*at least"),
+    ("quadratic-reg-below-rounding", call(reg=1e-20, reg_type="quadratic"), ValueError, "`reg`.*at least"),
+    ("check-every", call(check_every=0), ValueError, "`check_every`"),
+    ("check-every-text", call(check_every="abc", method="sinkhorn"), TypeError, "`check_every`"),
     # the Newton methods
     ("newton-method", partial(sinkhorn_newton, C, reg=0.1, method="lm"), ValueError, "`method`.*'lm'.*'ssns'"),
     ("density", partial(sinkhorn_newton, C, reg=0.1, method="sns", density=2.0), ValueError, "`density`.*2"),
@@ -135,6 +145,8 @@ CASES = [
         TypeError,
         "`cost`.*library",
     ),
+    ("plan-weights", partial(DensePlan, C, None, B), TypeError, "`a`"),
+    ("plan-lengths", partial(DensePlan, C, B, B), ValueError, "`a`.*shape \\(3,\\).*shape \\(2,\\)"),
     ("dense-cost", partial(DenseCost, spoiled(np.nan)), ValueError, "`cost`.*NaN"),
     *emd_cases.BAD_INPUTS,
     *map_cases.BAD_INPUTS,

@@ -149,8 +149,25 @@ def test_transposition_and_permutation(problem, reg, seed):
 
 def test_numpy_leaves_products_to_the_plan():
     plan = example_numpy()
-    with pytest.raises(TypeError):
-        np.ones(5) @ plan
+    matrix = plan.toarray()
+    assert_close(np.arange(5.0) @ plan, np.arange(5.0) @ matrix, rtol=1e-12)
+    assert_close(np.arange(10.0).reshape(2, 5) @ plan, np.arange(10.0).reshape(2, 5) @ matrix, rtol=1e-12)
+    with pytest.raises(TypeError, match=r"`c`: got an array of shape \(5, 4\).*to_dense"):
+        plan * matrix
+    with pytest.raises(TypeError, match=r"`c`: got an array of shape \(5, 4\).*to_dense"):
+        matrix * plan
+
+
+def test_what_users_of_matrices_do():
+    plan = example_numpy()
+    assert_close(np.asarray(plan), plan.toarray())
+    assert np.asarray(plan, dtype=np.float32).dtype == np.float32
+    assert_close(plan.sum(-1), plan.sum(1))
+    assert_close(plan.sum(-2), plan.sum(0))
+    with pytest.raises(ValueError, match="`axis`"):
+        plan.sum(2)
+    with pytest.raises(TypeError, match=r"`plan`: got ndarray; expected a transport plan.*result.plan"):
+        round_plan(plan.toarray())
 
 
 def example_numpy():

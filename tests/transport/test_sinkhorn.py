@@ -1,6 +1,7 @@
 """Sinkhorn: forms, accelerations and regularisation paths agree, and never fail for numerical reasons."""
 
 import math
+import sys
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import optlib
 from optlib._core import Status
 from optlib.datasets import TRANSPORT_KINDS, make_transport
 from optlib.transport import DenseCost, PointCloud, sinkhorn
+from optlib.transport.sinkhorn import SinkhornMethod
 from tests.transport.strategies import linear_program, problems, spread
 
 ACCELERATIONS = ("lbfgs", "anderson", "overrelaxation", None)
@@ -109,6 +111,34 @@ def test_absorption_changes_nothing(monkeypatch):
             else:
                 assert got.counts["passes"] > want[unbalanced][1]
                 assert np.max(np.abs(plan_of(got) - want[unbalanced][0])) < 1e-10
+
+
+@pytest.mark.parametrize("kept", [1e-18, 1e-12])  # the latter drops what counts far from the solution
+@pytest.mark.parametrize("acceleration", ["lbfgs", "overrelaxation"])
+@pytest.mark.parametrize("rho", [None, (0.5, 2.0)])
+def test_truncation_changes_nothing(rho, acceleration, kept, monkeypatch):
+    module = sys.modules[SinkhornMethod.__module__]
+    problem, found, used = make_transport("uniform", 60, 50, rng=0), [], []
+    truncate = SinkhornMethod.truncate
+
+    def spy(self, *args):
+        used.append(truncate(self, *args))
+        return used[-1]
+
+    monkeypatch.setattr(SinkhornMethod, "truncate", spy)
+    for room in (0.0, module.ROOM):
+        monkeypatch.setattr(module, "ROOM", room)
+        monkeypatch.setattr(module, "KEPT", kept)
+        used.clear()
+        options = {"unbalanced": rho, "acceleration": acceleration, "tol": 1e-9}
+        found.append(sinkhorn(*problem[:3], reg=2e-4, **options))
+        assert found[-1].success, found[-1]
+        assert found[-1].certificate.holds
+        assert found[-1].gap >= 0.0
+        assert any(kernel is not None for kernel in used) == (room > 0.0)
+    assert np.max(np.abs(plan_of(found[0]) - plan_of(found[1]))) < 1e-8
+    if rho is None:
+        assert np.abs(plan_of(found[1]).sum(axis=0) - problem.b).sum() < 1.1e-9
 
 
 @pytest.mark.parametrize("reg", [1e-1, 1e-2, 1e-3])

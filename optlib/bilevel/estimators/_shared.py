@@ -61,11 +61,10 @@ def sample_weights(sample_weight: Any, X: Any) -> np.ndarray:
     -------
     ndarray, shape (n,)
     """
-    n = X.shape[0]
-    weights = np.asarray(1.0 if sample_weight is None else sample_weight, dtype=np.float64)
+    n, weights = X.shape[0], np.asarray(1.0 if sample_weight is None else sample_weight)
     if weights.ndim == 0:
         weights = np.full(n, weights)
-    weights = check.array("sample_weight", weights, xp=np, shape=(n,), nonnegative=True)
+    weights = check.array("sample_weight", weights, xp=np, shape=(n,), nonnegative=True, dtype=np.float64)
     if not weights.sum() > 0.0:
         raise check.error("sample_weight", "zeros", "a positive weight of some sample")
     return weights
@@ -153,7 +152,8 @@ def tuned(estimator: Any, problem: Any, *, unit: str = "penalties", **options: A
     if not result.success:
         warnings.warn(f"{name}: {result.message}", ConvergenceWarning, stacklevel=3)
     if result.at_bounds and unit:
-        fix = "; widen `bounds`, or mean it" if hasattr(estimator, "bounds") else ""
+        boxes = " or ".join(f"`{name}`" for name in estimator.get_params(deep=False) if name.endswith("bounds"))
+        fix = f"; widen {boxes}, or mean it" if boxes else ""
         warnings.warn(
             f"{name}: {result.at_bounds} of {size} {unit} at the edge of their box, from which the validation loss "
             f"still falls outwards{fix}",
@@ -186,7 +186,7 @@ def spread(X: Any, weights: np.ndarray, *, centred: bool) -> float:
     return size if size > 0.0 else 1.0
 
 
-def log_box(bounds: Any, unit: float) -> tuple[float, float]:
+def log_box(bounds: Any, unit: float, name: str = "bounds") -> tuple[float, float]:
     """Box of logarithms: that of the user, or a wide one about `unit`.
 
     Parameters
@@ -195,6 +195,8 @@ def log_box(bounds: Any, unit: float) -> tuple[float, float]:
         Least and largest penalty.
     unit : float
         Penalty of the size of the curvature of the loss.
+    name : str
+        The argument, for the message.
 
     Returns
     -------
@@ -202,11 +204,11 @@ def log_box(bounds: Any, unit: float) -> tuple[float, float]:
     """
     if bounds is None:
         return math.log(unit) + math.log(LEAST), math.log(unit) + math.log(MOST)
-    if not (isinstance(bounds, (tuple, list)) and len(bounds) == 2):
-        raise check.error("bounds", bounds, "a pair (low, high) of penalties", kind=TypeError)
-    low, high = (check.scalar("bounds", side, low=0.0, low_open=True) for side in bounds)
+    if not (isinstance(bounds, (tuple, list, np.ndarray)) and len(bounds) == 2):
+        raise check.error(name, bounds, "a pair (low, high) of positive numbers", kind=TypeError)
+    low, high = (check.scalar(name, side, low=0.0, low_open=True) for side in bounds)
     if not low < high:
-        raise check.error("bounds", bounds, "low < high", "swap them")
+        raise check.error(name, bounds, "low < high")
     return math.log(low), math.log(high)
 
 

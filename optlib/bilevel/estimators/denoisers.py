@@ -138,6 +138,9 @@ class _Denoiser(TransformerMixin, BaseEstimator, ABC):
 
 def _images(estimator: Any, name: str, X: Any) -> np.ndarray:
     """Checked images (n, height, width) or (n, height, width, colours)."""
+    if isinstance(X, (list, tuple)) and len(shapes := {np.shape(image) for image in X}) > 1:
+        got = f"images of shapes {', '.join(map(str, sorted(shapes)))}"
+        raise check.error(name, got, "one shape", "crop them, or denoise them one by one")
     X = check_array(
         X, dtype=[np.float64, np.float32], ensure_2d=False, allow_nd=True, estimator=estimator, input_name=name
     )

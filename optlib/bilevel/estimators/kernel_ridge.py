@@ -109,9 +109,9 @@ class KernelRidgeTuned(RegressorMixin, BaseEstimator):
                 raise check.error("cv", f"fold {k} that leaves samples out of both parts", "all samples in one of them")
         problem = KernelRidgeFoldsProblem(X, y, [valid for _, valid in folds], weights=w)
         low, high = problem.bounds()
-        for i, given in enumerate((self.penalty_bounds, self.gamma_bounds)):
-            if given is not None:
-                low[i], high[i] = log_box(given, 1.0)
+        for i, name in enumerate(("penalty_bounds", "gamma_bounds")):
+            if (given := getattr(self, name)) is not None:
+                low[i], high[i] = log_box(given, 1.0, name)
         start = np.clip(problem.start()[0], low, high)
         about = [start] + [
             np.array([a, start[1] + t * (edge - start[1])])

@@ -21,6 +21,7 @@ class SparseRegressor(LinearRegressor):
 
     def _tune(self, X: Any, y: Any, sample_weight: Any, penalty: str) -> np.ndarray:
         """Tune, fit to all samples, and return the penalties."""
+        check.option("fit_intercept", self.fit_intercept, (True, False))
         X, y = validate_data(self, X, y, accept_sparse="csr", dtype=np.float64, y_numeric=True, ensure_min_samples=2)
         y = np.asarray(y, dtype=np.float64)
         weights = sample_weights(sample_weight, X)

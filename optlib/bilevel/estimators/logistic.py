@@ -115,6 +115,7 @@ class LogisticRegressionTuned(LinearClassifier):
         LogisticRegressionTuned
             The estimator.
         """
+        check.option("fit_intercept", self.fit_intercept, (True, False))
         X, y = validate_data(self, X, y, accept_sparse="csr", dtype=np.float64)
         check.option("penalty", self.penalty, PENALTIES)
         self.classes_, codes = encode(y)

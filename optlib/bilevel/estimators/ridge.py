@@ -115,6 +115,7 @@ class RidgeTuned(LinearRegressor):
         RidgeTuned
             The estimator.
         """
+        check.option("fit_intercept", self.fit_intercept, (True, False))
         X, y = validate_data(self, X, y, accept_sparse="csr", dtype=np.float64, y_numeric=True, ensure_min_samples=2)
         y = np.asarray(y, dtype=np.float64)
         check.option("penalty", self.penalty, ("scalar", "feature"))

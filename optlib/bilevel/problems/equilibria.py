@@ -231,7 +231,8 @@ class StackelbergProblem(EquilibriumProblem):
         c1, c2 = (check.scalar(name, value, low=0.0) for name, value in (("c1", c1), ("c2", c2)))
         self.market = a, b, c1, c2
         host = [[2.0 * b]], [[b]], [c2 - a], [0.0]
-        data = (asarray_like(u, np.zeros(1) if like is None else like) for u in host)
+        like = check.template("like", like)
+        data = (asarray_like(u, like) for u in host)
         super().__init__(*data, 0.0, low=0.0, step=step)
 
     @classmethod

@@ -5,7 +5,7 @@ from typing import Any
 
 from optlib._core import validation as check
 from optlib.backend import Array
-from optlib.bilevel.problem import Constants, Point, Problem, point
+from optlib.bilevel.problem import Constants, Point, Problem, point, require
 
 # what the composite has if all folds do
 OPTIONAL = ("hessian", "hvp_outer", "cross_outer", "mu", "lipschitz", "constants", "tied", "n_valid")
@@ -49,7 +49,9 @@ class FoldsProblem(Problem):
     """
 
     def __init__(self, folds: Sequence[Any]) -> None:
-        self.blocks = list(folds)
+        self.blocks = check.sequence("folds", folds, "a list of problems")
+        for block in self.blocks:
+            require(block, ("start", "inner", "outer"), "FoldsProblem")
         if not self.blocks:
             raise check.error("folds", "no problems", "at least one")
         starts = [block.start() for block in self.blocks]

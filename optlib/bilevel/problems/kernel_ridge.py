@@ -10,6 +10,7 @@ import numpy as np
 from optlib._core import validation as check
 from optlib.backend import Array, Portable, asarray_like, linalg, random, to_numpy
 from optlib.bilevel.problem import Point, Problem
+from optlib.bilevel.problems.samples import moderate
 
 LEAST, MOST = 1.5e-8, 1e3  # box of the penalty, the former a sample: below it values are rounding
 WIDTH = 6.0  # box of log gamma: this much to either side of its start
@@ -133,11 +134,14 @@ class KernelRidgeProblem(Problem):
         self._memo: tuple[Any, _Kernel] | None = None
 
     def _column(self, name: str, given: Any, n: int, like: Array) -> Array:
-        if given is None:
+        if given is None and "weights" in name:
             return self.xp.ones((n,), dtype=like.dtype, device=like.device)
-        return check.array(
+        column = check.array(
             name, given, xp=self.xp, shape=(n,), dtype=like.dtype, device=like.device, nonnegative="weights" in name
         )
+        if "weights" not in name:
+            moderate(name, column, self.xp)
+        return column
 
     @classmethod
     def random(cls, n: int = 12, d: int = 2, *, rng: Any = 0, like: Array | None = None) -> "KernelRidgeProblem":
@@ -296,13 +300,16 @@ class KernelRidgeFoldsProblem(KernelRidgeProblem):
     def __init__(self, A: Any, t: Any, folds: Sequence[Any], *, weights: Any = None) -> None:
         super().__init__(A, t, A, t, train_weights=weights)
         n = self.A.shape[0]
-        self.folds = [np.asarray(to_numpy(fold)) for fold in folds]
+        what = "a list of arrays: the places of the samples of each fold"
+        self.folds = [np.asarray(to_numpy(fold)) for fold in check.sequence("folds", folds, what)]
         if not self.folds:
             raise check.error("folds", "no folds", "at least one")
         for k, fold in enumerate(self.folds):
             right = fold.ndim == 1 and fold.size and np.issubdtype(fold.dtype, np.integer)
             if not right or fold.min() < 0 or fold.max() >= n or np.unique(fold).size != fold.size:
-                raise check.error("folds", f"fold {k}: {fold.tolist()[:5]}", f"distinct places from 0 to {n - 1}")
+                raise check.error(
+                    "folds", f"fold {k}: {fold.ravel().tolist()[:5]}", f"distinct places from 0 to {n - 1}"
+                )
             if fold.size == n:
                 raise check.error("folds", f"fold {k} with all {n} samples", "some samples to fit")
 

@@ -309,10 +309,12 @@ def cross_folds(A: Any, t: Any, splits: Any, *, intercept: bool, sample_weight: 
         splits = [(np.sort(np.setdiff1d(order, part)), np.sort(part)) for part in parts]
     shares = xp.full(samples.b.shape, 1.0 / n, dtype=samples.b.dtype, device=samples.b.device)
     shares, folds = shares if samples.shares is None else samples.shares, []
-    for pair in splits:
-        sides = [np.asarray(to_numpy(side), dtype=np.int64) for side in pair]
+    for pair in check.sequence("folds", splits, "a number of folds, or pairs of indices (training, validation)"):
+        sides = [np.asarray(to_numpy(side)) for side in check.sequence("folds", pair, "pairs of indices")]
         if len(sides) != 2 or not all(side.size for side in sides):
             raise check.error("folds", f"sides of {[side.size for side in sides]} samples", "some for both")
+        if not all(side.dtype.kind in "iu" and side.ndim == 1 and side.min() >= 0 and side.max() < n for side in sides):
+            raise check.error("folds", "other entries", f"integers from 0 to {n - 1}, in one axis")
         train, valid = (xp.asarray(side, device=samples.b.device) for side in sides)
         held = samples._replace(shares=None).design(valid)
         folds.append(Fold(samples.design(train, intercept=intercept), held.columns, held.b, xp.take(shares, valid)))

@@ -1,5 +1,6 @@
 """Samples of a linear model: checked, in batches, and how smooth sums over them are."""
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -10,6 +11,8 @@ from optlib.backend import Array, is_numpy, linalg
 from optlib.backend.namespace import asarray_on
 from optlib.backend.threads import read_only
 from optlib.linop import LinearOperator, VStack, as_linear_operator
+from optlib.linop.base import _empty
+from optlib.linop.wrap import wrapped
 
 DENSE = 2000  # largest number of rows or columns whose products are formed for a norm
 
@@ -44,6 +47,18 @@ class Part(NamedTuple):
     def by_sample(self, z: Array) -> Array:
         """Predictions, or what has their shape, times the weights."""
         return self.weights * z if z.ndim == 1 else self.weights[:, None] * z
+
+
+def moderate(name: str, u: Array, xp: Any) -> None:
+    """Refuse numbers that are not finite, or whose squares and cubes are none."""
+    if 0 in u.shape:
+        return
+    size, limit = max(float(xp.max(u)), -float(xp.min(u))), float(xp.finfo(u.dtype).max) ** 0.3
+    if not size < math.inf:
+        raise check.error(name, "an entry that is NaN or infinite", "finite numbers", "drop or impute them")
+    if size and not 1.0 / limit <= size <= limit:
+        expected = f"sizes from {1.0 / limit:.0e} to {limit:.0e}"
+        raise check.error(name, f"entries of size {size:.0e}", expected, "take other units")
 
 
 def smoothness(norm: float, part: Part, batch: int | None) -> float:
@@ -82,14 +97,14 @@ def levels(
     A: Any, t: Any, V: Any, c: Any, *, intercept: bool, train_weights: Any, valid_weights: Any, mean: bool, targets: Any
 ) -> tuple[Part, Part]:
     """Checked samples of both levels."""
-    found = []
-    for design, goal, weights, names in (
-        (A, t, train_weights, ("A", "t", "train_weights")),
-        (V, c, valid_weights, ("V", "c", "valid_weights")),
+    check.option("intercept", intercept, (True, False))
+    designs, found = (wrapped("A", A), wrapped("V", V)), []
+    _, _, dtype = check.common(**{name: _empty(op) for name, op in zip("AV", designs, strict=True)})
+    for op, goal, weights, names in (
+        (designs[0].astype(dtype), t, train_weights, ("A", "t", "train_weights")),
+        (designs[1].astype(dtype), c, valid_weights, ("V", "c", "valid_weights")),
     ):
-        op = as_linear_operator(design)
-        xp = op.xp
-        n = op.shape[0]
+        xp, n = op.xp, op.shape[0]
         if n == 0:
             raise check.error(names[0], f"shape {op.shape}", "at least one sample")
         if found and (op.shape[1] != found[0].A.shape[1] - intercept):
@@ -103,9 +118,12 @@ def levels(
                 raise check.error(names[2], "weights of sum 0", "a positive sum")
             u = u / total
         rows = op._held()
+        moderate(names[0], op._numbers(), xp)
         if intercept:
             op = VStack(op.T, as_linear_operator(xp.ones((1, n), dtype=op.dtype, device=op.device))).T
         part = Part(op, targets(names[1], goal, op, n), u, rows)
+        if xp.isdtype(part.t.dtype, "real floating"):
+            moderate(names[1], part.t, xp)
         if is_numpy(xp) and rows is not None:  # once for all batches
             part = Part(op, read_only(part.t), read_only(u), read_only(rows))
         found.append(part)

@@ -411,7 +411,8 @@ class MirrorMap(ABC):
         xp, device, dtype = check.common(**named, **own)
         if any(is_array_api_obj(value) for value in named.values()):
             dtype = check.common(**named)[2]
-        arrays = [check.array(k, v, xp=xp, finite=False, dtype=dtype, device=device) for k, v in named.items()]
+        options = {"xp": xp, "finite": False, "dtype": dtype, "device": device, "graph": True}
+        arrays = [check.array(name, value, **options) for name, value in named.items()]
         shape = None
         for name, x in zip(named, arrays, strict=True):
             point = tuple(x.shape[x.ndim - self.point_ndim :]) if x.ndim >= self.point_ndim else ()
@@ -430,9 +431,11 @@ class MirrorMap(ABC):
     def _rate(self, eta: Any, like: Array, xp: Any) -> Any:
         """Return a step size that multiplies gradients: a Python float, or an array with the axes of a point."""
         if isinstance(eta, Real):
-            return float(eta)
+            return check.scalar("eta", eta)
         if not is_array_api_obj(eta):
-            eta = check.array("eta", eta, xp=xp, dtype=like.dtype, device=device_of(like))
+            eta = check.array("eta", eta, xp=xp, dtype=like.dtype, device=device_of(like), graph=True)
+        if 0 in eta.shape:
+            raise check.error("eta", f"shape {tuple(eta.shape)}", "a number, or one for each point")
         return eta[(..., *(None,) * self.point_ndim)]
 
     def _map_arrays(self, move: Callable[[Any], Any]) -> "MirrorMap":

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from optlib._core import validation as check
-from optlib.backend import Array, array_namespace, kernel, linalg, to_numpy
+from optlib.backend import Array, kernel, linalg, to_numpy
 from optlib.geometry import _thresholds, divergences
 from optlib.geometry.domains import Ball, Box, Domain, L1Ball, Simplex
 from optlib.geometry.mirror.base import MirrorMap
@@ -174,9 +174,12 @@ class EuclideanBall(Euclidean):
 
     def __init__(self, radius: float = 1.0, middle: Any = None) -> None:
         self.radius = check.scalar("radius", radius, low=0.0, low_open=True)
-        self.middle = middle if middle is None else check.array("middle", middle, xp=array_namespace(middle))
+        self.middle = middle
         if middle is not None:
-            self._symmetry = None
+            xp, device, dtype = check.common(middle=middle)
+            self.middle, self._symmetry = check.array("middle", middle, xp=xp, dtype=dtype, device=device), None
+            if self.middle.ndim == 0 or 0 in self.middle.shape:
+                raise check.error("middle", f"shape {tuple(self.middle.shape)}", "a point, or one for each point")
 
     def _point_shape(self, point: tuple[int, ...]) -> tuple[int, ...]:
         return point if self.middle is None else tuple(self.middle.shape[-1:])
@@ -227,6 +230,9 @@ class EuclideanBox(Euclidean):
         self.lower, self.upper = box_bounds(lower, upper)
         self._symmetry = "permutations" if isinstance(self.lower, float) and isinstance(self.upper, float) else None
 
+    def _point_shape(self, point: tuple[int, ...]) -> tuple[int, ...]:
+        return box_shape(self.lower, self.upper, point)
+
     def _domain(self, n: int) -> Domain | None:
         return box_domain(self.lower, self.upper, n)
 
@@ -257,11 +263,23 @@ def box_bounds(lower: Any, upper: Any) -> tuple[Any, Any]:
         else:
             bounds.append(check.array(name, bound, xp=xp, finite=False, dtype=dtype, device=device))
     low, high = (np.asarray(to_numpy(bound)) for bound in bounds)
+    try:
+        shape = np.broadcast_shapes(low.shape, high.shape)
+    except ValueError as failure:
+        raise check.error("lower, upper", f"shapes {low.shape} and {high.shape}", "shapes that fit") from failure
+    if 0 in shape:
+        raise check.error("lower, upper", f"shapes {low.shape} and {high.shape}", "at least one entry")
     if not np.all(low <= high):
         raise check.error("lower", "an entry above that of `upper`, or NaN", "lower <= upper", "swap the bounds")
     if np.any(low == np.inf) or np.any(high == -np.inf):
         raise check.error("lower", "a box with an infinite point", "lower < inf and upper > -inf")
     return bounds[0], bounds[1]
+
+
+def box_shape(lower: Any, upper: Any, point: tuple[int, ...]) -> tuple[int, ...]:
+    """Shape of the points of a box: any, if the bounds are numbers."""
+    sizes = {bound.shape[-1] for bound in (lower, upper) if getattr(bound, "ndim", 0)} - {1}
+    return (sizes.pop(),) if sizes else point
 
 
 def box_domain(lower: Any, upper: Any, n: int) -> Box | None:

@@ -7,12 +7,12 @@ import array_api_extra as xpx
 import numpy as np
 
 from optlib._core import validation as check
-from optlib.backend import Array, array_namespace, kernel, linalg, to_numpy
+from optlib.backend import Array, kernel, linalg, to_numpy
 from optlib.geometry import _thresholds, divergences
 from optlib.geometry.domains import Ball, Domain, Simplex
 from optlib.geometry.mirror.base import MirrorMap
 from optlib.geometry.mirror.entropy import simplex_violation
-from optlib.geometry.mirror.euclidean import box_bounds, box_domain, box_violation, host_bounds
+from optlib.geometry.mirror.euclidean import box_bounds, box_domain, box_shape, box_violation, host_bounds
 
 # Interior-point steps of the references; 22 were the most that random problems needed.
 ITERATIONS = 25
@@ -269,8 +269,8 @@ class Quadratic(MirrorMap):
     _symmetry = None
 
     def __init__(self, a: Any) -> None:
-        xp = array_namespace(a)
-        self.a = check.array("a", a, xp=xp)
+        xp, device, dtype = check.common(a=a)
+        self.a = check.array("a", a, xp=xp, dtype=dtype, device=device)
         if self.a.ndim < 2 or self.a.shape[-1] != self.a.shape[-2] or 0 in self.a.shape:
             raise check.error("a", f"shape {tuple(self.a.shape)}", "square matrices in the last two axes")
         skew = xp.max(xp.abs(self.a - xp.matrix_transpose(self.a)))
@@ -376,6 +376,8 @@ class QuadraticBox(Quadratic):
     def __init__(self, a: Any, lower: Any, upper: Any) -> None:
         super().__init__(a)
         self.lower, self.upper = box_bounds(lower, upper)
+        if box_shape(self.lower, self.upper, own := self._point_shape(())) != own:
+            raise check.error("lower, upper", "other lengths", f"{own[0]} entries, as `a` has rows")
 
     def _domain(self, n: int) -> Domain | None:
         return box_domain(self.lower, self.upper, n)

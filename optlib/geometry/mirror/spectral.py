@@ -47,7 +47,7 @@ class Spectral(MirrorMap):
     point_ndim = 2
 
     def __init__(self, map: Any, *, symmetric: bool = True) -> None:
-        self.map, self.symmetric = map, bool(symmetric)
+        self.map, self.symmetric = map, check.option("symmetric", symmetric, (True, False))
         needed = ("permutations", "signs") if symmetric else ("signs",)
         if not isinstance(map, MirrorMap) or map.point_ndim != 1 or map._symmetry not in needed:
             what = "permutations of the entries" if symmetric else "permutations and changes of sign of the entries"
