@@ -25,7 +25,10 @@ def contests(quick: bool) -> Iterator[Contest]:
         yield fit(n, p, 0.1, "sparse")
     yield cross_validation(300, 1000, "iid")
     yield cross_validation(300, 2000, "AR(0.6)")
+    yield cross_validation(300, 1000, "sparse")
+    yield cross_validation(500, 5000, "sparse")
     if not quick:
+        yield cross_validation(1000, 10_000, "sparse")
         yield cross_validation(300, 2000, "dense")
         yield cross_validation(300, 5000, "AR(0.6)")
         yield cross_validation(300, 10_000, "iid")
@@ -115,4 +118,5 @@ def cross_validation(n: int, p: int, design: str) -> Contest:
         mine, theirs = (problem.piece(float(a), zero, zero, 1e-8, False).value for a in (ours()[0], peer().alpha_))
         return {"cross-validated error / LassoCV's - 1": mine / theirs - 1.0}
 
-    return Contest(f"LassoCV {n} x {p} {design}, 5 folds", {"optlib": timed(ours), "LassoCV": timed(peer)}, 3.0, verify)
+    kind = "CSC" if design == "sparse" else design
+    return Contest(f"LassoCV {n} x {p} {kind}, 5 folds", {"optlib": timed(ours), "LassoCV": timed(peer)}, 3.0, verify)

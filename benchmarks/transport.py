@@ -22,6 +22,7 @@ from optlib.transport import PointCloud, sinkhorn, solve
 warnings.filterwarnings("ignore")
 TOL, LIMIT = 1e-6, 20_000  # l1 error of the marginals, iterations of the peers
 PATIENCE = 30.0  # seconds that a peer may take at small regularisation
+FORMS = ("scaling", "stabilised", "log")  # of POT: the same iterations, and the latter take thirty times as long
 
 
 def contests(quick: bool) -> Iterator[Contest]:
@@ -155,7 +156,7 @@ def small_reg(kind: str, n: int, reg: float) -> Contest:
         entrants[name], accuracy[name] = timed(run), error
         return True
 
-    for form in ("scaling", "stabilised"):  # the same iterations, and these take thirty times as long
+    for form in FORMS:
         run = _pot(cost, a, b, reg, form)
         limit = min(LIMIT, int(PATIENCE / per_unit(run, 1, 41)()))
         if enter(f"POT {form}", lambda run=run, limit=limit: run(limit, 1e-9)):

@@ -66,7 +66,8 @@ def cholesky(a: Array, *, xp: Any, check: bool = True) -> Array:
     n = a.shape[-1]
     if n == 0:
         return a
-    factor = _guarded(xp.linalg.cholesky, a, xp=xp)
+    one = is_numpy(xp) and a.ndim == 2
+    factor = _potrf(a) if one else _guarded(xp.linalg.cholesky, a, xp=xp)
     if is_numpy(xp):  # LAPACK reports failure
         bad = ~_finite(factor, xp)
         if not bad.any():
@@ -90,6 +91,12 @@ def cholesky(a: Array, *, xp: Any, check: bool = True) -> Array:
     return _nan_like(factor, bad, xp)
 
 
+def _potrf(a: np.ndarray) -> np.ndarray:
+    """The factor of one matrix by SciPy's LAPACK, in single precision several times as fast as NumPy's."""
+    factor, info = _lapack("potrf", a.dtype.char)(a.T, lower=0)
+    return factor.T if info == 0 else np.full_like(a, np.nan)
+
+
 def solve_triangular(a: Array, b: Array, *, lower: bool = True, trans: bool = False, xp: Any) -> Array:
     """Solve ``a x = b`` (or ``a' x = b`` with ``trans``) for triangular ``a``; a zero pivot gives inf or NaN.
 
@@ -110,7 +117,7 @@ def solve_triangular(a: Array, b: Array, *, lower: bool = True, trans: bool = Fa
         return torch.linalg.solve_triangular(a, b, upper=not lower)
     if (is_numpy(xp) or is_cupy(xp)) and a.ndim == 2 and b.ndim == 2 and a.shape[-1]:
         if is_numpy(xp):
-            trtrs = _trtrs(np.result_type(a, b).char)
+            trtrs = _lapack("trtrs", np.result_type(a, b).char)
             if a.flags.c_contiguous:  # the transpose is in LAPACK's order and needs no copy
                 a, lower, trans = a.T, not lower, not trans
             x, info = trtrs(a, b, lower=lower, trans=int(trans))
@@ -121,11 +128,11 @@ def solve_triangular(a: Array, b: Array, *, lower: bool = True, trans: bool = Fa
 
 
 @cache
-def _trtrs(dtype: str) -> Any:
-    """LAPACK's routine; SciPy's wrapper raises on a zero pivot."""
+def _lapack(name: str, dtype: str) -> Any:
+    """LAPACK's routine, which says what failed where SciPy's functions raise."""
     from scipy.linalg.lapack import get_lapack_funcs
 
-    return get_lapack_funcs("trtrs", dtype=dtype)
+    return get_lapack_funcs(name, dtype=dtype)
 
 
 def cho_solve(factor: Array, b: Array, *, xp: Any) -> Array:

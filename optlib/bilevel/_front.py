@@ -51,6 +51,8 @@ METHODS = {
     "self_tuning": self_tuning,
 }
 
+UNVALIDATED = ("elbo",)  # methods without validation samples
+
 
 def tune(
     problem: Any,
@@ -114,7 +116,7 @@ def tune(
     check.option("method", method, ("auto", *METHODS))
     size = math.prod(beginning(problem)[0].shape)
     samples = getattr(problem, "n_valid", None)
-    if samples is not None and size > max(1, samples // 10):
+    if samples is not None and method not in UNVALIDATED and size > max(1, samples // 10):
         warnings.warn(
             f"{size} hyperparameters for {samples} validation samples: the loss found will be too good to be true; "
             "measure on samples of their own, or use folds",

@@ -11,7 +11,7 @@ from optlib._core import validation as check
 from optlib.backend import Array, linalg
 from optlib.bilevel.problem import Constants, Point, add_counts, answer, answers, halt, point, require, vdot
 from optlib.inner import accelerated_gradient, lbfgs
-from optlib.inner.newton import begin, cholesky, newton_steps
+from optlib.inner.newton import Preconditioner, begin, cholesky, factored, newton_steps
 from optlib.inner.newton import solve as solve_newton
 from optlib.linop import gmres, minres
 
@@ -70,7 +70,8 @@ class HyperResult:
     message : str
         Which assumption on the inner problem fails at x, and which methods do without it; empty if none was seen to.
     factor : array or None
-        Cholesky factor of H at or near the solution, with ``"direct"``: a preconditioner for the next call.
+        What helps to solve systems with H, made at or near the solution, for the next call: a Cholesky factor, or the
+        array of the problem's `preconditioner`.
     """
 
     value: float
@@ -130,6 +131,8 @@ class Call:
             for block in getattr(problem, "blocks", None) or ()
         ]
         self._point: tuple[Array, Point] | None = None
+        self._preconditioner: Preconditioner | None = None
+        self.whole = False  # whether systems have a factor of the whole matrix
         self._inner: tuple[Array, tuple[Array, Array, Array]] | None = None
 
     # -- oracles, counted --
@@ -166,6 +169,16 @@ class Call:
     def dense(self, size: int) -> bool:
         """Whether the Hessian may be formed."""
         return size <= FACTOR and callable(getattr(self.problem, "hessian", None))
+
+    def preconditioner(self, size: int) -> Preconditioner | None:
+        """That of the problem, or a Cholesky factor of H where that may be formed."""
+        if self._preconditioner is None:
+            own = getattr(self.problem, "preconditioner", None)
+            found = own(self.x) if callable(own) and not self.whole else None
+            if found is None and (self.whole or self.dense(size)):
+                found = factored(lambda y: self.problem.hessian(self.x, y), size, xp=self.xp)
+            self._preconditioner = found
+        return self._preconditioner
 
     def diagonal(self, y: Array) -> Array | None:
         """Diagonal of H, where it is known."""
@@ -244,11 +257,13 @@ class Call:
             found = lbfgs(fun, y, tol=target, maxiter=10 * self.maxiter, record=False)
             return found.x, found.success
         size = math.prod(y.shape)
-        hessian = (lambda y: self.problem.hessian(self.x, y)) if self.dense(size) else None
-        direct = hessian is not None and size <= DIRECT
-        hvp = None if direct else lambda y: self.at(y).hvp
-        start = begin(y, None if direct else self.factor)
-        steps = newton_steps(start, fun, hvp, hessian, self.diagonal, xp=self.xp)
+        if self.dense(size) and size <= DIRECT:
+            steps = newton_steps(begin(y), fun, None, lambda y: self.problem.hessian(self.x, y), xp=self.xp)
+        else:
+            steps = newton_steps(
+                begin(y, self.factor), fun, lambda y: self.at(y).hvp, None, self.diagonal, self.preconditioner(size),
+                xp=self.xp,
+            )  # fmt: skip
         state = settle(steps, tol=target, maxiter=self.maxiter).state
         self.factor = state.factor
         return state.x, self.norm(state.grad) <= target
@@ -271,6 +286,8 @@ class Call:
             "fixed_point": ("cross_vjp",),
         }.get(mode, ("hvp", "cross_vjp"))
         require(self.blocks[0].problem if self.blocks else self.problem, oracles, f'mode="{mode}"')
+        for call in (self, *self.blocks):
+            call.whole = mode == "direct"
         y, solved = self.solve(y)
         _, _, g = self.inner(y)
         value, grad_x, grad_y = self.outer(y)
@@ -358,11 +375,12 @@ class Call:
                 self.factor = cholesky(H, xp=xp)
                 if not self.norm(self.factor @ self.factor.T - H) <= SHIFTED * self.norm(H):
                     shown = linalg.eigh(H, xp=xp)[1][:, 0]
+            preconditioner = self.preconditioner(size) if mode == "direct" or size > DIRECT else None
+            if preconditioner is not None and size <= DIRECT:
+                preconditioner = preconditioner._replace(patience=self.maxiter)
             solved, factor = solve_newton(
-                flattened, flat, start, tol=self.adjoint_tol, maxiter=self.maxiter,
-                factor=self.factor if mode == "direct" or size > DIRECT else None,
-                hessian=(lambda: self.problem.hessian(self.x, y)) if self.dense(size) and size > DIRECT else None,
-                diagonal=lambda: self.diagonal(y), xp=xp,
+                flattened, flat, start, tol=self.adjoint_tol, maxiter=self.maxiter, at=y, factor=self.factor,
+                preconditioner=preconditioner, diagonal=self.diagonal, xp=xp,
             )  # fmt: skip
             self.factor = self.factor if factor is None else factor
             shown = solved.flat if shown is None else shown

@@ -9,10 +9,11 @@ import numpy as np
 
 from optlib._core import Certificate, Status
 from optlib._core import validation as check
-from optlib.backend import Array, array_namespace, linalg
+from optlib.backend import Array, array_namespace
 from optlib.bilevel.call import INNER, NOT_CONVEX, Call, HyperResult, choose, fitting
 from optlib.bilevel.oracles import Oracles
 from optlib.bilevel.problem import add_counts, halt, point, require, vdot
+from optlib.inner.newton import factor_solve
 from optlib.linop import cg
 
 FLOOR = 1e-12  # of the relative tolerance of evaluations
@@ -171,7 +172,7 @@ class Evaluator(Oracles):
             probe, slope = (xp.where(active, u, xp.zeros_like(u)) for u in (probe, slope))
         options: dict[str, Any] = {}
         if state.factor is not None and state.factor.ndim == 2:
-            options = {"preconditioner": lambda v: linalg.cho_solve(state.factor, v, xp=xp)}
+            options = {"preconditioner": lambda v: factor_solve(state.factor, v, xp=xp)}
 
         def hvp(v: Array) -> Array:
             return xp.reshape(product(xp.reshape(v, shape)), (-1,))

@@ -17,7 +17,7 @@ FLOOR = 1e-3  # smallest penalty of the path, in units of the largest
 WORSE, RISES = 1.001, 2  # values so much above the best end the path after so many
 NEAREST, FARTHEST = 0.02, 0.9  # Newton steps in units of the bracket
 NARROW = 0.1  # logarithm of the width of a bracket in which the curvature of a piece is trusted
-COARSE, FINE = 1e-3, 1e-5  # relative duality gaps of fits on the path and after it
+COARSE, FINE = 1e-3, 1e-7  # relative duality gaps of fits on the path and after it
 
 
 class Known(NamedTuple):
@@ -104,8 +104,8 @@ def piecewise(
     a row are above the best by a thousandth, or down to ``alpha_max / 1000``. Around the best point its neighbours are
     the bracket. Then the fits are accurate: between two changes of the support, the solution is linear in alpha and the
     loss quadratic, so that a Newton step in alpha is exact; it is taken if it stays off the ends of the bracket and
-    promises more than the tolerance, otherwise the bracket is halved in the logarithm. The sign of the derivative moves
-    the ends, which is all that is needed at the kinks.
+    promises more than the tolerance; if it promises less, a point nearby is to confirm that; otherwise the bracket is
+    halved in the logarithm. The sign of the derivative moves the ends, which is all that is needed at the kinks.
 
     Stopping: the estimate at most ``tol Phi``.
 
@@ -235,11 +235,15 @@ def judge(points: list[Known], lead: Known, low: float, high: float) -> tuple[fl
 def propose(points: list[Known], lead: Known, other: float, goal: float) -> float:
     """The next penalty: a Newton step where it ends inside the bracket and gains more than ``goal``, else the middle.
 
-    An edge of the box that was not yet seen comes before the middle.
+    Where it would gain less, the next point is just so near that the curvature will be trusted. An edge of the box that
+    was not yet seen comes before the middle.
     """
     width = other - lead.alpha
-    if lead.curvature > 0.0 and width and 0.5 * lead.slope**2 / lead.curvature > goal:
-        part = -lead.slope / (lead.curvature * width)
-        if part < FARTHEST:
-            return lead.alpha + max(part, NEAREST) * width
+    if lead.curvature > 0.0 and width:
+        if 0.5 * lead.slope**2 / lead.curvature > goal:
+            part = -lead.slope / (lead.curvature * width)
+            if part < FARTHEST:
+                return lead.alpha + max(part, NEAREST) * width
+        elif abs(math.log(other / lead.alpha)) > NARROW:
+            return lead.alpha * math.exp(math.copysign(FARTHEST * NARROW, width))
     return math.sqrt(lead.alpha * other) if any(p.alpha == other for p in points) else other

@@ -136,6 +136,9 @@ class Problem(Portable):
         Own solver of ``H q = rhs``: by a factor at hand, or on the active set where f has kinks.
     ``hessian(x, y) -> array (d, d)``
         The matrix H for the flattened y, where that is cheap.
+    ``preconditioner(x) -> optlib.inner.Preconditioner or None``
+        An approximate inverse of H at x, made from an array that serves at other points, too; for more than 100
+        variables. By default a Cholesky factor of ``hessian``, for up to 1000, or the diagonal.
     ``mu(x)``, ``lipschitz(x)``, ``lipschitz_outer(x)`` -> float or None
         Least and largest curvature of ``f(x, .)``; largest curvature of ``F(x, .)``. For an equilibrium,
         ``1 / lipschitz(x)`` is a step with which ``y - step grad_y`` contracts.

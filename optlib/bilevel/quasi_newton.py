@@ -252,7 +252,7 @@ def direction(s: QuasiNewtonState, gradient: Array, free: Array, xp: Any) -> Arr
         product = float(vdot(u, v, xp=xp))
         sizes = float(vdot(u, u, xp=xp)) * float(vdot(v, v, xp=xp))
         if product > 1e-10 * sizes**0.5:
-            pairs.append((u, v, product))
+            pairs.append((xp.reshape(u, (-1,)), xp.reshape(v, (-1,)), product))
     if not pairs:
         return d
-    return two_loop(d, pairs, xp=xp)
+    return xp.reshape(two_loop(xp.reshape(d, (-1,)), pairs), d.shape)

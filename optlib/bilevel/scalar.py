@@ -14,10 +14,11 @@ from optlib.bilevel.result import BilevelResult
 
 EXPAND = (1.5, 3.0, 4.0)  # steps while there is no bracket; the last is repeated
 FLAT = 1e-2  # relative slope over the whole box below which the box is scanned first
+WIDE = 1.0  # distance to other points beyond which the curvature is not known
+NEAR = 0.1  # of the box: starts so close to its middle are not compared with it
 SCAN = (0.5, 0.3, 0.7, 0.1, 0.9)
 SHARE = 0.3  # of the tolerance, that a correction may have
-FIRST, SURE, EDGE = 1e-2, 1e-4, 1e-5  # tolerances of first, confirming and edge evaluations
-ROUGH = 3e-2  # at which a start is compared with the model before any fit
+ROUGH, FIRST, SURE, EDGE = 0.3, 1e-2, 1e-4, 1e-5  # tolerances: start against middle, first, confirming, edge
 
 
 class Known(NamedTuple):
@@ -34,7 +35,7 @@ class Known(NamedTuple):
 class ScalarState(NamedTuple):
     """State of `scalar`: best point with inner solution, adjoint and factor; the points and those to come, as JSON.
 
-    ``unfitted`` is the loss of the model before any fit. JSON keeps numbers exactly whatever the dtype of the arrays.
+    JSON keeps numbers exactly whatever the dtype of the arrays.
     """
 
     x: Array
@@ -44,7 +45,6 @@ class ScalarState(NamedTuple):
     gradient: Array | None
     points: str
     queue: str
-    unfitted: float
     expansions: int
     nit: int
     evaluations: int
@@ -103,9 +103,10 @@ def scalar(
     -------
     BilevelResult
         ``bracket`` is the interval that holds a local minimum. ``certificate`` of kind ``"stationarity"``: the
-        suboptimality ``min(Phi'^2 / (2 Phi''), |Phi'| w)`` estimated with the bracket width w (0 at an edge of the box
-        from which Phi falls outwards), or the correction of the value if that is larger; a heuristic, because Phi may
-        have other minima. Its residual is that of the inner problem: no success where that was not solved.
+        suboptimality ``|Phi'| w`` estimated with the bracket width w, or where other points are near
+        ``Phi'^2 / (2 Phi'')`` if that is less (0 at an edge of the box from which Phi falls outwards), or the
+        correction of the value if that is larger; a heuristic, because Phi may have other minima. Its residual is that
+        of the inner problem: no success where that was not solved.
 
     Raises
     ------
@@ -114,17 +115,18 @@ def scalar(
 
     Notes
     -----
-    Each point starts with the tolerance 1e-2, which falls tenfold until the correction of the value is below a tenth
-    of ``|Phi'| |step|`` or of ``tol |Phi|``. The lead is the point with the lowest value; on the side to which its
-    slope points, the nearest evaluated point brackets a local minimum whatever its own slope. Without one the search
-    expands; with one it takes the minimiser of a cubic or a parabola, kept off the ends.
+    Each point starts with the tolerance that the best one needed, at most 1e-2, which falls tenfold until the
+    correction of the value is below a tenth of ``|Phi'| |step|`` or of ``tol |Phi|``. The lead is the point with the
+    lowest value; on the side to which its slope points, the nearest evaluated point brackets a local minimum whatever
+    its own slope. Without one the search expands; with one it takes the minimiser of a cubic or a parabola, kept off
+    the ends.
 
-    A start where the loss is larger than that of the model before any fit, as it is where penalties are far too small,
-    is left for the middle of the box at once: solves are expensive there. From a start where the loss is flat the
-    search looks at five points across the box.
+    A start is first compared with the middle of the box, roughly, and the search begins there only if it is clearly
+    better: where penalties are far too small, solves are expensive. Where the loss is flat, the search looks at up to
+    five points across the box, until it is not.
 
-    Stopping: the estimate at most ``tol |Phi|`` (a hundredth of that while the bracket is wide), confirmed by an
-    evaluation of the same point a hundred times as accurate.
+    Stopping: the estimate at most ``tol |Phi|``, confirmed by an evaluation of the same point a hundred times as
+    accurate.
 
     Cost: an inner and an adjoint solve a point, warm from the nearest solution; 5 to 20 points as a rule.
 
@@ -152,7 +154,7 @@ def scalar(
         raise check.error("bounds", (low, high), "finite bounds", "give both, e.g. (-12, 12)")
     state = prepare_resume(init, ScalarState, "pass a start as `x0`")
     if state is None:
-        state = ScalarState(evaluator.start, evaluator.y0, None, None, None, "[]", "[]", math.nan, 0, 0, 0, 1, 0, 0)
+        state = ScalarState(evaluator.start, evaluator.y0, None, None, None, "[]", "[]", 0, 0, 0, 1, 0, 0)
 
     def measure(
         x: float, step: float, s: ScalarState, eta: float = FIRST, sure: bool = False
@@ -166,41 +168,42 @@ def scalar(
         found = evaluator.measure(at, eta, allowed, evaluator.floor, s.y, s.q, s.factor)
         return Known(float(at[0]), found.value, float(found.gradient[0]), found.correction, found.eta, sure), found
 
+    def begin(s: ScalarState) -> tuple[float, ScalarState]:
+        """The start if it is clearly better than the middle of the box, else that, and what is known there."""
+        middle = 0.5 * (low + high)
+        if abs(float(s.x[0]) - middle) <= NEAR * (high - low):
+            return float(s.x[0]), s
+        points = s.x, xp.asarray([middle], dtype=s.x.dtype, device=s.x.device)
+        start, other = (evaluator(x, ROUGH, s.y, s.q, s.factor) for x in points)
+        better = start if start.value + start.correction < other.value - other.correction else other
+        return float(better.x[0]), s._replace(y=better.y, q=better.q, factor=better.factor)
+
     def steps(s: ScalarState) -> Steps:
         points = [Known(*row) for row in json.loads(s.points)]
         evaluator.restore(s)
         if not points:
-            s = s._replace(unfitted=float(evaluator.outer(s.x, evaluator.y0)[0]))
-            at, scan, hopeless, warm = float(s.x[0]), [low + t * (high - low) for t in SCAN], False, s
-            if abs(at - scan[0]) > 0.1 * (high - low):
-                found = evaluator(s.x, ROUGH, s.y, s.q, s.factor)
-                hopeless = found.value - found.correction > s.unfitted
-                warm = s._replace(y=found.y, q=found.q, factor=found.factor)
-            if hopeless:
-                first = Known(at, found.value, float(found.gradient[0]), found.correction, found.eta, False)
-                scan = scan[:1]
-            else:
-                first, found = measure(at, 1.0, warm)
+            at, warm = begin(s)
+            first, found = measure(at, 1.0, warm)
             points.append(first)
             s = taken(s, found, points, 0)
-            flat = abs(first.slope) * (high - low) < FLAT * abs(first.value) or not bool(xp.any(found.y != 0))
-            if flat or hopeless:
-                s = s._replace(queue=json.dumps(scan))
+            if flat(first, high - low) or not bool(xp.any(found.y != 0)):
+                s = s._replace(queue=json.dumps([x for x in (low + t * (high - low) for t in SCAN) if x != at]))
         while True:
             gap, width, edge = judge(points, low, high)
             lead = min(points, key=lambda p: p.value)
-            queue = [x for x in json.loads(s.queue) if not beyond(x, points, 0.5 * (low + high), s.unfitted)]
-            goal = rtol if width < 1.0 or near(points, lead) < 0.5 or edge else 0.01 * rtol
-            done = gap <= goal * abs(lead.value) and not queue and lead.x == float(s.x[0])
+            if not flat(lead, high - low):
+                s = s._replace(queue="[]")
+            queue = json.loads(s.queue)
+            done = gap <= rtol * abs(lead.value) and not queue and lead.x == float(s.x[0])
             stop = gap / abs(lead.value) if lead.value else gap
             yield Step(
                 x=s.x, nit=s.nit, state=s, stop=lambda v=stop: v,
                 metrics={"fun": lambda v=lead.value: v}, counts=evaluator.seen(),
                 status=Status.CONVERGED if done and lead.sure and tol is not None else None,
             )  # fmt: skip
-            eta, confirm, warm = FIRST, False, s
+            eta, confirm, warm = min(max(lead.eta, SURE), FIRST), False, s
             if queue:  # far from what is known
-                x, warm = queue.pop(0), s._replace(y=evaluator.y0, q=None, factor=None)
+                x, eta, warm = queue.pop(0), FIRST, s._replace(y=evaluator.y0, q=None, factor=None)
                 s = s._replace(queue=json.dumps(queue))
             elif (done and not lead.sure) or lead.x != float(s.x[0]):  # the same point, more accurately
                 tighter = 0.1 * lead.eta if lead.eta <= SURE else 1e-2 * lead.eta
@@ -252,10 +255,9 @@ def scalar(
 # -- decisions, on the host --
 
 
-def beyond(x: float, points: list[Known], middle: float, unfitted: float) -> bool:
-    """Whether a point nearer to the middle of the box is worse already than the model before any fit."""
-    near = (p for p in points if 0.0 < (p.x - middle) * (x - middle) < (x - middle) ** 2)
-    return any(p.value - p.correction > unfitted for p in near)
+def flat(p: Known, width: float) -> bool:
+    """Whether the slope at a point is too small to follow."""
+    return abs(p.slope) * width < FLAT * abs(p.value)
 
 
 def neighbour(points: list[Known], lead: Known) -> Known | None:
@@ -288,7 +290,8 @@ def judge(points: list[Known], low: float, high: float) -> tuple[float, float, b
     other = neighbour(points, lead)
     width = abs(other.x - lead.x) if other is not None else (high - lead.x if lead.slope < 0 else lead.x - low)
     gap, bend = abs(lead.slope) * width, curvature(points, lead)
-    return (min(gap, 0.5 * lead.slope**2 / bend) if bend > 0.0 else gap), width, False
+    local = width < WIDE or near(points, lead) < 0.5 * WIDE  # secants over more than that are not the curvature
+    return (min(gap, 0.5 * lead.slope**2 / bend) if local and bend > 0.0 else gap), width, False
 
 
 def propose(points: list[Known], low: float, high: float, expansions: int) -> tuple[float, int]:

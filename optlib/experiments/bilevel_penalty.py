@@ -93,7 +93,7 @@ def _errors(make: Any, case: Row, move: Any, rng: np.random.Generator) -> Row:
             error = float(np.linalg.norm(to_numpy(found.hypergradient - exact.gradient)))
             (extrapolated if richardson else gradients).append(error)
             if not richardson:
-                values.append(exact.value - found.fun)
+                values.append(exact.value - found.penalised)
     return {
         "gradients": gradients, "values": values, "extrapolated": extrapolated, "size": abs(exact.value),
     }  # fmt: skip

@@ -7,10 +7,11 @@ from optlib.inner.fista import fista
 from optlib.inner.gauss_newton import gauss_newton
 from optlib.inner.gradient_descent import gradient_descent
 from optlib.inner.lbfgs import lbfgs
-from optlib.inner.newton import newton
+from optlib.inner.newton import Preconditioner, newton
 from optlib.inner.regularized_newton import regularized_newton
 
 __all__ = [
+    "Preconditioner",
     "accelerated_gradient",
     "block_coordinate_descent",
     "coordinate_descent",

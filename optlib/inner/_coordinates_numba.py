@@ -184,11 +184,11 @@ def _sparse(data, indices, indptr, means, roots, squares, r, y, l1, l2, count, l
                 lo, hi = indptr[k], indptr[k + 1]
                 inner = shift * n * means[k]
                 for q in range(lo, hi):
-                    inner += data[q] * r[indices[q]]
+                    inner += data[q] * r[np.uint64(indices[q])]
                 change = _shrink(square * old + inner, l1[k]) / curvature - old
                 if change != 0.0:
                     for q in range(lo, hi):
-                        r[indices[q]] -= change * data[q]
+                        r[np.uint64(indices[q])] -= change * data[q]
                     shift += change * means[k]
                     y[k] = old + change
                     moved = max(moved, abs(change) * np.sqrt(curvature))
@@ -204,7 +204,7 @@ def _correlate(data, indices, indptr, r, out):
     for j in range(out.size):
         total = out[j]
         for q in range(indptr[j], indptr[j + 1]):
-            total += data[q] * r[indices[q]]
+            total += data[q] * r[np.uint64(indices[q])]
         out[j] = total
 
 
@@ -212,21 +212,21 @@ def _correlate(data, indices, indptr, r, out):
 def _combine(data, indices, indptr, v, out):
     for j in range(v.size):
         for q in range(indptr[j], indptr[j + 1]):
-            out[indices[q]] += v[j] * data[q]
+            out[np.uint64(indices[q])] += v[j] * data[q]
 
 
 @njit(**JIT)
 def _gram(data, indices, indptr, spread, out):
     for j in range(out.shape[0]):
         for q in range(indptr[j], indptr[j + 1]):
-            spread[indices[q]] += data[q]
+            spread[np.uint64(indices[q])] += data[q]
         for i in range(j + 1):
             total = out[j, i]
             for q in range(indptr[i], indptr[i + 1]):
-                total += data[q] * spread[indices[q]]
+                total += data[q] * spread[np.uint64(indices[q])]
             out[j, i] = out[i, j] = total
         for q in range(indptr[j], indptr[j + 1]):
-            spread[indices[q]] = 0.0
+            spread[np.uint64(indices[q])] = 0.0
 
 
 @njit(**JIT)

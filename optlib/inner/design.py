@@ -211,12 +211,12 @@ def definite_solve(matrix: Array, b: Array, *, xp: Any) -> Array:
     Parameters
     ----------
     matrix : array, shape (s, s)
-    b : array, shape (s,)
+    b : array, shape (s,) or (s, k)
     xp : module
 
     Returns
     -------
-    array, shape (s,)
+    array, of the shape of b
     """
     return linalg.cho_solve(linalg.cholesky(matrix, xp=xp, check=False), b, xp=xp)
 
@@ -248,6 +248,7 @@ class DenseColumns(Portable):
     def __init__(self, rows: Array, squares: Array | None = None) -> None:
         self.xp, self.rows = array_namespace(rows), rows
         self.squares = self.xp.vecdot(rows, rows) if squares is None else squares
+        self.entries = rows.shape[0] * rows.shape[1]
 
     def take(self, index: Array) -> "DenseColumns":
         """Some of the features."""
@@ -278,7 +279,7 @@ class SparseColumns:
 
     def __init__(self, parts: tuple[Array, Array, Array], means: Array, roots: Array, squares: Array) -> None:
         self.parts, self.means, self.roots, self.squares = parts, means, roots, squares
-        self.n, self.centred = roots.shape[0], bool(np.any(means))
+        self.n, self.centred, self.entries = roots.shape[0], bool(np.any(means)), parts[0].shape[0]
 
     def take(self, index: Array) -> "SparseColumns":
         """Some of the features."""

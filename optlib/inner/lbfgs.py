@@ -80,8 +80,12 @@ def lbfgs(
     -----
     ``x+ = x - t B grad(x)``, with B built by the two-loop recursion from the pairs ``s = x+ - x``,
     ``v = grad(x+) - grad(x)`` and the scale ``<s, v> / <v, v>`` of the last one. The step is tried with t = 1, the
-    first one with length 1. SciPy's program is not called: it can be neither resumed nor run on other arrays than
-    NumPy's. It takes as many gradients; for 50 variables it is three times as fast, from 500 on as fast.
+    first one with length 1.
+
+    SciPy's L-BFGS-B is not called on NumPy arrays either: its memory is hidden in the running program, so that it
+    cannot be continued from a result or a checkpoint to the same iterates. It takes as many gradients to the same norm
+    (logistic and multinomial regression). Beside the gradient a step of it costs 0.05 to 0.1 ms less: with 30 variables
+    and 300 samples it takes half the time, with 650 and 900 samples a tenth or two less, with 5000 as much.
 
     Stopping: ``|grad| <= tol``. A line search that fails drops the memory. The run ends as stalled, at the rounding
     level, if one along the gradient fails, or after ten steps that lowered neither the value nor the least gradient by
@@ -128,8 +132,10 @@ def lbfgs(
             )  # fmt: skip
             p, first = -s.grad, 1.0
             if s.steps is not None:
-                known = [(s.steps[k, ...], s.changes[k, ...]) for k in range(s.steps.shape[0])]
-                p = two_loop(p, [(u, v, dot(u, v, xp=xp)) for u, v in known], xp=xp)
+                known, changes = (xp.reshape(u, (u.shape[0], -1)) for u in (s.steps, s.changes))
+                products = xp.vecdot(known, changes)
+                pairs = [(known[k, :], changes[k, :], products[k]) for k in range(known.shape[0])]
+                p = xp.reshape(two_loop(xp.reshape(p, (-1,)), pairs), x0.shape)
             slope = float(dot(p, s.grad, xp=xp))
             if s.steps is None and slope < 0.0:
                 first = 1.0 / (-slope) ** 0.5
@@ -173,31 +179,28 @@ def dot(u: Array, v: Array, *, xp: Any) -> Array:
     return xp.reshape(u, (-1,)) @ xp.reshape(v, (-1,))
 
 
-def two_loop(d: Array, pairs: Sequence[tuple[Array, Array, Any]], *, xp: Any) -> Array:
+def two_loop(d: Array, pairs: Sequence[tuple[Array, Array, Any]]) -> Array:
     """Apply the BFGS approximation of the inverse Hessian.
 
     Parameters
     ----------
-    d : array
+    d : array, shape (n,)
         What it is applied to, for a direction minus the gradient.
     pairs : sequence of (array, array, float or 0-d array)
-        Step s, change v of the gradient, and ``<s, v> > 0``; oldest first, at least one.
-    xp : module
-        The namespace.
+        Step s (n,), change v (n,) of the gradient, and ``<s, v> > 0``; oldest first, at least one.
 
     Returns
     -------
-    array
-        Of the shape of ``d``.
+    array, shape (n,)
     """
     shares = []
     for s, v, product in reversed(pairs):
-        shares.append(dot(s, d, xp=xp) / product)
+        shares.append((s @ d) / product)
         d = d - shares[-1] * v
     _, v, product = pairs[-1]
-    d = d * (product / dot(v, v, xp=xp))
+    d = d * (product / (v @ v))
     for (s, v, product), share in zip(pairs, reversed(shares), strict=True):
-        d = d + (share - dot(v, d, xp=xp) / product) * s
+        d = d + (share - (v @ d) / product) * s
     return d
 
 

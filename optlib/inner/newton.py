@@ -8,13 +8,14 @@ from optlib._core import Certificate, Result, Status, Step, prepare_resume, run
 from optlib._core import validation as check
 from optlib._core.checkpoint import probe
 from optlib._core.driver import Steps
-from optlib.backend import Array, linalg, supports
+from optlib.backend import Array, device_of, linalg, supports
 from optlib.inner._oracles import mapping, matrix, products, smooth
 from optlib.linop.pcg import Solved, pcg
 from optlib.steps import armijo
 
 FORCING = 0.1  # relative residual of the first Newton systems; it falls with the gradient
-PATIENCE = 20  # unknowns per product after which conjugate gradients get a fresh factor, at the price of about two
+PATIENCE = 30  # unknowns per product after which conjugate gradients get a fresh factor, at the price of about two
+LEAST = 5  # products before that
 DAMPING = 1e-3  # in units of the largest diagonal entry, when the Hessian has no Cholesky factor
 ROUNDING = 1e3  # error of a value that a line search allows for, in units of the last place
 
@@ -32,6 +33,24 @@ class NewtonState(NamedTuple):
     products: int
 
 
+class Preconditioner(NamedTuple):
+    """What helps conjugate gradients on H: made at one point, it serves at others, too, until it helps too little.
+
+    Attributes
+    ----------
+    make : callable
+        ``make(x)`` returns an array, for example a Cholesky factor of H at x.
+    apply : callable
+        ``apply(array)`` returns the product ``v -> about H^-1 v`` of flat vectors, symmetric and positive definite.
+    patience : int
+        Products in one system after which a new array pays.
+    """
+
+    make: Callable[[Array], Array]
+    apply: Callable[[Array], Callable[[Array], Array]]
+    patience: int
+
+
 @supports(backends=("numpy", "cupy", "torch", "strict"))
 def newton(
     fun: Callable[[Array], tuple[Array, Array]],
@@ -40,6 +59,7 @@ def newton(
     hvp: Callable[[Array], Callable[[Array], Array]] | None = None,
     hessian: Callable[[Array], Array] | None = None,
     diagonal: Callable[[Array], Array] | None = None,
+    preconditioner: Preconditioner | None = None,
     factor: Array | None = None,
     init: Any = None,
     tol: float | None = 1e-6,
@@ -65,12 +85,15 @@ def newton(
     hessian : callable, optional
         ``hessian(x)`` returns the matrix for the flattened x: the steps are exact. One of the two is needed. With both,
         the steps are conjugate gradients preconditioned by a Cholesky factor of the matrix at an earlier point, which
-        is made or renewed when they need more products than a twentieth of the number of variables.
+        is made or renewed when they need more products than a thirtieth of the number of variables.
     diagonal : callable, optional
         ``diagonal(x)`` returns the diagonal of H, of the shape of x, or None: it preconditions the conjugate gradients
         as long as there is no factor.
-    factor : array, shape (d, d), optional
-        The first such factor, for example that of a result for a similar function.
+    preconditioner : Preconditioner, optional
+        With `hvp`: what takes the place of the Cholesky factor of `hessian`.
+    factor : array, optional
+        The first such factor, of shape (d, d), or what the preconditioner makes; for example that of a result for a
+        similar function.
     init : Result or NewtonState, optional
         A result to continue.
     tol : float or None
@@ -81,7 +104,7 @@ def newton(
     Returns
     -------
     Result
-        ``grad`` is the gradient at ``x``; with `hessian` also ``factor``, the last Cholesky factor.
+        ``grad`` is the gradient at ``x``; with `hessian` or `preconditioner` also ``factor``, the last one.
         ``certificate`` of kind ``"stationarity"``: the norm of the gradient.
 
     Raises
@@ -120,7 +143,12 @@ def newton(
     size = math.prod(x0.shape)
     hessian, diagonal = matrix("hessian", hessian, size), mapping("diagonal", diagonal, optional=True)
     if factor is not None:
-        factor = check.array("factor", factor, xp=xp, shape=(size, size), dtype=dtype, device=device)
+        shape = None if preconditioner is not None else (size, size)
+        factor = check.array("factor", factor, xp=xp, shape=shape, dtype=dtype, device=device)
+    if not isinstance(preconditioner, (Preconditioner, type(None))):
+        raise check.error("preconditioner", type(preconditioner).__name__, "a `Preconditioner`", kind=TypeError)
+    if preconditioner is None and hvp is not None and hessian is not None:
+        preconditioner = factored(hessian, size, xp=xp)
     state = prepare_resume(init, NewtonState, "pass a start as `x0`")
     if state is None:
         state = begin(x0, factor)
@@ -134,9 +162,9 @@ def newton(
         }  # fmt: skip
 
     return run(
-        lambda s: newton_steps(s, fun, hvp, hessian, diagonal, xp=xp), state=state, like=x0, xp=xp, method="newton",
-        finish=finish, tol=tol, maxiter=maxiter, check_every=check_every, callback=callback, record=record,
-        max_time=max_time, disp=disp, checkpoint=checkpoint,
+        lambda s: newton_steps(s, fun, hvp, hessian, diagonal, preconditioner, xp=xp), state=state, like=x0, xp=xp,
+        method="newton", finish=finish, tol=tol, maxiter=maxiter, check_every=check_every, callback=callback,
+        record=record, max_time=max_time, disp=disp, checkpoint=checkpoint,
         problem=lambda: (x0, probe(*fun(x0)), hvp is None, hessian is None),
     )  # fmt: skip
 
@@ -151,7 +179,8 @@ def newton_steps(
     fun: Callable[[Array], tuple[Array, Array]],
     hvp: Callable[[Array], Callable[[Array], Array]] | None,
     hessian: Callable[[Array], Array] | None,
-    diagonal: Callable[[Array], Array] | None = None,
+    diagonal: Callable[[Array], Array | None] | None = None,
+    preconditioner: Preconditioner | None = None,
     *,
     xp: Any,
 ) -> Steps:
@@ -167,8 +196,7 @@ def newton_steps(
         product = hvp(s.x)
         found, L = solve(
             lambda v: xp.reshape(product(xp.reshape(v, shape)), (-1,)), rhs, tol=min(FORCING, (norm / s.first) ** 0.5),
-            maxiter=2 * size + 20, factor=s.factor, hessian=None if hessian is None else lambda: hessian(s.x),
-            diagonal=None if diagonal is None else lambda: diagonal(s.x), xp=xp,
+            maxiter=2 * size + 20, at=s.x, factor=s.factor, preconditioner=preconditioner, diagonal=diagonal, xp=xp,
         )  # fmt: skip
         s = s._replace(products=s.products + found.products, factor=L)
         return xp.reshape(found.x, shape), s
@@ -213,12 +241,13 @@ def solve(
     *,
     tol: float,
     maxiter: int,
+    at: Array,
     factor: Array | None,
-    hessian: Callable[[], Array] | None,
-    diagonal: Callable[[], Array | None] | None,
+    preconditioner: Preconditioner | None,
+    diagonal: Callable[[Array], Array | None] | None,
     xp: Any,
 ) -> tuple[Solved, Array | None]:
-    """Conjugate gradients on ``H x = rhs`` with the preconditioner at hand, and a factor of H where that is too slow.
+    """Conjugate gradients on ``H x = rhs`` with the preconditioner at hand, and a fresh one where that is too slow.
 
     Parameters
     ----------
@@ -226,10 +255,13 @@ def solve(
         ``v -> H v`` for flat arrays.
     rhs, start : array, shape (n,)
     tol, maxiter : see `pcg`
-    factor : array, shape (n, n), or None
-        Cholesky factor of a matrix like H: the preconditioner. Without it, the diagonal is.
-    hessian, diagonal : callable or None
-        The matrix H; its diagonal, or None.
+    at : array
+        The point of H.
+    factor : array or None
+        What the preconditioner made at some point. Without it, the diagonal serves.
+    preconditioner : Preconditioner or None
+    diagonal : callable or None
+        ``diagonal(x)`` returns the diagonal of H, or None.
     xp : module
 
     Returns
@@ -237,21 +269,39 @@ def solve(
     Solved, and the last factor.
     """
     precondition = None
-    if factor is not None:
-        precondition = _factored(factor, xp)
-    elif diagonal is not None and (d := diagonal()) is not None:
+    if factor is not None and preconditioner is not None:
+        precondition = preconditioner.apply(factor)
+    elif diagonal is not None and (d := diagonal(at)) is not None:
         precondition = _scaled(xp.reshape(d, (-1,)), xp)
-    patience = maxiter if hessian is None else max(rhs.shape[0] // PATIENCE, 5)
+    patience = maxiter if preconditioner is None else preconditioner.patience
     found = pcg(product, rhs, start, precondition=precondition, tol=tol, maxiter=patience, xp=xp)
-    if found.success or hessian is None:
+    if found.success or preconditioner is None:
         return found, factor
-    factor = cholesky(hessian(), xp=xp)
-    last = pcg(product, rhs, found.x, precondition=_factored(factor, xp), tol=tol, maxiter=maxiter, xp=xp)
+    factor = preconditioner.make(at)
+    last = pcg(product, rhs, found.x, precondition=preconditioner.apply(factor), tol=tol, maxiter=maxiter, xp=xp)
     return last._replace(products=found.products + last.products), factor
 
 
-def _factored(L: Array, xp: Any) -> Callable[[Array], Array]:
-    return lambda v: linalg.cho_solve(L, v, xp=xp)
+def factored(
+    hessian: Callable[[Array], Array], size: int, rough: Callable[[Array], Array] | None = None, *, xp: Any
+) -> Preconditioner:
+    """The Cholesky factor of the matrix of order ``size`` in single precision, which halves its time.
+
+    Where that fails, the factor in the precision of the matrix is rounded. ``rough(x)`` is a matrix like ``hessian(x)``
+    in less time.
+    """
+
+    def make(x: Array) -> Array:
+        H = (hessian if rough is None else rough)(x)
+        L = linalg.cholesky(xp.astype(H, xp.float32), xp=xp, check=False)
+        return L if bool(xp.all(xp.isfinite(L))) else xp.astype(cholesky(hessian(x), xp=xp), xp.float32)
+
+    return Preconditioner(make, lambda L: lambda v: factor_solve(L, v, xp=xp), max(size // PATIENCE, LEAST))
+
+
+def factor_solve(L: Array, v: Array, *, xp: Any) -> Array:
+    """Solve ``L L' x = v`` in the precision of the factor."""
+    return xp.astype(linalg.cho_solve(L, xp.astype(v, L.dtype), xp=xp), v.dtype)
 
 
 def _scaled(d: Array, xp: Any) -> Callable[[Array], Array]:
@@ -260,11 +310,10 @@ def _scaled(d: Array, xp: Any) -> Callable[[Array], Array]:
 
 
 def cholesky(H: Array, *, xp: Any) -> Array:
-    """Cholesky factor of a symmetric matrix, shifted until it is positive definite."""
+    """Cholesky factor of a symmetric matrix, or of several, shifted until they are positive definite."""
     top = float(xp.max(xp.abs(xp.linalg.diagonal(H))))
-    shift = 0.0
+    shift, eye = 0.0, xp.eye(H.shape[-1], dtype=H.dtype, device=device_of(H))
     while True:
-        eye = xp.eye(H.shape[0], dtype=H.dtype, device=H.device)
         L = linalg.cholesky(H if shift == 0.0 else H + shift * eye, xp=xp, check=False)
         if bool(xp.all(xp.isfinite(L))) or shift > 1e6 * top:
             return L

@@ -76,6 +76,10 @@ class LinearOperator(Portable, ABC):
     @abstractmethod
     def _rmatvec(self, y: Array) -> Array: ...
 
+    def _normal(self, weights: Array, x: Array) -> Array:
+        """``A' (weights * (A x))`` for one vector."""
+        return self._rmatvec(weights * self._matvec(x))
+
     def _map_arrays(self, move: Callable[[Array], Array]) -> "LinearOperator":
         """Rebuild the operator with its arrays moved or cast; keeps the promises."""
         got = f"a {type(self).__name__.removeprefix('_')} operator, known by functions only"

@@ -6,9 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 from optlib._core import validation as check
-from optlib.backend import Array
+from optlib.backend import Array, is_numpy
 from optlib.backend.sparse import as_csr, csr_from_parts, is_sparse, sparse_namespace
 from optlib.linop.base import LinearOperator, _empty
+from optlib.linop.compressed import normal_product
 
 Product = Callable[[Array], Array]
 
@@ -167,6 +168,11 @@ class _Sparse(LinearOperator):
 
     def _rmatvec(self, y: Array) -> Array:
         return self._transposed @ y
+
+    def _normal(self, weights: Array, x: Array) -> Array:
+        if not is_numpy(self.xp):
+            return super()._normal(weights, x)
+        return normal_product(self._csr.data, self._csr.indices, self._csr.indptr, weights, x, xp=self.xp)
 
     def take(self, index: Array, axis: int = 0) -> LinearOperator:
         return _Sparse(self._csr[index] if axis == 0 else self._csr[:, index], self.dtype)

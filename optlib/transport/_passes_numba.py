@@ -31,6 +31,7 @@ THREADED_SIZE = 2_000_000  # entries below which threads cost more than they sav
 # Numbers between scratch and any other array: where two lie within a few hundred bytes, compiled loops take them for
 # overlapping and add up in another order, so that a result would depend on where the arrays happen to lie.
 APART = 128
+PLACES = np.uint64(0x0001020304050607)  # times 256^k its highest byte is k
 
 
 # -- the fused sweep --
@@ -64,14 +65,16 @@ def _keep_row(e, s, weight, i, chunk, keep):
     if k >= 0:
         _mark(e, wanted, threshold * s, threshold / weight, marks[chunk])
         for w in range(words.shape[1]):
-            if words[chunk, w] != 0:
-                if k > last:
-                    k = -1
-                    break
-                for j in range(8 * w, min(8 * w + 8, e.size)):
-                    index[k] = j
-                    value[k] = e[j] * weight
-                    k += marks[chunk, j]
+            rest = words[chunk, w]
+            if rest != 0 and k > last:
+                k = -1
+                break
+            while rest != 0:
+                lowest = rest & (~rest + np.uint64(1))  # 256 to the power of the place of the byte
+                j = 8 * w + np.int64((lowest * PLACES) >> np.uint64(56))
+                index[k], value[k] = j, e[j] * weight
+                k += 1
+                rest ^= lowest
     end[i], count[chunk] = k, k
 
 

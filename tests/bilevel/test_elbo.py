@@ -90,6 +90,14 @@ def test_one_block_two_ways(shape):
     assert_close(other.y, found.y, rtol=1e-6, atol=1e-9)
 
 
+def test_more_penalties_than_validation_samples():
+    """They are not used: nothing to warn of."""
+    problem = RidgeProblem.random(10, 5, rng=2)
+    assert tune(problem, method="elbo", maxiter=5).method == "elbo"
+    with pytest.warns(UserWarning, match="5 hyperparameters for 10 validation samples"):
+        tune(problem, maxiter=1)
+
+
 def test_box_weights_and_front_door():
     problem = RidgeProblem.random(10, 4, rng=2, penalty="scalar")
     low = tune(problem, method="elbo", bounds=(1.0, 5.0))

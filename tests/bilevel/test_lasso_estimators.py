@@ -81,8 +81,9 @@ def test_a_penalty_for_every_feature():
 
 def test_noise_selects_nothing():
     rng = np.random.default_rng(0)
-    model = LassoTuned().fit(rng.normal(size=(40, 30)), rng.normal(size=40))
-    assert np.count_nonzero(model.coef_) <= 5
+    with pytest.warns(UserWarning, match="1 of 1 penalties at the edge of their box, where no feature is left"):
+        model = LassoTuned().fit(rng.normal(size=(40, 30)), rng.normal(size=40))
+    assert model.at_bounds_ == 1 and np.count_nonzero(model.coef_) <= 5
 
 
 def test_bad_input():

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from optlib.bilevel import (
     CounterexampleProblem,
+    LassoProblem,
     LogisticProblem,
     Problem,
     QuadraticProblem,
@@ -40,8 +41,9 @@ def test_orders_and_the_lower_bound(seed):
         errors = [np.linalg.norm(f.hypergradient - exact.gradient) for f in found]
         assert abs(log_slope(SIGMAS, errors) - slope) < 0.15
         if not richardson:
-            assert all(f.fun <= exact.value + 1e-9 * scale for f in found)
-            assert found[0].fun < found[-1].fun
+            assert all(f.penalised <= exact.value + 1e-9 * scale for f in found)
+            assert found[0].penalised < found[-1].penalised
+        assert all(abs(f.fun - exact.value) <= 1e-6 * scale for f in found)
 
 
 class Plain(Problem):
@@ -79,6 +81,7 @@ def test_merely_convex_closed_form(sigma, plain):
     assert np.allclose(found.hypergradient, (x - problem.target) / (1.0 + sigma), rtol=1e-5)
     best = penalty(given, x, sigma=sigma)
     assert best.success and np.allclose(best.x, problem.solution(), atol=2e-3)
+    assert best.fun < 1e-5  # of the minimisers of the inner problem, the one that the outer one chooses
 
 
 @pytest.mark.parametrize("plain", [False, True])
@@ -110,6 +113,14 @@ def test_tune_takes_it_where_there_are_no_products():
     assert found.fun <= quasi_newton(problem).fun * (1 + 1e-3)
     with pytest.raises(TypeError, match=r"`problem`.*`penalty`"):
         quasi_newton(Plain(problem))
+
+
+def test_value_where_there_are_kinks():
+    """L-BFGS does not solve the penalised inner problem: no success, but the value is that of the inner solution."""
+    problem = LassoProblem.random(40, 20, rng=0)
+    found = tune(problem, method="penalty", maxiter=5)
+    exact = hypergradient(problem, found.x, tol=1e-10).value
+    assert not found.success and np.isclose(found.fun, exact, rtol=1e-4)
 
 
 def test_an_unsolved_inner_problem_is_no_success():

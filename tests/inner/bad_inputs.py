@@ -22,6 +22,12 @@ def bowl(x):
 
 ONE = np.ones((1, 2))
 CASES = [
+    (
+        "preconditioner",
+        lambda: newton(bowl, np.ones(2), hvp=lambda x: lambda v: v, preconditioner=np.eye(2)),
+        TypeError,
+        "`preconditioner`: got ndarray; expected a `Preconditioner`",
+    ),
     ("metric", lambda: regularized_newton(bowl, np.ones(2), metric=-np.eye(2)), ValueError, "`metric`.*definite"),
     ("metric-shape", lambda: regularized_newton(bowl, np.ones(2), metric=np.eye(3)), ValueError, "`metric`"),
     ("radius", lambda: regularized_newton(bowl, np.ones(2), radius=0.0), ValueError, "`radius`"),

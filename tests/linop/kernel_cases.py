@@ -28,4 +28,16 @@ def solves(draw):
     return *parts, rng.standard_normal((n, draw(st.integers(1, 3)))), omega
 
 
-CASES = {"linop.sor.sor_sweeps": sweeps(), "linop.sor.ssor_solve": solves()}
+@st.composite
+def products(draw):
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    m, n = draw(st.integers(1, 8)), draw(st.integers(1, 8))
+    csr = sp.csr_array(rng.standard_normal((m, n)) * (rng.random((m, n)) < draw(st.sampled_from([0.0, 0.3, 1.0]))))
+    return csr.data, csr.indices.astype(np.int64), csr.indptr.astype(np.int64), rng.random(m), rng.standard_normal(n)
+
+
+CASES = {
+    "linop.compressed.normal_product": products(),
+    "linop.sor.sor_sweeps": sweeps(),
+    "linop.sor.ssor_solve": solves(),
+}

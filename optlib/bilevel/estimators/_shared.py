@@ -19,6 +19,7 @@ from optlib.bilevel.result import BilevelResult
 
 LEAST, START, MOST = 1e-6, 1e-2, 1e3  # box and start of the penalties, in units of the curvature of the loss
 REFIT = 1e-11  # relative tolerance of the last fit
+OUTWARDS = "from which the validation loss still falls outwards"
 Folds = list[tuple[np.ndarray, np.ndarray]]
 
 
@@ -129,7 +130,9 @@ def splits(cv: Any, X: Any, y: Any, *, classifier: bool = False, random_state: A
     return found
 
 
-def tuned(estimator: Any, problem: Any, *, unit: str = "penalties", **options: Any) -> BilevelResult:
+def tuned(
+    estimator: Any, problem: Any, *, unit: str = "penalties", beyond: str = OUTWARDS, **options: Any
+) -> BilevelResult:
     """Tune a problem for an estimator, and warn of what its user must know.
 
     Parameters
@@ -140,6 +143,8 @@ def tuned(estimator: Any, problem: Any, *, unit: str = "penalties", **options: A
         See `tune`.
     unit : str
         What the hyperparameters are called; empty where the edge of the box is no news.
+    beyond : str
+        What the edge of the box means.
     **options : optional
         Of `tune`.
 
@@ -155,8 +160,7 @@ def tuned(estimator: Any, problem: Any, *, unit: str = "penalties", **options: A
         boxes = " or ".join(f"`{name}`" for name in estimator.get_params(deep=False) if name.endswith("bounds"))
         fix = f"; widen {boxes}, or mean it" if boxes else ""
         warnings.warn(
-            f"{name}: {result.at_bounds} of {size} {unit} at the edge of their box, from which the validation loss "
-            f"still falls outwards{fix}",
+            f"{name}: {result.at_bounds} of {size} {unit} at the edge of their box, {beyond}{fix}",
             stacklevel=3,
         )
     return result

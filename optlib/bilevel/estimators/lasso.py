@@ -11,6 +11,7 @@ from optlib.bilevel.problems.lasso import ElasticNetProblem, LassoProblem, Spars
 from optlib.inner import coordinate_descent
 
 FOLDS = 5
+EDGE = "where no feature is left, or the penalty is as good as none"
 REFIT = 1e-10  # relative duality gap of the last fit
 
 
@@ -30,7 +31,10 @@ class SparseRegressor(LinearRegressor):
             X, y, folds=folds, penalty=penalty, intercept=self.fit_intercept,
             sample_weight=None if sample_weight is None else weights,
         )  # fmt: skip
-        self.result_ = tuned(self, problem, unit="", tol=self.tol, maxiter=self.max_iter)
+        self.result_ = tuned(
+            self, problem, unit="" if penalty == "feature" else "penalties", beyond=EDGE, tol=self.tol,
+            maxiter=self.max_iter,
+        )  # fmt: skip
         l1, l2 = problem.penalties(self.result_.x)
         model = coordinate_descent(
             X, y, l1, l2=l2, intercept=self.fit_intercept, sample_weight=weights, tol=REFIT, record=False
@@ -67,7 +71,8 @@ class LassoTuned(SparseRegressor):
     alpha_ : float or ndarray, shape (n_features,)
         The penalties, in units of ``alpha`` of scikit-learn's ``Lasso``.
     at_bounds_ : int
-        Number of penalties at an edge of the box. At the upper one no feature helps to predict what is left out.
+        Number of penalties at an edge of the box. At the upper one no feature helps to predict what is left out. One
+        penalty there comes with a warning; of one for every feature, many are.
     result_ : BilevelResult
         Of the tuning; ``result_.fun`` is the mean squared error on what was left out.
     n_iter_ : int
@@ -158,7 +163,8 @@ class ElasticNetTuned(SparseRegressor):
     alpha_, l1_ratio_ : float
         The penalties as scikit-learn's ``ElasticNet`` has them: ``l1 = alpha l1_ratio``, ``l2 = alpha (1 - l1_ratio)``.
     at_bounds_ : int
-        Number of penalties at an edge of the box: often the lower one for the second penalty, which is a lasso.
+        Number of penalties at an edge of the box: often the lower one for the second penalty, which is a lasso. There
+        is a warning.
     result_ : BilevelResult
         Of the tuning; ``result_.fun`` is the mean squared error on what was left out.
     n_iter_ : int

@@ -407,13 +407,19 @@ class LassoProblem(SparseModelProblem):
             fit = solve_path(design, w, h, l1, zero, tol)
             support = xp.nonzero(fit.y)[0]
             own = xp.take(fit.y, support)
+            if derivatives and support.shape[0]:
+                columns, signs = design.columns.take(support), xp.sign(own)
+                G = columns.gram()
+                G = G + RIDGE * xp.mean(columns.squares) * xp.eye(G.shape[0], dtype=G.dtype, device=G.device)
+                sides = xp.stack([columns.correlate(fit.r) - n * alpha * signs, -n * signs], axis=1)
+                steps = definite_solve(G, sides, xp=xp)
+                if bool(xp.all((own + steps[:, 0]) * signs > 0.0)):  # the minimiser of this piece
+                    own = own + steps[:, 0]
+                    fit = fit._replace(y=scatter.add_at(fit.y, support, steps[:, 0], xp=xp))
+                t = predict(fold, support, steps[:, 1], xp)
             e = self.errors(fold, support, own)
             value += float(xp.sum(fold.shares * e * e))
             if derivatives and support.shape[0]:
-                columns = design.columns.take(support)
-                G = columns.gram()
-                G = G + RIDGE * xp.mean(columns.squares) * xp.eye(G.shape[0], dtype=G.dtype, device=G.device)
-                t = predict(fold, support, -n * definite_solve(G, xp.sign(own), xp=xp), xp)
                 slope += 2.0 * float(xp.sum(fold.shares * e * t))
                 curvature += 2.0 * float(xp.sum(fold.shares * t * t))
             scale = 0.5 * float(xp.sum(design.b * design.b))

@@ -1,5 +1,6 @@
 """Ridge, logistic and multinomial logistic regression with logarithmic penalties, tuned on validation samples."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -9,21 +10,27 @@ from optlib._core import validation as check
 from optlib.backend import Array, asarray_like, linalg, random, to_numpy
 from optlib.backend.namespace import asarray_on
 from optlib.bilevel.problem import Constants, Point, Problem
+from optlib.bilevel.problems.classes import balanced, class_factors
 from optlib.bilevel.problems.losses import (
     LOGISTIC,
     LOSSES,
     SOFTMAX,
     SQUARED,
+    Local,
     Loss,
     batch_directions,
     batch_gradient,
     bend,
 )
 from optlib.bilevel.problems.samples import Part, levels, norm_squared, smoothness
+from optlib.inner.newton import LEAST, Preconditioner, factored
 from optlib.linop import LinearOperator
 
 PENALTIES = ("scalar", "feature", "entry")
 BOUNDS = (-12.0, 12.0)  # of logarithms of penalties
+FACTOR = 1000  # largest number of unknowns for which a preconditioner is a factor of the whole matrix
+DROPPED = 0.1  # of the mean curvature: samples with less are left out of it
+BLOCKS = 10_000_000  # largest number of entries of the diagonal blocks of one
 
 
 class LinearModelProblem(Problem):
@@ -155,6 +162,11 @@ class LinearModelProblem(Problem):
         local = self.loss.at(part.A._matvec(y), part.t, xp)
         weighted, py = part.by_sample(local.scale), penalty * y
 
+        def curve(v: Array) -> Array:
+            if local.coupled:
+                return part.A._rmatvec(bend(local, weighted, part.A._matvec(v), xp))
+            return part.A._normal(weighted, v)
+
         def inner() -> tuple[Array, Array, Array]:
             square, gauge = py * y, self._gauge(y)
             value = xp.sum(part.weights * local.value()) + 0.5 * xp.sum(square + gauge * y)
@@ -165,7 +177,7 @@ class LinearModelProblem(Problem):
             return None if self._squares() is None else self._squares()._rmatvec(own) + penalty + self._stiffness
 
         return Point(
-            hvp=lambda v: part.A._rmatvec(bend(local, weighted, part.A._matvec(v), xp)) + penalty * v + self._gauge(v),
+            hvp=lambda v: curve(v) + penalty * v + self._gauge(v),
             cross_vjp=lambda v: self._gather(py * v),
             cross_jvp=lambda u: py * self._spread(u),
             inner=inner,
@@ -197,26 +209,62 @@ class LinearModelProblem(Problem):
 
     def hessian(self, x: Array, y: Array) -> Array:
         """The inner Hessian of the flattened y: a product ``A' D A`` for each class, and one of all classes."""
-        xp, part = self.xp, self.train
-        A = part.A.to_dense()
-        local = self.loss.at(part.A._matvec(y), part.t, xp)
-        penalty = xp.reshape(self._spread(xp.exp(x)) + xp.zeros_like(y), (-1,))
-        root = xp.sqrt(part.weights)[:, None] * A
+        local = self.loss.at(self.train.A._matvec(y), self.train.t, self.xp)
+        return self._hessian(x, self.train.A.to_dense(), self.train.weights, local)
+
+    def _hessian(self, x: Array, A: Array, weights: Array, local: Local) -> Array:
+        """That of some samples, in the precision of A."""
+        xp = self.xp
+        penalty = xp.reshape(self._spread(xp.exp(x)) + xp.zeros_like(self._mask), (-1,))
+        penalty = xp.astype(penalty, A.dtype)
+        root = xp.sqrt(weights)[:, None] * A
         if not local.coupled:
             root = xp.sqrt(local.scale)[:, None] * root
-            return root.T @ root + penalty[:, None] * xp.eye(penalty.shape[0], dtype=A.dtype, device=part.A.device)
+            return root.T @ root + penalty[:, None] * xp.eye(
+                penalty.shape[0], dtype=A.dtype, device=self.train.A.device
+            )
         (n, d), C = A.shape, local.scale.shape[1]
         B = xp.reshape(root[:, :, None] * local.scale[:, None, :], (n, d * C))
         blocks = xp.reshape(root.T @ B, (d, d, C))  # of one class each
-        blocks = blocks + xp.eye(d, dtype=A.dtype, device=part.A.device)[:, :, None] * xp.reshape(penalty, (1, d, C))
+        eye = xp.eye(d, dtype=A.dtype, device=self.train.A.device)
+        blocks = blocks + eye[:, :, None] * xp.reshape(penalty, (1, d, C))
         H = xp.reshape(-(B.T @ B), (d, C, d, C))
         for c in range(C):
             H[:, c, :, c] += blocks[:, :, c]
         H = xp.reshape(H, (d * C, d * C))
         if self.intercept:
-            u = xp.reshape(self._stiffness, (-1,))
+            u = xp.astype(xp.reshape(self._stiffness, (-1,)), A.dtype)
             H = H + 2.0 * C * u[:, None] * u
         return H
+
+    def _rough(self, x: Array, y: Array) -> Array:
+        """The Hessian in single precision, without the samples that hardly curve."""
+        xp, part = self.xp, self.train
+        local = self.loss.at(part.A._matvec(y), part.t, xp)
+        own = xp.sum(local.scale * (1.0 - local.scale), axis=1) if local.coupled else local.scale
+        bend = part.weights * own
+        index = xp.nonzero(bend > DROPPED * xp.mean(bend))[0]
+        A, weights, scale = (
+            xp.astype(xp.take(u, index, axis=0), xp.float32) for u in (part.A.to_dense(), part.weights, local.scale)
+        )
+        return self._hessian(x, A, weights, local._replace(scale=scale))
+
+    def preconditioner(self, x: Array) -> Preconditioner | None:
+        """A Cholesky factor of about H; for more unknowns of several classes the diagonal blocks, see `balanced`."""
+        xp, size = self.xp, math.prod(self.shape)
+        if size <= FACTOR:
+            return factored(lambda y: self.hessian(x, y), size, lambda y: self._rough(x, y), xp=xp)
+        if self.classes is None or self.train.rows is None or self.classes * self.shape[0] ** 2 > BLOCKS:
+            return None
+        penalty = self._spread(xp.exp(x)) + self._stiffness
+        total = penalty + (self.classes - 1) * self._stiffness
+
+        def make(y: Array) -> Array:
+            local = self.loss.at(self.train.A._matvec(y), self.train.t, xp)
+            weights = self.train.by_sample(local.scale * (1.0 - local.scale))
+            return class_factors(self.train.A.to_dense(), weights, penalty, xp=xp)
+
+        return Preconditioner(make, lambda factors: balanced(factors, total, xp=xp), max(self.shape[0] // 4, LEAST))
 
     def mu(self, x: Array) -> float | None:
         """Least penalty; unknown with an intercept, which has none."""
