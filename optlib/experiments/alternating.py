@@ -24,8 +24,8 @@ CLAIMS = (
         proven=False,
         note="At condition 100 and oversampling 4.5 the fifth singular value is far below the noise of the "
         "sampling, and the spectral start knows nothing of its vectors; the bounds on the number of "
-        "entries grow with the square of the condition. Starts without the rows on which noise "
-        "concentrates, as the paper has them, succeed in nine of ten draws, others in seven.",
+        "entries grow with the square of the condition. Nine of ten draws succeed, in 29 to 33 sweeps: "
+        "without leaving out the rows on which noise concentrates, as the paper does, it were seven.",
     ),
     Claim(
         "alternating.inexact",
@@ -35,6 +35,8 @@ CLAIMS = (
         "largest number of sweeps to 1e-10 for condition 1, 10 and 100",
         Criterion(high=80),
         proven=False,
+        note="At condition 100 six of ten draws reach it within 300 sweeps, in 81 to 177; five iterations are "
+        "as good as exact solves. At conditions 1 and 10 all do in 26 to 33.",
     ),
     Claim(
         "alternating.sketched",
@@ -43,6 +45,8 @@ CLAIMS = (
         "largest number of sweeps to 1e-10 for condition 1, 10 and 100",
         Criterion(high=80),
         proven=False,
+        note="In 26 to 35 sweeps by 29 of 30 draws, at condition 100 by all. The one at condition 10 succeeds "
+        "with each of five other sketches.",
     ),
 )
 

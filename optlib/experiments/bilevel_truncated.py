@@ -35,9 +35,10 @@ CLAIMS = (
         "largest loss of test accuracy",
         Criterion(high=0.01),
         proven=False,
-        note="Of the models fitted with the weights found. After the 100 steps on digits half of the inner "
-        "gradient is left, and the accuracy of such a half-fitted model differs by up to 0.06 between "
-        "weights that are as good.",
+        note="Of the models fitted with the weights found: after the 100 steps on digits half of the inner "
+        "gradient is left, and such half-fitted models differ by up to 0.06 between weights that are "
+        "equally good. The worst of 20 runs loses ten of 797 samples; the mean loss is 0.003 on digits, "
+        "and -0.03 on the synthetic samples, where truncation is better.",
     ),
     Claim(
         "bilevel_truncated.f1",
@@ -46,9 +47,9 @@ CLAIMS = (
         "largest difference of the F1 score of clean labels",
         Criterion(high=0.03),
         proven=False,
-        note="The difference is in favour of truncation: on the synthetic samples ten steps give 0.96 to 0.98, "
-        "all of them 0.86 to 0.92 at the same validation loss; exact derivatives overfit the samples that "
-        "judge. On digits it is at most 0.02.",
+        note="The difference is in favour of truncation: on the synthetic samples all steps recognise 0.06 to "
+        "0.11 less than ten of them, at the same validation loss; exact derivatives overfit the samples "
+        "that judge. On digits it is at most 0.02.",
     ),
     Claim(
         "bilevel_truncated.time",

@@ -152,10 +152,10 @@ def overparameterized_regression(
     Cost: one pass over X an iteration.
 
     With ``u = w / |w|`` the rule is ``w <- w - step |w|^{2 - 2/N} (g + (N - 1) (u'g) u)``: a step size that grows with
-    the size of w, and momentum along w. For p = 4 and responses of different size, two factors took 2.5 times and three
-    3 to 6 times fewer iterations than one, each with its best step of a grid; for p = 2 they take more. The gain rests
-    on a step at the edge of stability and a small start, which have to be searched for: to fit a regression, use a
-    second-order method.
+    the size of w, and momentum along w. For p = 4 and responses of different size, two factors took 2.5 to 5 times and
+    three 3 to 6 times fewer iterations than one, each with its best step of a grid; for p = 2 they take more. The gain
+    rests on a step at the edge of stability and a small start, which have to be searched for: to fit a regression, use
+    a second-order method.
 
     References
     ----------

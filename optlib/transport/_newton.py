@@ -299,7 +299,8 @@ class NewtonMethod:
             f, g = f + t, g - t
         if p or q:
             decay = p / (1.0 + eps * p)
-            h = float(xp.log(xp.sum(r) / xp.sum(wanted))) / (q + decay)
+            there, asked = to_numpy(xp.stack([xp.sum(r), xp.sum(wanted)])).tolist()
+            h = math.log(there / asked) / (q + decay) if there > 0.0 and asked > 0.0 else 0.0  # else underflow
             factor = math.exp(-decay * h)
             f, g, r, c = f + h / (1.0 + eps * p), g - h, factor * r, factor * c
             log_wanted, wanted = log_wanted + q * h, wanted * math.exp(q * h)
@@ -310,7 +311,7 @@ class NewtonMethod:
         if self.variation:
             residual = (self.bounded(g + eps * residual) - g) / eps
             wanted = xp.where(residual == 0.0, c, wanted)  # nothing more to gain at a bound
-        mass = self.mass if not q else xp.sum(wanted)
+        mass = self.mass if not q else xp.maximum(xp.sum(wanted), tiny * xp.ones_like(self.mass))
         numbers = xp.stack([xp.sum(xp.abs(c - wanted)) / mass, xp.max(xp.abs(residual) * self.counts)])
         error, largest = to_numpy(numbers).tolist()
         plan = Plan(f, g, r, c, wanted, residual, error, largest, entries)

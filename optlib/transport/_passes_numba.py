@@ -372,6 +372,7 @@ def any_sweep(cost, x, y, scale, f, g, a, b, eps, inv_rho, omega, bound, keep):
             partial,
         )  # fmt: skip
         c += partial[:, :m].sum(axis=0, dtype=np.float64)
+    c[b == 0.0] = 0.0  # what is clipped from below is a little more than nothing
     return new, c.astype(dtype, copy=False), r
 
 

@@ -95,6 +95,8 @@ def _translate(f, r, g, c, b, p, q, lam):
         mass += r[i]
     for j in range(g.size):
         target += b[j] * exp_(-q * g[j])
+    if not (mass > 0.0 and target > 0.0):  # underflow: the iterations bring the potentials back
+        return
     h = log_(mass / target) / (q + p * lam)
     factor = exp_(-p * lam * h)
     for i in range(f.size):

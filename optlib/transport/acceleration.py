@@ -103,7 +103,9 @@ class Problem(NamedTuple):
         if not (p or q):
             return f, r, g, c
         lam = 1.0 / (1.0 + eps * p)
-        h = xp.log(xp.sum(r) / xp.sum(self.target(g, c, xp)[0])) / (q + p * lam)
+        mass, target = xp.sum(r), xp.sum(self.target(g, c, xp)[0])
+        there = (mass > 0.0) & (target > 0.0)  # else underflow: the iterations bring the potentials back
+        h = xp.log(xp.where(there, mass / target, xp.ones_like(mass))) / (q + p * lam)
         factor = xp.exp(-p * lam * h)
         return f + lam * h, factor * r, g - h, factor * c
 

@@ -329,7 +329,8 @@ class SinkhornMethod:
         """The tolerance for the residual itself."""
         if not self.curvature or not self.compiled or self.tol <= 0.0:
             return self.tol
-        return min(self.tol, math.sqrt(self.tol / (self.curvature * float(self.xp.sum(state.c)))))
+        mass = self.curvature * float(self.xp.sum(state.c))
+        return min(self.tol, math.sqrt(self.tol / mass)) if mass > 0.0 else self.tol
 
     def enter(self, state: SinkhornState, f: Array, g: Array) -> SinkhornState:
         """Start a level from given potentials."""

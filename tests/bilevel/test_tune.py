@@ -176,6 +176,15 @@ def test_hoag_takes_back_what_is_worse():
     assert values[-1] < values[0]
 
 
+def test_hoag_does_not_swing_for_ever():
+    """With the published rule all schedules end between two points here, 30 % above the best."""
+    rng = np.random.default_rng([int(np.random.default_rng(0).integers(2**63)), 8])
+    problem = LogisticProblem.random(200, 50, rng=rng, penalty="scalar")
+    best = scalar(problem).fun
+    for schedule in ("exponential", "quadratic"):
+        assert hoag(problem, schedule=schedule, inner="lbfgs", maxiter=30).fun <= 1.001 * best
+
+
 class Interpolation(Problem):
     """Fewer samples than features: ``f = 1/2 |A y - t - B x|^2`` has an affine space of solutions."""
 

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from optlib import sensing
+from optlib.datasets import make_low_rank
+from optlib.sensing._factored import spectral_start
 from optlib.sensing._lowrank import Coordinates, Point, project, retract, tangent_image
 from optlib.sensing._problem import prepare
 from optlib.sensing.alternating_minimization import _sides
@@ -18,6 +20,19 @@ def test_exact_sweeps_do_not_depend_on_the_condition(kappa):
     result = sensing.alternating_minimization(*problem[:2], rank=5, tol=1e-10)
     assert error(result, problem) < 1e-8
     assert result.nit <= 60
+
+
+def test_start_leaves_out_rows_on_which_noise_concentrates():
+    """From the plain spectral start the sweeps make a large component of them, on places that are not observed."""
+    rng = np.random.default_rng([int(np.random.default_rng(0).integers(2**63)), 1])
+    left, right = make_low_rank(300, 300, np.geomspace(1.0, 0.01, 5), rng=rng)
+    A = sensing.random_entries((300, 300), 13_500, rng=rng)
+    y = A.forward_factored(left, right)
+    assert sensing.alternating_minimization(A, y, rank=5, tol=1e-8, maxiter=60).success
+    plain = spectral_start(prepare(A, y), 5)
+    found = sensing.alternating_minimization(A, y, rank=5, init=plain, tol=1e-8, maxiter=60)
+    assert not found.success
+    assert np.linalg.norm(found.matrix.toarray()) > 1.5 * np.linalg.norm(left @ right.T)
 
 
 @pytest.mark.parametrize("kappa", [1.0, 10.0])

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 from optlib.transport import (
+    PointCloud,
+    divergence,
     emd,
     emd_entropic,
     mirror_sinkhorn,
@@ -100,3 +102,25 @@ def test_solve_finds_the_way_through_allowed_pairs(method):
         assert found.plan.toarray()[np.isinf(cost)].sum() < 1e-30
     with pytest.raises(ValueError, match=r"`cost`.*without a way.*allow more pairs"):
         METHODS[method](*DATA["supports without a plan"], 1.0)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("method", [solve, sinkhorn, sinkhorn_newton])
+def test_weak_penalties_beside_large_costs(method, dtype):
+    """Nothing is worth its way: a plan of the mass exp(-cost / 2 rho), mostly zero in floating point, and proven."""
+    for offset in (10.0, 100.0, 1e3, 1e5):
+        cost, a, b = ((u + shift).astype(dtype) for u, shift in ((C, offset), (A, 0.0), (B, 0.0)))
+        found = method(cost, a, b, reg=0.1, unbalanced=1.0)
+        plan = found.plan.toarray()
+        assert found.success and np.isfinite(plan).all() and all(np.isfinite(u).all() for u in found.potentials)
+        assert plan.sum() <= np.exp(-0.45 * offset) and 0.0 <= found.value <= 2.1 + 1e-5
+
+
+@pytest.mark.parametrize("unbalanced", [None, 1.0])
+@pytest.mark.parametrize("method", [solve, sinkhorn, sinkhorn_newton, divergence])
+def test_points_without_weight_in_clouds(method, unbalanced):
+    """A column without weight has no mass at all: its divergence from what is wanted would be infinite."""
+    x, y = np.array([[0.0, 0.3], [1.0, 0.8]]), np.array([[0.2, 0.9], [0.7, 0.1], [0.5, 0.5]])
+    for a, b in (([1.0, 0.0], [0.5, 0.0, 0.5]), ([0.5, 0.5], [0.0, 0.0, 1.0]), ([0.0, 1.0], [1.0, 0.0, 0.0])):
+        found = method(PointCloud(x, y), a, b, reg=0.05, unbalanced=unbalanced)
+        assert found.success and np.isfinite(found.certificate.value), found
