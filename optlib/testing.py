@@ -2,6 +2,7 @@
 
 import inspect
 import math
+import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -104,6 +105,8 @@ def check_solver_contract(
 ) -> None:
     """Assert that a solver keeps the contract: fields, history, resume law, callbacks, limits, inputs, dtype, device.
 
+    On NumPy also that the result can be pickled.
+
     Parameters
     ----------
     solver : callable
@@ -145,6 +148,12 @@ def check_solver_contract(
         assert part.dtype == like.dtype, f"dtype {like.dtype} in, {part.dtype} out"
         assert device_of(part) == device_of(like)
     _assert_same(before, _snapshot(args), "an input was modified")
+
+    if compat.is_numpy_array(like):
+        stored = pickle.loads(pickle.dumps(whole))
+        assert type(stored) is type(whole) and repr(stored) == repr(whole), "a pickled result is another one"
+        for name in whole:
+            _assert_same(_snapshot(whole[name]), _snapshot(stored[name]), f"`{name}` of a pickled result")
 
     # resume law, bitwise, wherever the cut is and however often is checked
     resumed = go(iterations - half, init=go(half))

@@ -6,7 +6,7 @@ import os
 for _name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):  # before NumPy: threads on tiny arrays only cost time
     os.environ.setdefault(_name, "1")
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from typing import Any
 
@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 import optlib
-from optlib.backend import array_namespace, kernels
+from optlib.backend import array_namespace, is_cupy, is_numpy, kernels
 from optlib.backend.namespace import asarray_on
 
 # The fixtures that depend on the test (the engine) are the same for all of its examples.
@@ -62,13 +62,15 @@ class Backend:
         return self.eps < 1e-10
 
 
+NUMPY = Backend("numpy", array_namespace(), None, np.dtype("float64"))
+
+
 def _backends() -> dict[str, Any]:
     import array_api_strict as strict
 
-    numpy = array_namespace()
     found = {
-        "numpy": Backend("numpy", numpy, None, np.dtype("float64")),
-        "numpy-readonly": Backend("numpy-readonly", numpy, None, np.dtype("float64"), readonly=True),
+        "numpy": NUMPY,
+        "numpy-readonly": replace(NUMPY, name="numpy-readonly", readonly=True),
         "strict": Backend("strict", strict, strict.Device("device1"), strict.float64),
         "strict-float32": Backend("strict-float32", strict, strict.Device("no_float64"), strict.float32),
     }
@@ -99,13 +101,28 @@ def _selected(config: pytest.Config) -> dict[str, Any]:
     return {name: found[name]} if name else found
 
 
+ENGINES = ("auto", "generic")
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    if "backend" in metafunc.fixturenames:
-        found = _selected(metafunc.config)
-        metafunc.parametrize("backend", list(found.values()), ids=list(found), scope="session")
+    found = _selected(metafunc.config) if "backend" in metafunc.fixturenames else {}
+    if "engine" not in metafunc.fixturenames:
+        if found:
+            metafunc.parametrize("backend", list(found.values()), ids=list(found), scope="session")
+    elif not found:
+        metafunc.parametrize("engine", ENGINES, indirect=True)
+    else:  # elsewhere than on NumPy and CuPy there are no kernels: both engines are the same
+        pairs = [
+            (backend, engine)
+            for backend in found.values()
+            for engine in ENGINES
+            if engine == "auto" or is_numpy(backend.xp) or is_cupy(backend.xp)
+        ]
+        names = [f"{backend.name}-{engine}" for backend, engine in pairs]
+        metafunc.parametrize(("backend", "engine"), pairs, ids=names, indirect=["engine"])
 
 
-@pytest.fixture(params=["auto", "generic"])
+@pytest.fixture
 def engine(request: pytest.FixtureRequest) -> Any:
     """Run a test under both engines."""
     with optlib.config(engine=request.param):

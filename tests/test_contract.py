@@ -6,6 +6,7 @@ from optlib.backend import backend_name
 from optlib.backend.capabilities import SOLVERS
 from optlib.testing import check_solver_contract
 from tests.cases import collect, import_everything
+from tests.conftest import NUMPY
 
 import_everything()
 CASES = collect("contract_cases")
@@ -22,3 +23,10 @@ def test_contract(name, backend, engine):
         pytest.skip(f"{name} does not support {backend.name}")
     args, options = CASES[name](backend)
     check_solver_contract(entry.solver, *args, like=backend.asarray([0.0]), **options)
+
+
+@pytest.mark.parametrize("name", sorted(CASES))
+def test_init_of_another_kind_is_refused(name):
+    args, options = CASES[name](NUMPY)
+    with pytest.raises((TypeError, ValueError), match="`init`"):
+        SOLVERS[name].solver(*args, **{**options, "init": object(), "maxiter": 0})

@@ -2,7 +2,7 @@
 
 from optlib._core.callbacks import progress
 from optlib._core.checkpoint import CheckpointError
-from optlib._core.driver import Step, Steps, prepare_init, run, settle
+from optlib._core.driver import Step, Steps, prepare_init, prepare_resume, run, settle
 from optlib._core.result import Certificate, ConvergenceError, HaltError, History, Result, Status
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "Step",
     "Steps",
     "prepare_init",
+    "prepare_resume",
     "progress",
     "run",
     "settle",

@@ -106,6 +106,33 @@ def prepare_init(init: Any, state_class: type) -> tuple[Any, Any]:
     return init, None
 
 
+def prepare_resume(init: Any, state_class: type, fix: str = "") -> Any:
+    """Sort out an ``init`` that may only be the state of an earlier run.
+
+    Parameters
+    ----------
+    init : None, Result or NamedTuple
+    state_class : type
+        The state of this method.
+    fix : str
+        Where a start belongs, if there is one.
+
+    Returns
+    -------
+    NamedTuple or None
+        The state to resume from, if one was given.
+
+    Raises
+    ------
+    TypeError
+        If anything else was given.
+    """
+    start, state = prepare_init(init, state_class)
+    if start is not None:
+        raise validation.error("init", type(start).__name__, "a result of the same method", fix, TypeError)
+    return state
+
+
 def resume_state(saved: checkpoints.Saved, template: Any, like: Array) -> Any:
     """Rebuild a state of the type of ``template`` from a checkpoint, with the namespace and device of ``like``."""
     return checkpoints.unflatten(template, {name: _restore(value, like) for name, value in saved.fields.items()})

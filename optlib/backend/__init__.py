@@ -12,6 +12,7 @@ from optlib.backend.capabilities import supports
 from optlib.backend.kernels import kernel
 from optlib.backend.namespace import (
     Array,
+    Portable,
     array_namespace,
     as_floating,
     asarray_like,
@@ -29,6 +30,7 @@ from optlib.backend.namespace import (
 
 __all__ = [
     "Array",
+    "Portable",
     "array_namespace",
     "as_floating",
     "asarray_like",

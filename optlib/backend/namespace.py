@@ -1,7 +1,8 @@
 """Array namespaces: found once at the public boundary, never changed on the way."""
 
 from importlib import import_module
-from typing import Any
+from types import ModuleType
+from typing import Any, NamedTuple
 
 import array_api_compat as compat
 import numpy as np
@@ -41,6 +42,22 @@ def array_namespace(*arrays: Any) -> Any:
             "Fix: move them with optlib.to_device(x, ...) or the library's own asarray."
         )
     return compat.array_namespace(*found)
+
+
+class _Named(NamedTuple):
+    """What stands for a module in a pickle."""
+
+    name: str
+
+
+class Portable:
+    """Base of objects that hold an array namespace: their pickles and copies hold its name instead."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {k: _Named(v.__name__) if isinstance(v, ModuleType) else v for k, v in self.__dict__.items()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update({k: import_module(v.name) if isinstance(v, _Named) else v for k, v in state.items()})
 
 
 def is_numpy(xp: Any) -> bool:

@@ -48,6 +48,9 @@ class _Differentiated(Problem, ABC):
         """Value and gradients of f."""
         return self.at(x, y).inner()
 
+    def __reduce__(self) -> Any:
+        return type(self), (*self.functions, self._start, self._bounds)
+
     def _map_arrays(self, move: Callable[[Array], Array]) -> "_Differentiated":
         return type(self)(*self.functions, tuple(move(u) for u in self._start), self._bounds)
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from optlib._core import Certificate, Step, prepare_init, run
+from optlib._core import Certificate, Step, prepare_resume, run
 from optlib._core import validation as check
 from optlib._core.driver import Steps
 from optlib.backend import Array, linalg, supports
@@ -155,11 +155,7 @@ def bamm(
         step = SHORT / max(getattr(problem, name)(oracles.start) for name in curvatures)
     beta = check.scalar("step", step, low=0.0, low_open=True)
     pace = beta if outer_step is None else check.scalar("outer_step", outer_step, low=0.0, low_open=True)
-    start, state = prepare_init(init, BammState)
-    if start is not None:
-        raise check.error(
-            "init", type(start).__name__, "a result of the same method", "pass a start as `x0`", TypeError
-        )
+    state = prepare_resume(init, BammState, "pass a start as `x0`")
     if state is None:
         zero = xp.zeros_like(oracles.y0)
         state = BammState(oracles.start, oracles.y0, zero, *3 * (xp.sum(zero),), 0, 0, 0, 0)

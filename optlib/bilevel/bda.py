@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from optlib._core import Certificate, Status, Step, prepare_init, run
+from optlib._core import Certificate, Status, Step, prepare_resume, run
 from optlib._core import validation as check
 from optlib._core.driver import Steps
 from optlib.backend import Array, supports
@@ -132,11 +132,7 @@ def bda(
         if s is None and (alpha or name == "step"):
             require(problem, (oracle,), f"bda without `{name}`")
     xp, y0 = oracles.xp, oracles.y0
-    start, state = prepare_init(init, BdaState)
-    if start is not None:
-        raise check.error(
-            "init", type(start).__name__, "a result of the same method", "pass a start as `x0`", TypeError
-        )
+    state = prepare_resume(init, BdaState, "pass a start as `x0`")
     if state is None:
         state = BdaState(oracles.start, 0.0, None, y0, 0.0, 0.0, 0, 0, 0, 0)
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from optlib._core import Step, prepare_init, run
+from optlib._core import Step, prepare_resume, run
 from optlib._core import validation as check
 from optlib._core.driver import Steps
 from optlib.backend import Array, linalg, supports
@@ -132,7 +132,7 @@ def bo_rep(
     eta = as_schedule(outer_step, "outer_step")
     if tol is not None:
         check.scalar("tol", tol, low=0.0)
-    _, state = prepare_init(init, BoRepState)
+    state = prepare_resume(init, BoRepState, "pass a start as `x0`")
     if state is None:
         y, q, _, calls = loop.warm(outer_step, 0.5)
         state = BoRepState(loop.start, y, q, xp.zeros_like(loop.start), seed(rng), 0, *calls.values())

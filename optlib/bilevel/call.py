@@ -1,7 +1,6 @@
 """One evaluation of a hypergradient: the inner solution, the adjoint system, and what is known of their errors."""
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,7 +9,7 @@ import numpy as np
 from optlib._core import Status, settle
 from optlib._core import validation as check
 from optlib.backend import Array, linalg
-from optlib.bilevel.problem import Constants, Point, answer, answers, halt, point, require, vdot
+from optlib.bilevel.problem import Constants, Point, add_counts, answer, answers, halt, point, require, vdot
 from optlib.inner import accelerated_gradient, lbfgs
 from optlib.inner.newton import Preconditioner, begin, cholesky, factored, newton_steps
 from optlib.inner.newton import solve as solve_newton
@@ -42,7 +41,6 @@ MANY = (
     "an inner problem with many minimisers: its Hessian is singular, and the outer objective falls along a direction "
     'in which the inner one is flat. The methods "bda" and "bamm", and mode="penalty", choose among them'
 )
-GROWTH = 1e6  # of the adjoint of an iteration, beyond which its step is too long
 
 
 @dataclass
@@ -248,8 +246,7 @@ class Call:
         own = getattr(self.problem, "solve_inner", None)
         if own is not None and (self.solver == "auto" or not symmetric) and not extra:
             y, counts = own(self.x, y, target)
-            for name, n in counts.items():
-                self.counts[name] = self.counts.get(name, 0) + n
+            add_counts(self.counts, counts)
             return y, True
         second = callable(getattr(self.problem, "at", None)) or callable(getattr(self.problem, "hvp", None))
         if self.solver == "accelerated_gradient":
@@ -274,9 +271,8 @@ class Call:
     def gather(self) -> None:
         """Take over the counts and the factors of the blocks."""
         for block in self.blocks:
-            for name, n in block.counts.items():
-                self.counts[name] = self.counts.get(name, 0) + n
-                block.counts[name] = 0
+            add_counts(self.counts, block.counts)
+            block.counts = dict.fromkeys(block.counts, 0)
         factors = [block.factor for block in self.blocks]
         self.factor = None if any(L is None for L in factors) else self.xp.stack(factors)
 
@@ -404,67 +400,6 @@ class Call:
                 return q, True, None
             q = q - gamma * r
         return q, False, None
-
-    def unrolled(self, y: Array, mode: str) -> HyperResult:
-        """Modes that differentiate gradient steps."""
-        require(self.problem, ("hvp", "cross_jvp" if mode == "forward" else "cross_vjp"), f'mode="{mode}"')
-        xp, gamma, x = self.xp, self.length(), self.x
-        if mode == "forward":  # Z <- (I - gamma H) Z - gamma C', one column a hyperparameter
-            flat = xp.reshape(x, (-1,))
-            basis = [
-                xp.reshape(e, x.shape)
-                for e in (xp.eye(flat.shape[0], dtype=x.dtype, device=x.device)[k, :] for k in range(flat.shape[0]))
-            ]
-            columns = [xp.zeros_like(y) for _ in basis]
-            for _ in range(self.steps):
-                products = self.at(y)
-                columns = [
-                    z - gamma * (products.hvp(z) + products.cross_jvp(e)) for z, e in zip(columns, basis, strict=True)
-                ]
-                y = y - gamma * self.inner(y)[2]
-            value, grad_x, grad_y = self.outer(y)
-            gradient = grad_x + xp.reshape(xp.stack([vdot(z, grad_y, xp=xp) for z in columns]), x.shape)
-        else:
-            value, gradient, _, y = self.reverse(y)
-        _, _, g = self.inner(y)
-        self.check_finite(y, value, g, gradient)
-        return HyperResult(
-            value=float(value), gradient=gradient, y=y, q=None, error_bound=None, correction=0.0,
-            residual=(self.norm(g), 0.0), counts=self.counts, mode=mode,
-        )  # fmt: skip
-
-    def reverse(self, y: Array) -> tuple[Array, Array, Array, Array]:
-        """Gradient steps from y: value of F after them, its gradients in x and in the first y, and the last y."""
-        gamma, every = self.length(), math.isqrt(self.truncate) if self.recompute else 1
-        for _ in range(self.steps - self.truncate):
-            y = y - gamma * self.inner(y)[2]
-        kept: list[Array] = []
-        for t in range(self.truncate):
-            if t % every == 0:
-                kept.append(y)
-            y = y - gamma * self.inner(y)[2]
-        value, gradient, alpha = self.outer(y)
-        self.check_finite(y, value, value, alpha)
-        limit = GROWTH * max(self.norm(alpha), 1e-300)
-        for t, before in enumerate(self.backwards(kept, every, gamma)):
-            products = self.at(before)
-            gradient = gradient - gamma * products.cross_vjp(alpha)
-            alpha = alpha - gamma * self.transposed(before, products)(alpha)
-            if t % 10 == 9 and not self.norm(alpha) <= limit:
-                got = f"{gamma:.3g}, with which the adjoint grows"
-                raise check.error("step", got, "a step below 2 / lipschitz(x)", "leave it to the default")
-        return value, gradient, alpha, y
-
-    def backwards(self, kept: list[Array], every: int, gamma: float) -> Iterator[Array]:
-        """The last iterates, last first, from every so many of them."""
-        left = self.truncate
-        while kept:
-            between = [kept.pop()]
-            while (len(kept) * every) + len(between) < left:
-                between.append(between[-1] - gamma * self.inner(between[-1])[2])
-            left -= len(between)
-            while between:
-                yield between.pop()
 
     def penalty(self, y: Array) -> HyperResult:
         """The mode without second-order oracles."""

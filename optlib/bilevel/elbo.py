@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from optlib._core import Certificate, Step, prepare_init, run
+from optlib._core import Certificate, Step, prepare_resume, run
 from optlib._core import validation as check
 from optlib._core.driver import Steps
 from optlib.backend import Array, asarray_like, linalg, random, supports, to_numpy
@@ -155,11 +155,7 @@ def elbo(
     sizes = xp.asarray(np.bincount(group).astype(float), **like)
     kappa = max(1.0, d / n) if emphasis is None else emphasis
     first = oracles.start
-    given, state = prepare_init(init, ElboState)
-    if given is not None:
-        raise check.error(
-            "init", type(given).__name__, "a result of the same method", "pass a start as `x0`", TypeError
-        )
+    state = prepare_resume(init, ElboState, "pass a start as `x0`")
 
     def by_block(u: Array) -> Array:
         return segment_sum(u, index, count, xp=xp)

@@ -12,7 +12,7 @@ from optlib._core import validation as check
 from optlib.backend import Array, array_namespace
 from optlib.bilevel.call import INNER, NOT_CONVEX, Call, HyperResult, choose, fitting
 from optlib.bilevel.oracles import Oracles
-from optlib.bilevel.problem import halt, point, require, vdot
+from optlib.bilevel.problem import add_counts, halt, point, require, vdot
 from optlib.inner.newton import factor_solve
 from optlib.linop import cg
 
@@ -104,8 +104,7 @@ class Evaluator(Oracles):
     def add(self, counts: dict[str, int]) -> None:
         """Count an evaluation and its calls of the oracles."""
         self.counts["evaluations"] += 1
-        for name, n in counts.items():
-            self.counts[name] = self.counts.get(name, 0) + n
+        add_counts(self.counts, counts)
 
     def seen(self) -> dict[str, int]:
         """The counts, as fields of a state."""

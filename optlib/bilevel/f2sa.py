@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from optlib._core import Step, prepare_init, run
+from optlib._core import Step, prepare_resume, run
 from optlib._core import validation as check
 from optlib._core.driver import Steps
 from optlib.backend import Array, linalg, supports
@@ -142,7 +142,7 @@ def f2sa(
     inner_steps = check.scalar("inner_steps", inner_steps, low=1, integer=True)
     if tol is not None:
         check.scalar("tol", tol, low=0.0)
-    _, state = prepare_init(init, F2saState)
+    state = prepare_resume(init, F2saState, "pass a start as `x0`")
     if state is None:
         calls = {"gradients": 0, "outer": 0}
 

@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from optlib._core import Certificate, Status, Step, prepare_init, run
+from optlib._core import Certificate, Status, Step, prepare_resume, run
 from optlib._core import validation as check
 from optlib._core.driver import Steps
 from optlib.backend import Array, supports
@@ -12,6 +12,7 @@ from optlib.bilevel.call import Call
 from optlib.bilevel.oracles import Oracles
 from optlib.bilevel.problem import require
 from optlib.bilevel.result import BilevelResult
+from optlib.bilevel.unrolling import reverse
 
 GROW, TRIALS = 2.0, 60  # of the steps, after each iteration; halvings of them
 MEMORY = 10  # values of the monopolist, the largest of which a step must improve on
@@ -73,7 +74,7 @@ def hierarchy_free(
     Parameters
     ----------
     problem : object
-        With ``inner``, ``outer``, ``cross_vjp``, and ``hvp`` or (without symmetry) ``hvp_t``; ``project_y(x, y)`` where
+        With ``inner``, ``outer``, ``cross_vjp``, and ``hvp`` or (without symmetry) ``hvp_t``; ``project_y(y)`` where
         the followers are restricted, as in `EquilibriumProblem`.
     x0 : array, optional
         Start; by default ``problem.start()``.
@@ -146,21 +147,17 @@ def hierarchy_free(
     if step is None:
         require(problem, ("lipschitz",), "hierarchy_free without `step`")
         step = 1.0 / problem.lipschitz(origin)
-    start, state = prepare_init(init, HierarchyFreeState)
-    if start is not None:
-        raise check.error(
-            "init", type(start).__name__, "a result of the same method", "pass a start as `x0`", TypeError
-        )
+    state = prepare_resume(init, HierarchyFreeState, "pass a start as `x0`")
     if state is None:
         y = oracles.y0
         state = HierarchyFreeState(origin, y, origin, y, None, None, 1.0, 1.0, 0.0, 0.0, "[]", 1.0, 1.0, 0, 0, 0, 0)
     rounding = 10.0 * float(xp.finfo(origin.dtype).eps)
-    feasible = getattr(problem, "project_y", lambda x, y: y)
+    feasible = getattr(problem, "project_y", lambda y: y)
 
     def ahead(x: Array, y: Array) -> tuple[float, Array, Array]:
         """The value ``F(x, h^T(x, y))`` with its gradients in x and in y."""
         call = Call(problem, x, xp, 1.0, 1.0, steps=foreseen, truncate=foreseen, step=step)
-        value, grad_x, grad_y, _ = call.reverse(y)
+        value, grad_x, grad_y, _ = reverse(call, y)
         for name, n in call.counts.items():
             oracles.counts[name] += n
         return float(value), grad_x, grad_y
@@ -202,7 +199,7 @@ def hierarchy_free(
             upper = float(oracles.outer(s.x, s.y)[0])
             moves = (
                 s.x - oracles.project(s.x - slope), step * follow, s.u - oracles.project(s.u - s.grad_u),
-                s.v - feasible(s.u, s.v - s.grad_v),
+                s.v - feasible(s.v - s.grad_v),
             )  # fmt: skip
             unit = 1.0 + abs(upper)
             s = s._replace(upper=upper, cournot=largest(*moves[:2]) / unit, monopoly=largest(*moves[2:]) / unit)
@@ -217,7 +214,7 @@ def hierarchy_free(
                 (s.x,), (slope,), lambda x: (oracles.project(x),), lambda x, y=s.y: value(x, y), cournot,
                 s.length_x or 1.0,
             )  # fmt: skip
-            y = feasible(x, s.y - step * oracles.inner(x, s.y)[2])
+            y = feasible(s.y - step * oracles.inner(x, s.y)[2])
             s = monopolist(s) if s.length_u else s
             s = s._replace(x=x, y=y, length_x=length_x, nit=s.nit + 1, **oracles.seen())
 
@@ -225,9 +222,7 @@ def hierarchy_free(
         """A step of the second game."""
         old, slopes = (s.u, s.v), (s.grad_u, s.grad_v)
         reference = max(json.loads(s.values))
-        new, length = descend(
-            old, slopes, lambda x, y: (oracles.project(x), feasible(x, y)), value, reference, s.length_u
-        )
+        new, length = descend(old, slopes, lambda x, y: (oracles.project(x), feasible(y)), value, reference, s.length_u)
         lower, *fresh = ahead(*new)
         bend = product(new, old, fresh, slopes)
         if length and bend > 0.0:

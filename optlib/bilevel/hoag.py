@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from optlib._core import Status, Step, prepare_init, run
+from optlib._core import Status, Step, prepare_resume, run
 from optlib._core import validation as check
 from optlib._core.driver import Steps
 from optlib.backend import Array, supports
@@ -130,7 +130,7 @@ def hoag(
     xp = evaluator.xp
     goal = 0.0 if tol is None else check.scalar("tol", tol, low=0.0)
     eps = tolerance_schedule(schedule, name="schedule")
-    _, state = prepare_init(init, HoagState)
+    state = prepare_resume(init, HoagState, "pass a start as `x0`")
     if state is None:
         state = HoagState(evaluator.start, 0.0, None, evaluator.y0, None, None, 0.0, eps(0), 1.0, 0, 0, 1, 0, 0)
 

@@ -20,6 +20,7 @@ from optlib._core import validation as check
 from optlib.backend import Array
 from optlib.bilevel.call import MODES, Call, HyperResult, choose, fitting
 from optlib.bilevel.problem import beginning, require, unconstrained
+from optlib.bilevel.unrolling import unrolled
 
 
 def hypergradient(
@@ -146,7 +147,7 @@ def hypergradient(
     fitting(problem, mode)
     call = Call(problem, x, xp, tol, adjoint_tol, steps, truncate, step, maxiter, recompute=recompute)
     if mode in ("reverse", "forward"):
-        return call.unrolled(y0, mode)
+        return unrolled(call, y0, mode)
     if mode == "penalty":
         return call.penalty(y0)
     return call.implicit(y0, q, mode)

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from optlib._core import Certificate, Step, prepare_init, run
+from optlib._core import Certificate, Step, prepare_resume, run
 from optlib._core import validation as check
 from optlib._core.driver import Steps
 from optlib.backend import Array, linalg, supports
@@ -265,11 +265,7 @@ def lv_hba(
     for name, value, most in (("eta", eta, longest(sets.x)), ("alpha", alpha, paces(sets.x)[1])):
         if value is not None and value > most:
             raise check.error(name, value, f"at most {most:.3g}, beyond which its steps diverge", "leave it out")
-    start, state = prepare_init(init, LvHbaState)
-    if start is not None:
-        raise check.error(
-            "init", type(start).__name__, "a result of the same method", "pass a start as `x0`", TypeError
-        )
+    state = prepare_resume(init, LvHbaState, "pass a start as `x0`")
     if state is None:
         zero = xp.zeros_like(sets.low[0])
         state = LvHbaState(sets.x, sets.y, sets.lam, sets.y, sets.lam, zero, zero, 0, 0, 0, 0)

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from optlib._core import Certificate, Status, Step, prepare_init, run
+from optlib._core import Certificate, Status, Step, prepare_resume, run
 from optlib._core import validation as check
 from optlib._core.driver import Steps
 from optlib.backend import Array, linalg, supports
@@ -169,7 +169,7 @@ def maid(
     if step is not None:
         step = check.scalar("step", step, low=0.0, low_open=True)
     curvature(problem, evaluator.start)
-    _, state = prepare_init(init, MaidState)
+    state = prepare_resume(init, MaidState, "pass a start as `x0`")
     if state is None:
         state = MaidState(
             evaluator.start, evaluator.y0, None, None, 0.0, 0.0, 0.0, 0.0, eps, delta, step or 0.0,

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.optimize import nnls
 
-from optlib._core import Certificate, Status, Step, prepare_init, run
+from optlib._core import Certificate, Status, Step, prepare_resume, run
 from optlib._core import validation as check
 from optlib._core.driver import Steps
 from optlib.backend import Array, supports, to_numpy
@@ -132,11 +132,7 @@ def nonsmooth(
     evaluator = Evaluator(problem, x0, bounds, mode)
     xp = evaluator.xp
     goal = 0.0 if tol is None else check.scalar("tol", tol, low=0.0)
-    start, state = prepare_init(init, NonsmoothState)
-    if start is not None:
-        raise check.error(
-            "init", type(start).__name__, "a result of the same method", "pass a start as `x0`", TypeError
-        )
+    state = prepare_resume(init, NonsmoothState, "pass a start as `x0`")
     if state is None:
         state = NonsmoothState(
             evaluator.start, 0.0, None, evaluator.y0, None, None, None, None, None, RADIUS, FIRST, 0.0, 0, 0, 1, 0, 0

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from optlib._core import Certificate, Status, Step, prepare_init, run
+from optlib._core import Certificate, Status, Step, prepare_resume, run
 from optlib._core import validation as check
 from optlib._core.driver import Steps
 from optlib.backend import Array, supports
@@ -144,11 +144,7 @@ def penalty(
     inner_tol = check.scalar("inner_tol", inner_tol, low=0.0, low_open=True)
     check.option("richardson", richardson, (True, False))
     goal = 0.0 if tol is None else check.scalar("tol", tol, low=0.0)
-    start, state = prepare_init(init, PenaltyState)
-    if start is not None:
-        raise check.error(
-            "init", type(start).__name__, "a result of the same method", "pass a start as `x0`", TypeError
-        )
+    state = prepare_resume(init, PenaltyState, "pass a start as `x0`")
 
     scale = box.norm(answers("inner", problem.inner(box.start, y0), box.start, y0)[2])
     if state is None:

@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from optlib._core import Certificate, Status, Step, prepare_init, run
+from optlib._core import Certificate, Status, Step, prepare_resume, run
 from optlib._core import validation as check
 from optlib._core.driver import Steps
 from optlib.backend import Array, supports
@@ -135,7 +135,7 @@ def piecewise(
     low, high = math.exp(float(oracles.low[0])), math.exp(float(oracles.high[0]))
     if not (low > 0.0 and math.isfinite(high)):
         raise check.error("bounds", (low, high), "finite bounds of the logarithm", "leave them to the default")
-    _, state = prepare_init(init, PiecewiseState)
+    state = prepare_resume(init, PiecewiseState, "pass a start as `x0`")
     if state is None:
         zero = xp.zeros_like(y0)
         state = PiecewiseState(start, 0.0, y0, zero, y0, zero, "[]", 0, 0, 0)

@@ -8,7 +8,7 @@ Signs, once and for all: ``H = grad_yy f``; ``C = grad_xy f``, so that ``C v`` h
 ``grad Phi = grad_x F - C q``.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import array_api_compat as compat
@@ -16,7 +16,7 @@ import numpy as np
 
 from optlib._core import HaltError, Status
 from optlib._core import validation as check
-from optlib.backend import Array, to_numpy
+from optlib.backend import Array, Portable, to_numpy
 
 
 class Point(NamedTuple):
@@ -84,7 +84,7 @@ class Constraints(NamedTuple):
     vjp_y: Callable[[Array], Array]
 
 
-class Problem:
+class Problem(Portable):
     """Base of the bilevel problems, and the list of the oracles that an own problem may have.
 
     An own problem need not be derived from this class: any object with ``inner``, ``outer`` and a ``start`` will do,
@@ -309,6 +309,12 @@ def halt(got: str, expected: str, status: Status, x: Array, y: Array) -> HaltErr
     """The error of a problem at a point, which it keeps."""
     at = np.array2string(to_numpy(x).ravel()[:5], precision=4)
     return HaltError(str(check.error("problem", f"{got}, at x = {at}", expected)), status, x=x, y=y)
+
+
+def add_counts(total: dict[str, int], more: Mapping[str, int]) -> None:
+    """Add the calls of oracles to those counted so far."""
+    for name, n in more.items():
+        total[name] = total.get(name, 0) + n
 
 
 def vdot(u: Array, v: Array, *, xp: Any) -> Array:

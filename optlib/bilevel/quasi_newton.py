@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from optlib._core import Status, Step, prepare_init, run
+from optlib._core import Status, Step, prepare_resume, run
 from optlib._core import validation as check
 from optlib._core.driver import Steps
 from optlib.backend import Array, supports
@@ -137,11 +137,7 @@ def quasi_newton(
     evaluator = Evaluator(problem, x0, bounds, mode, start=start, refit=refit)
     xp = evaluator.xp
     goal = 0.0 if tol is None else check.scalar("tol", tol, low=0.0)
-    given, state = prepare_init(init, QuasiNewtonState)
-    if given is not None:
-        raise check.error(
-            "init", type(given).__name__, "a result of the same method", "pass a start as `x0`", TypeError
-        )
+    state = prepare_resume(init, QuasiNewtonState, "pass a start as `x0`")
     if state is None:
         state = QuasiNewtonState(
             evaluator.start, 0.0, None, 0.0, evaluator.y0, None, None, START, "[]", None, None, 1.0, 0, 0, 1, 0, 0

@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from optlib._core import Certificate, Status, Step, prepare_init, run
+from optlib._core import Certificate, Status, Step, prepare_resume, run
 from optlib._core import validation as check
 from optlib._core.driver import Steps
 from optlib.backend import Array, supports
@@ -152,7 +152,7 @@ def scalar(
     low, high = float(evaluator.low[0]), float(evaluator.high[0])
     if not math.isfinite(high - low):
         raise check.error("bounds", (low, high), "finite bounds", "give both, e.g. (-12, 12)")
-    _, state = prepare_init(init, ScalarState)
+    state = prepare_resume(init, ScalarState, "pass a start as `x0`")
     if state is None:
         state = ScalarState(evaluator.start, evaluator.y0, None, None, None, "[]", "[]", 0, 0, 0, 1, 0, 0)
 

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from optlib._core import Certificate, Status, Step, prepare_init, run
+from optlib._core import Certificate, Status, Step, prepare_resume, run
 from optlib._core import validation as check
 from optlib._core.driver import Steps
 from optlib.backend import Array, array_namespace, asarray_like, linalg, supports, to_numpy
@@ -165,11 +165,7 @@ def self_tuning(
         raise check.error("problem", "an inner problem without an objective", "a minimisation", 'use mode="gmres"')
     xp, p = oracles.xp, oracles.size
     x, y = oracles.start, oracles.y0
-    start, state = prepare_init(init, SelfTuningState)
-    if start is not None:
-        raise check.error(
-            "init", type(start).__name__, "a result of the same method", "pass a start as `x0`", TypeError
-        )
+    state = prepare_resume(init, SelfTuningState, "pass a start as `x0`")
     if state is None:
         slope = xp.zeros((p, *y.shape), dtype=y.dtype, device=x.device)
         zero = xp.zeros_like(x)

@@ -18,7 +18,7 @@ from optlib.backend.namespace import asarray_on, device_of
 from optlib.backend.random import as_generator
 from optlib.bilevel.call import Call, HyperResult, choose
 from optlib.bilevel.oracles import Oracles
-from optlib.bilevel.problem import directions, require, vdot
+from optlib.bilevel.problem import add_counts, directions, require, vdot
 from optlib.steps import PowerDecay, as_schedule
 
 WARM = 0.1  # relative residuals of the inner and the adjoint system at the start
@@ -119,8 +119,7 @@ class SingleLoop(Oracles):
 
         def solve(x: Array, y: Array, q: Array | None) -> HyperResult:
             found = Call(self.problem, x, self.xp, WARM, WARM).implicit(y, q, mode)
-            for name, n in found.counts.items():
-                calls[name] = calls.get(name, 0) + n
+            add_counts(calls, found.counts)
             return found
 
         def ahead(x: Array) -> tuple[Array, Array]:

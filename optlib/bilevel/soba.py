@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from optlib._core import Step, prepare_init, run
+from optlib._core import Step, prepare_resume, run
 from optlib._core import validation as check
 from optlib._core.driver import Steps
 from optlib.backend import Array, supports
@@ -119,7 +119,7 @@ def soba(
     loop = SingleLoop(problem, x0, bounds, batch, "soba")
     if tol is not None:
         check.scalar("tol", tol, low=0.0)
-    _, state = prepare_init(init, SobaState)
+    state = prepare_resume(init, SobaState, "pass a start as `x0`")
     if state is None:
         y, q, first, calls = loop.warm(outer_step, 0.5)
         state = SobaState(loop.start, y, q, seed(rng), first, 0, *calls.values())

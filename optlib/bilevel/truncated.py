@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from optlib._core import Certificate, Step, prepare_init, run
+from optlib._core import Certificate, Step, prepare_resume, run
 from optlib._core import validation as check
 from optlib._core.driver import Steps
 from optlib.backend import Array, supports
@@ -11,6 +11,7 @@ from optlib.bilevel.call import Call
 from optlib.bilevel.oracles import Oracles
 from optlib.bilevel.problem import require
 from optlib.bilevel.result import BilevelResult
+from optlib.bilevel.unrolling import unrolled
 from optlib.steps import as_schedule
 
 FIRST, SECOND, TINY = 0.9, 0.999, 1e-8  # of Adam: decay of both moments, and what keeps the denominator from 0
@@ -144,11 +145,7 @@ def truncated(
     if inner_step is None:
         require(problem, ("lipschitz",), "truncated without `inner_step`")
     xp = oracles.xp
-    given, state = prepare_init(init, TruncatedState)
-    if given is not None:
-        raise check.error(
-            "init", type(given).__name__, "a result of the same method", "pass a start as `x0`", TypeError
-        )
+    state = prepare_resume(init, TruncatedState, "pass a start as `x0`")
     if state is None:
         zero = xp.zeros_like(oracles.start)
         state = TruncatedState(oracles.start, 0.0, None, oracles.y0, zero, zero, 0, 0, 0, 0)
@@ -156,7 +153,7 @@ def truncated(
     def measured(s: TruncatedState) -> TruncatedState:
         """Value and gradient at x."""
         call = Call(problem, s.x, xp, 1.0, 1.0, steps, kept, inner_step, recompute=recompute)
-        found = call.unrolled(s.y if start == "warm" else oracles.y0, direction)
+        found = unrolled(call, s.y if start == "warm" else oracles.y0, direction)
         counts = {name: getattr(s, name) + call.counts[name] for name in ("gradients", "products", "outer")}
         return s._replace(value=found.value, gradient=found.gradient, y=found.y, **counts)
 

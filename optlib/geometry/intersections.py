@@ -42,7 +42,6 @@ class AffineProjection:
             raise check.error("G", f"shape {tuple(self.G.shape)}", "at least one row and one column")
         zero = xp.zeros((m,), dtype=dtype, device=device)
         self.h = zero if h is None else check.array("h", h, xp=xp, shape=(m,), dtype=dtype, device=device)
-        self.xp = xp
         u, sizes, rows = linalg.svd(self.G, xp=xp)
         keep = sizes > RANK * float(xp.finfo(dtype).eps) * xp.max(sizes)
         inverse = xp.where(keep, 1.0 / xp.where(keep, sizes, xp.ones_like(sizes)), xp.zeros_like(sizes))

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from optlib._core import Certificate, Result, Status, Step, prepare_init, run
+from optlib._core import Certificate, Result, Status, Step, prepare_resume, run
 from optlib._core import validation as check
 from optlib._core.checkpoint import probe
 from optlib._core.driver import Steps
@@ -44,7 +44,7 @@ def run_gradient(
         root = (mu / lipschitz) ** 0.5
         beta = (1.0 - root) / (1.0 + root)
         patience = 10 + math.ceil(4.0 / root / check_every)
-    _, state = prepare_init(init, FirstOrderState)
+    state = prepare_resume(init, FirstOrderState, "pass a start as `x0`")
     if state is None:
         value, grad = fun(x0)
         given = lipschitz or (1.0 / step if step else None)

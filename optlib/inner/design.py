@@ -12,7 +12,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from optlib._core import validation as check
-from optlib.backend import Array, array_namespace, kernel, linalg, scatter
+from optlib.backend import Array, Portable, array_namespace, kernel, linalg, scatter
 from optlib.backend.sparse import is_sparse
 
 NAMES = ("A", "b", "sample_weight")
@@ -242,7 +242,7 @@ def top(scores: Array, count: int, *, xp: Any) -> Array:
     return xp.sort(xp.argsort(scores, descending=True)[:count])
 
 
-class DenseColumns:
+class DenseColumns(Portable):
     """Features of a dense design: columns of ``A~``, stored as rows."""
 
     def __init__(self, rows: Array, squares: Array | None = None) -> None:
@@ -313,7 +313,7 @@ class SparseColumns:
         return SparseColumns((data, indices, indptr), *map(move, (self.means, self.roots, self.squares)))
 
 
-class Design:
+class Design(Portable):
     """Samples of a linear model with their targets.
 
     Attributes

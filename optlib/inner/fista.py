@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from optlib._core import Certificate, Result, Status, Step, prepare_init, run
+from optlib._core import Certificate, Result, Status, Step, prepare_resume, run
 from optlib._core import validation as check
 from optlib._core.checkpoint import probe
 from optlib._core.driver import Steps
@@ -110,7 +110,7 @@ def fista(
     x0 = check.array("x0", x0, xp=xp, dtype=dtype, device=device)
     if step is not None:
         step = check.scalar("step", step, low=0.0, low_open=True)
-    _, state = prepare_init(init, FistaState)
+    state = prepare_resume(init, FistaState, "pass a start as `x0`")
     if state is None:
         value, grad = fun(x0)
         first = 1.0 / step if step else curvature(fun, x0, grad, xp=xp)

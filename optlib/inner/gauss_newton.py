@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from optlib._core import Certificate, Result, Status, Step, prepare_init, run
+from optlib._core import Certificate, Result, Status, Step, prepare_resume, run
 from optlib._core import validation as check
 from optlib._core.checkpoint import probe
 from optlib._core.driver import Steps
@@ -180,7 +180,7 @@ def gauss_newton(
     if loss == "logistic" and not bool(xp.all(xp.abs(t) == 1.0)):
         raise check.error("targets", "other numbers", "labels -1 and 1")
     damping = check.scalar("damping", damping, low=RANGE[0], high=RANGE[1])
-    _, state = prepare_init(init, GaussNewtonState)
+    state = prepare_resume(init, GaussNewtonState, "pass a start as `x0`")
     if state is None:
         state = GaussNewtonState(x0, 0.0, None, damping, 0, 0, 0)
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from optlib._core import Certificate, Result, Status, Step, prepare_init, run
+from optlib._core import Certificate, Result, Status, Step, prepare_resume, run
 from optlib._core import validation as check
 from optlib._core.checkpoint import probe
 from optlib._core.driver import Steps
@@ -114,7 +114,7 @@ def lbfgs(
     xp, device, dtype = check.common(x0=x0)
     x0 = check.array("x0", x0, xp=xp, dtype=dtype, device=device)
     memory = check.scalar("memory", memory, low=1, integer=True)
-    _, state = prepare_init(init, LBFGSState)
+    state = prepare_resume(init, LBFGSState, "pass a start as `x0`")
     if state is None:
         state = LBFGSState(x0, None, None, None, None, math.inf, 0, 0, 0)
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from optlib._core import Certificate, Result, Status, Step, prepare_init, run
+from optlib._core import Certificate, Result, Status, Step, prepare_resume, run
 from optlib._core import validation as check
 from optlib._core.checkpoint import probe
 from optlib._core.driver import Steps
@@ -149,7 +149,7 @@ def newton(
         raise check.error("preconditioner", type(preconditioner).__name__, "a `Preconditioner`", kind=TypeError)
     if preconditioner is None and hvp is not None and hessian is not None:
         preconditioner = factored(hessian, size, xp=xp)
-    _, state = prepare_init(init, NewtonState)
+    state = prepare_resume(init, NewtonState, "pass a start as `x0`")
     if state is None:
         state = begin(x0, factor)
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from optlib._core import Certificate, Result, Status, Step, prepare_init, run
+from optlib._core import Certificate, Result, Status, Step, prepare_resume, run
 from optlib._core import validation as check
 from optlib._core.checkpoint import probe
 from optlib._core.driver import Steps
@@ -127,7 +127,7 @@ def regularized_newton(
     if radius is not None:
         radius = check.scalar("radius", radius, low=0.0, low_open=True)
     rounding = 10.0 * float(xp.finfo(dtype).eps)
-    _, state = prepare_init(init, RegularizedNewtonState)
+    state = prepare_resume(init, RegularizedNewtonState, "pass a start as `x0`")
     if state is None:
         length = float(linalg.norm(flat if root is None else root.T @ flat, xp=xp))
         state = RegularizedNewtonState(x0, 0.0, None, 0.0, radius or max(length, 1.0), None, 0, 0, 0, 0)

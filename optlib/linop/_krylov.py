@@ -18,6 +18,7 @@ from optlib.linop.base import Identity, LinearOperator, VStack, _empty
 from optlib.linop.wrap import as_linear_operator, wrapped
 
 REFRESH = 32  # iterations between two comparisons with the true residual
+NEGLIGIBLE = 4.0  # units of rounding of the right side: the recursion has nothing to say about smaller residuals
 
 
 class System(NamedTuple):
@@ -119,20 +120,22 @@ def _steps(
     renewed: Callable[[Any], Any],
     estimate: Callable[[Any], Array],
     tol: float | None,
+    look: bool,
     calls: dict[str, int],
     xp: Any,
 ) -> Steps:
     """Run a Krylov method in blocks.
 
     ``estimate(state)`` is the stopping quantity of each column by the recursions, ``renewed(state)`` the same point
-    started afresh, with the true residual.
+    started afresh, with the true residual. ``look`` at the estimate between two checks as well.
     """
     limit = -math.inf if tol is None else tol
-    claim = max(limit, 2.0 * float(xp.finfo(state.x.dtype).eps))  # where the recursion has nothing more to say
-    best, last = math.inf, -1
+    claim = max(limit, NEGLIGIBLE * float(xp.finfo(state.x.dtype).eps))
+    best, last, looked, met = math.inf, -1, -1, False
 
     def stop() -> float:
         nonlocal best, last
+        step.status = None
         value, broken = largest(estimate(state), state.broken, xp=xp)
         if tol is not None and value <= claim:
             (value,) = largest(estimate(renewed(state)), xp=xp)
@@ -146,7 +149,7 @@ def _steps(
         return value
 
     while True:
-        step = Step(state.x, state.nit, state, stop=stop, counts=calls)
+        step = Step(state.x, state.nit, state, stop=stop, counts=calls, status=Status.CONVERGED if met else None)
         budget = yield step
         for _ in range(budget):
             state = advance(state)
@@ -155,6 +158,10 @@ def _steps(
                 false = (estimate(state) <= claim) & (estimate(fresh) > limit)
                 pairs = zip(fresh, state, strict=True)
                 state = type(state)(*(xp.where(false, f, s) if hasattr(f, "ndim") else s for f, s in pairs))
+            met = look and looked < state.nit // REFRESH and largest(estimate(state), xp=xp)[0] <= limit
+            if met:  # for ``stop`` to confirm
+                looked = state.nit // REFRESH
+                break
 
 
 def tolerance(tol: float | None, atol: float, unit: Array, xp: Any) -> tuple[float | None, Any]:
@@ -180,12 +187,14 @@ def run_krylov(
     *,
     tol: float | None,
     checkpoint: Any,
+    look: bool = False,
     **keywords: Any,
 ) -> Result:
     """Run a method given by its functions.
 
     ``start(x, old)`` begins at a point, with what is worth keeping of an old state; ``kind(state)`` names the
-    certificate; ``options()`` returns what a checkpoint depends on besides the system.
+    certificate; ``options()`` returns what a checkpoint depends on besides the system; ``look`` whether to end at the
+    iteration that met the tolerance instead of the next check.
     """
     xp, point, fresh = system.A.xp, None, None
 
@@ -206,7 +215,7 @@ def run_krylov(
         problem = (probe(system.matvec(vector)), system.rhs, system.unit, tol, options())
     return run(
         lambda state: _steps(
-            state, advance=advance, renewed=renewed, estimate=estimate, tol=tol, calls=system.calls, xp=xp
+            state, advance=advance, renewed=renewed, estimate=estimate, tol=tol, look=look, calls=system.calls, xp=xp
         ),
         state=start(system.x) if system.state is None else system.state,
         like=system.rhs,

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from optlib._core import validation as check
-from optlib.backend import Array, array_namespace, as_floating, backend_name, device_of, is_numpy
+from optlib.backend import Array, Portable, array_namespace, as_floating, backend_name, device_of, is_numpy
 
 
-class LinearOperator(ABC):
+class LinearOperator(Portable, ABC):
     """A real matrix known by its products with vectors.
 
     Subclasses implement ``_matvec`` and ``_rmatvec``; both get an array of shape ``(n,)`` or ``(n, k)`` (k vectors as
@@ -82,7 +82,9 @@ class LinearOperator(ABC):
 
     def _map_arrays(self, move: Callable[[Array], Array]) -> "LinearOperator":
         """Rebuild the operator with its arrays moved or cast; keeps the promises."""
-        raise NotImplementedError
+        got = f"a {type(self).__name__.removeprefix('_')} operator, known by functions only"
+        fix = "make it anew from moved arrays; in an own class, define `_map_arrays(move)`"
+        raise check.error("obj", got, "an operator of arrays, for `to_device` and `astype`", fix, TypeError)
 
     # --- products
 

@@ -66,11 +66,11 @@ def pcg(
         y, products = x / unit, 1
         r = r - product(y)
     first = last = p = z = r if precondition is None else precondition(r)
-    rz, rr, sound, flat = r @ z, r @ r, True, None
+    rz, rr, sound, moving, flat = r @ z, r @ r, True, True, None
 
     def ratio(a: Array, b: Array) -> Array:
-        """Quotient of two numbers; on devices 0 after a direction that was not sound, until the host looks."""
-        return a / b if every == 1 else xp.where(sound, a, 0.0 * a) / xp.where(sound, b, xp.ones_like(b))
+        """Quotient of two numbers; on devices 0 where the run should have ended, until the host looks."""
+        return a / b if every == 1 else xp.where(moving, a, 0.0 * a) / xp.where(moving, b, xp.ones_like(b))
 
     for k in range(maxiter + 1):
         if k % every == 0 or k == maxiter:
@@ -85,7 +85,9 @@ def pcg(
         q = product(p)
         products += 1
         curvature = p @ q
-        sound = sound & (curvature > 0) & (rz > 0)
+        above = rr > tol * tol
+        sound = sound & (~above | ((curvature > 0) & (rz > 0)))
+        moving = sound & above
         if every == 1 and not sound:
             flat = p
             break

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 from optlib._core import Result
 from optlib._core import validation as check
-from optlib.backend import Array, linalg, supports
-from optlib.linop._krylov import as_preconditioner, largest, linear_system, run_krylov, tolerance
+from optlib.backend import Array, is_numpy, linalg, supports
+from optlib.linop._krylov import NEGLIGIBLE, as_preconditioner, largest, linear_system, run_krylov, tolerance
 
 
 class CGState(NamedTuple):
@@ -72,7 +72,8 @@ def cg(
     Stopping: ``max_j |b_j - A x_j| / |b_j| <= tol``, first by the recursive residual, then confirmed by the true one.
     A direction of curvature ``p'Ap <= 0`` (``A`` or the preconditioner is not positive definite) ends the run with
     status 6 at the last good point; a residual that stays above ``tol`` after a start afresh, with status 5. For
-    singular ``A`` and ``b`` in its range the solution nearest to the start is found.
+    singular ``A`` and ``b`` in its range the solution nearest to the start is found. Iterations after it would run into
+    the kernel: NumPy looks at the recursion after each, devices leave a column as it is at half of the tolerance.
 
     Cost: one product with ``A``, one with the preconditioner and about ten vector operations per iteration; 3 % more
     for the comparison with the true residual.
@@ -95,7 +96,9 @@ def cg(
     precondition = as_preconditioner(preconditioner, system)
     tol, weight = tolerance(tol, atol, unit, xp)
     never = xp.zeros_like(unit, dtype=xp.bool)
-    floor = float(xp.finfo(system.rhs.dtype).eps) ** 2
+    floor = (NEGLIGIBLE * float(xp.finfo(system.rhs.dtype).eps)) ** 2
+    look = tol is not None and is_numpy(xp)  # after each iteration: elsewhere that would cost a transfer
+    half = -1.0 if tol is None or look else 0.5 * tol
 
     def start(x: Array | None, old: CGState | None = None) -> CGState:
         x, r = system.residual(x)
@@ -108,7 +111,7 @@ def cg(
     def advance(s: CGState) -> CGState:
         q = matvec(s.p)
         curvature = dot(s.p, q)
-        live = s.rr > floor
+        live = (s.rr > floor) & (estimate(s) > half)  # or else directions are made of rounding errors
         broken = s.broken | (live & ((curvature <= 0) | (s.rz <= 0)))
         halt = broken | ~live
         alpha = s.rz / xp.where(halt, xp.inf, curvature)
@@ -125,7 +128,7 @@ def cg(
 
     return run_krylov(
         "cg", system, start, advance, estimate, lambda _: "residual",
-        lambda: (atol, None if precondition is None else precondition(system.rhs)), tol=tol, maxiter=maxiter,
+        lambda: (atol, None if precondition is None else precondition(system.rhs)), tol=tol, look=look, maxiter=maxiter,
         check_every=check_every, callback=callback, record=record, max_time=max_time, disp=disp, checkpoint=checkpoint,
     )  # fmt: skip
 

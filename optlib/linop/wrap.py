@@ -232,6 +232,3 @@ class _Function(LinearOperator):
         made = _Function(self._forward, self._backward, self.shape, like)
         made.name = self.name
         return made._tagged(self)
-
-    def _map_arrays(self, move: Product) -> LinearOperator:
-        raise check.error("obj", "a linear operator made of functions", "one that holds arrays", kind=TypeError)

@@ -24,16 +24,20 @@ class ModelLoss(ABC):
     def slope(self, p: Array, y: Array, xp: Any) -> Array:
         """Return a subgradient with respect to the prediction."""
 
+
+class ProximalLoss(ModelLoss):
+    """A loss with its conjugate and proximal steps."""
+
+    @abstractmethod
     def conj(self, s: Array, y: Array, xp: Any) -> Array:
         """Return ``max_p s p - phi(p)``, for slopes s that occur."""
-        raise NotImplementedError
 
     def prox_slope(self, p: Array, c: Array, y: Array, xp: Any) -> Array:
         """Return the slope s at ``p - c s``, the proximal step of size ``c > 0``."""
         return bisect(lambda s: self.slope(p - c * s, y, xp) - s, self.slope(p, y, xp), xp)
 
 
-class Squared(ModelLoss):
+class Squared(ProximalLoss):
     """``(p - y)^2 / 2``."""
 
     def value(self, p: Array, y: Array, xp: Any) -> Array:
@@ -49,7 +53,7 @@ class Squared(ModelLoss):
         return (p - y) / (1.0 + c)
 
 
-class Absolute(ModelLoss):
+class Absolute(ProximalLoss):
     """``max(|p - y| - tube, 0)``: the absolute loss, or with a tube the eps-insensitive one."""
 
     def __init__(self, tube: float = 0.0) -> None:
@@ -69,7 +73,7 @@ class Absolute(ModelLoss):
         return xp.sign(p - y) * xp.minimum(outside, xp.ones_like(p))
 
 
-class _Labels(ModelLoss):
+class _Labels(ProximalLoss):
     targets = "-1 or 1"
 
     def fits(self, y: Array, xp: Any) -> Array:

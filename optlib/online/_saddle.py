@@ -7,7 +7,7 @@ import numpy as np
 
 from optlib._core import Certificate, Result, Step, Steps, run
 from optlib.backend import Array
-from optlib.online.problems import Problem
+from optlib.online._problem import Problem
 
 
 def run_saddle(

@@ -9,7 +9,7 @@ from optlib._core import validation as check
 from optlib.backend import Array, kernel, linalg
 from optlib.geometry import Box, Domain
 from optlib.online.domains import metric_domain, metric_step, require_bounded
-from optlib.online.learner import Learner, column
+from optlib.online.learner import Learner, RoundLearner, column
 
 
 class AdaGradState(NamedTuple):
@@ -115,7 +115,7 @@ class AdaGradFullState(NamedTuple):
     rounds: int
 
 
-class AdaGradFull(Learner):
+class AdaGradFull(RoundLearner):
     r"""AdaGrad with a full matrix on a ball, box or simplex.
 
     The steps have the size ``D / sqrt(2)`` in the metric :math:`H_t = (\epsilon I + \sum g g')^{1/2}`.

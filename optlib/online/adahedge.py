@@ -8,7 +8,7 @@ import numpy as np
 from optlib.backend import Array
 from optlib.geometry import Simplex
 from optlib.geometry.mirror.entropy import softmax
-from optlib.online.learner import Learner, column
+from optlib.online.learner import RoundLearner, column
 
 
 class AdaHedgeState(NamedTuple):
@@ -22,7 +22,7 @@ class AdaHedgeState(NamedTuple):
     rounds: int
 
 
-class AdaHedge(Learner):
+class AdaHedge(RoundLearner):
     r"""AdaHedge for the advice of ``n`` experts: exponential weights with the rate ``log(n) / gap``.
 
     Nothing to tune: multiplying all losses by a number, or adding one, changes no decision.

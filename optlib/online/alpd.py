@@ -10,8 +10,8 @@ from optlib._core.checkpoint import probe
 from optlib.backend import Array, supports
 from optlib.geometry import Domain, Euclidean
 from optlib.linop import as_linear_operator
+from optlib.online._problem import Problem, Projected, require
 from optlib.online._saddle import repeated, run_saddle
-from optlib.online.problems import Problem, Projected, require
 from optlib.online.terms import Term, check_lengths, operator_norm
 
 

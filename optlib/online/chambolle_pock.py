@@ -5,8 +5,9 @@ from typing import Any, NamedTuple
 from optlib._core import Result, prepare_init
 from optlib._core import validation as check
 from optlib.backend import Array, supports
+from optlib.online._problem import euclidean, require
 from optlib.online._saddle import repeated, run_saddle
-from optlib.online.problems import BilinearGame, euclidean, require
+from optlib.online.problems import BilinearGame
 from optlib.online.terms import CompositeProblem
 
 PERIOD = 64  # iterations between two decisions about a restart

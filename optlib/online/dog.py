@@ -8,7 +8,7 @@ from optlib._core import validation as check
 from optlib.backend import Array, linalg, to_numpy
 from optlib.geometry import Domain
 from optlib.online.domains import vector_domain
-from optlib.online.learner import Learner, column
+from optlib.online.learner import RoundLearner, column
 
 
 class DoGState(NamedTuple):
@@ -34,7 +34,7 @@ class DoGState(NamedTuple):
     rounds: int
 
 
-class DoG(Learner):
+class DoG(RoundLearner):
     r"""Distance over gradients (DoG): steps of size :math:`\bar r_t / \sqrt{\sum_{s \le t} |g_s|^2}`.
 
     The distance :math:`\bar r_t` is the largest one from the start so far: no rate and no bound on the set are needed.

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
-from optlib._core import Certificate, Result, Step, Steps, prepare_init, run
+from optlib._core import Certificate, Result, Step, Steps, prepare_resume, run
 from optlib._core import validation as check
 from optlib.backend import Array, asarray_like, linalg, supports, to_numpy
 from optlib.geometry import Domain
@@ -89,9 +89,7 @@ def dykstra(
         if domain.shape != tuple(x0.shape):
             raise check.error("domains", f"a set of points of shape {domain.shape}", f"shape {tuple(x0.shape)}")
     sets = [d._map_arrays(lambda v: asarray_like(to_numpy(v), x0)) for d in domains]
-    start, state = prepare_init(init, DykstraState)
-    if start is not None:
-        raise check.error("init", type(start).__name__, "a result of dykstra", kind=TypeError)
+    state = prepare_resume(init, DykstraState)
     if state is None:
         zeros = xp.zeros((len(sets), x0.shape[0]), dtype=dtype, device=device)
         state = DykstraState(x0, zeros, 0)

@@ -3,13 +3,13 @@
 from typing import Any
 
 from optlib._core import validation as check
-from optlib.backend import Array
+from optlib.backend import Array, Portable
 from optlib.geometry import Domain
 from optlib.online.domains import vector_domain
 from optlib.online.feedback import Feedback
 
 
-class QuadraticLosses:
+class QuadraticLosses(Portable):
     """The losses ``|x - c_t|^2 / 2 + <z_t, x>``: targets that move, and noise.
 
     Parameters

@@ -9,7 +9,7 @@ from optlib._core import validation as check
 from optlib.backend import Array
 from optlib.geometry import Simplex
 from optlib.geometry.mirror.entropy import entropy_step
-from optlib.online.learner import Learner, column
+from optlib.online.learner import RoundLearner, column
 
 
 class FixedShareState(NamedTuple):
@@ -20,7 +20,7 @@ class FixedShareState(NamedTuple):
     rounds: int
 
 
-class FixedShare(Learner):
+class FixedShare(RoundLearner):
     r"""Fixed share for ``n`` experts: after every step a part ``share`` of the weight is spread over all of them.
 
     Parameters

@@ -8,7 +8,7 @@ import numpy as np
 from optlib._core import validation as check
 from optlib.backend import Array
 from optlib.geometry import MirrorMap
-from optlib.online.learner import Learner, column
+from optlib.online.learner import RoundLearner, column
 from optlib.online.omd import _MirrorLearner, finite_size
 
 
@@ -23,7 +23,7 @@ class FTRLState(NamedTuple):
     rounds: int
 
 
-class FTRL(_MirrorLearner):
+class FTRL(_MirrorLearner, RoundLearner):
     r"""Follow the regularised leader, or dual averaging: ``x = argmin <sum g, z> + psi(z) / eta_t``.
 
     Safe with changing rates on every mirror map.
@@ -110,7 +110,7 @@ class FTRLProximalState(NamedTuple):
     rounds: int
 
 
-class FTRLProximal(Learner):
+class FTRLProximal(RoundLearner):
     r"""FTRL-Proximal of McMahan et al.: a rate for every coordinate, and zeros from an l1 penalty.
 
     Parameters

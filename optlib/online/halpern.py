@@ -10,8 +10,9 @@ from optlib._core import validation as check
 from optlib.backend import Array, array_namespace, device_of, supports
 from optlib.backend.philox import philox_uniform
 from optlib.backend.random import as_generator
+from optlib.online._problem import Problem, euclidean, require
 from optlib.online._saddle import repeated, run_saddle
-from optlib.online.problems import FiniteSum, Problem, euclidean, require
+from optlib.online.problems import FiniteSum
 
 _HOST, _NUMPY = np.empty(0), array_namespace()  # samples are drawn on the host
 

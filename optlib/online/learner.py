@@ -8,6 +8,7 @@ import numpy as np
 from optlib._core import validation as check
 from optlib.backend import (
     Array,
+    Portable,
     array_namespace,
     asarray_like,
     default_float,
@@ -67,7 +68,7 @@ def within(row: Array, low: float, high: float, *, xp: Any) -> bool:
     return bool(xp.all((row >= low) & (row <= high)))
 
 
-class Learner(ABC):
+class Learner(Portable, ABC):
     """Base class of the learners, or of many independent learners that run as one.
 
     ``decide()`` returns the decision of the coming round, as often as it is called; ``update(feedback)`` ends the
@@ -218,8 +219,9 @@ class Learner(ABC):
     @abstractmethod
     def _initial(self, zeros: Array, xp: Any) -> Any: ...
 
-    def _round(self, state: Any, g: Array, xp: Any) -> Any:
-        raise NotImplementedError
+    @abstractmethod
+    def _advance(self, state: Any, block: Array, xp: Any) -> tuple[Any, Array]:
+        """Play a block of rounds with known linear losses; also return the losses incurred, (rounds, learners)."""
 
     @abstractmethod
     def _bound(self, state: Any, comparator: np.ndarray | None) -> Any: ...
@@ -231,14 +233,6 @@ class Learner(ABC):
         return np.inf
 
     # --- what follows ---
-
-    def _advance(self, state: Any, block: Array, xp: Any) -> tuple[Any, Array]:
-        """Play a block of rounds with known linear losses; also return the losses incurred, (rounds, learners)."""
-        incurred = []
-        for t in range(block.shape[0]):
-            incurred.append(xp.sum(state.x * block[t, ...], axis=-1))
-            state = self._round(state, block[t, ...], xp)
-        return state, xp.stack(incurred)
 
     def _decision(self, state: Any) -> Array:
         return state.x
@@ -305,7 +299,21 @@ class Learner(ABC):
         return f"{type(self).__name__}(n={self.n}) after {self.rounds} rounds"
 
 
-class ScaledLearner(Learner):
+class RoundLearner(Learner):
+    """A learner that is defined by what it does in one round."""
+
+    @abstractmethod
+    def _round(self, state: Any, g: Array, xp: Any) -> Any: ...
+
+    def _advance(self, state: Any, block: Array, xp: Any) -> tuple[Any, Array]:
+        incurred = []
+        for t in range(block.shape[0]):
+            incurred.append(xp.sum(state.x * block[t, ...], axis=-1))
+            state = self._round(state, block[t, ...], xp)
+        return state, xp.stack(incurred)
+
+
+class ScaledLearner(RoundLearner):
     """A learner whose bound needs gradients of Euclidean norms up to ``scale``: longer ones are refused."""
 
     scale: float

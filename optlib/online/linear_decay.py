@@ -10,7 +10,7 @@ from optlib._core import validation as check
 from optlib.backend import Array, to_numpy
 from optlib.geometry import Domain
 from optlib.online.domains import require_bounded, vector_domain
-from optlib.online.learner import Learner, column
+from optlib.online.learner import RoundLearner, column
 
 
 class LinearDecayState(NamedTuple):
@@ -24,7 +24,7 @@ class LinearDecayState(NamedTuple):
     rounds: int
 
 
-class LinearDecay(Learner):
+class LinearDecay(RoundLearner):
     r"""Projected gradient descent whose steps decay to 0 over a fixed number of rounds: the last decision is good.
 
     Parameters

@@ -9,7 +9,7 @@ from optlib._core import validation as check
 from optlib.backend import Array, linalg
 from optlib.geometry import Spectrahedron, VonNeumann
 from optlib.online.domains import FlatDomain
-from optlib.online.learner import Learner, column
+from optlib.online.learner import RoundLearner, column
 
 
 class MatrixHedgeState(NamedTuple):
@@ -21,7 +21,7 @@ class MatrixHedgeState(NamedTuple):
     rounds: int
 
 
-class MatrixHedge(Learner):
+class MatrixHedge(RoundLearner):
     r"""Matrix Hedge: density matrices proportional to the exponential of minus the cumulative loss matrices.
 
     The loss of a round is :math:`\langle L_t, X_t \rangle`; the best fixed decision is a projection onto an

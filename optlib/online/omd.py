@@ -10,7 +10,7 @@ from optlib._core import validation as check
 from optlib.backend import Array, asarray_like
 from optlib.geometry import MirrorMap
 from optlib.online.domains import vector_mirror
-from optlib.online.learner import Learner, column, moved
+from optlib.online.learner import Learner, RoundLearner, column, moved
 
 
 class OMDState(NamedTuple):
@@ -53,7 +53,7 @@ class _MirrorLearner(Learner, ABC):
         return max(float(gap), float(self._map.bregman(u, center, xp=self._xp)), 0.0)
 
 
-class OMD(_MirrorLearner):
+class OMD(_MirrorLearner, RoundLearner):
     r"""Online mirror descent: ``x <- argmin eta_t <g, z> + B(z; x)`` over the set of the mirror map.
 
     Parameters
@@ -127,7 +127,7 @@ class OMD(_MirrorLearner):
         return np.where(begun, size / np.where(begun, column(state.rate), 1.0) + column(state.spent), 0.0)
 
 
-class DualStabilizedOMD(_MirrorLearner):
+class DualStabilizedOMD(_MirrorLearner, RoundLearner):
     r"""Mirror descent with a decreasing rate that is safe on every map: each dual step is mixed with the start.
 
     Parameters

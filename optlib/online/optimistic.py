@@ -9,7 +9,7 @@ import numpy as np
 from optlib._core import validation as check
 from optlib.backend import Array
 from optlib.geometry import Euclidean, MirrorMap
-from optlib.online.learner import column
+from optlib.online.learner import RoundLearner, column
 from optlib.online.omd import _MirrorLearner, finite_size
 
 
@@ -30,7 +30,7 @@ class OptimisticState(NamedTuple):
     rounds: int
 
 
-class _Optimistic(_MirrorLearner, ABC):
+class _Optimistic(_MirrorLearner, RoundLearner, ABC):
     def decide(self, hint: Any = None) -> Array:
         """Return the decision of the coming round.
 

@@ -6,8 +6,9 @@ from optlib._core import Result, prepare_init
 from optlib._core import validation as check
 from optlib.backend import Array, kernel, supports
 from optlib.geometry import Entropy
+from optlib.online._problem import Problem, require
 from optlib.online._saddle import mean, run_saddle
-from optlib.online.problems import BilinearGame, Problem, entropic_game, require
+from optlib.online.problems import BilinearGame, entropic_game
 
 
 class OptimisticGradientState(NamedTuple):

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import array_api_compat as compat
 import numpy as np
 
-from optlib._core import Certificate, Result, Status, Step, Steps, prepare_init, run
+from optlib._core import Certificate, Result, Status, Step, Steps, prepare_resume, run
 from optlib._core import validation as check
 from optlib.backend import Array, asarray_like, device_of, to_numpy
 from optlib.online._accounts import Best, Path, Switches, as_points
@@ -141,7 +141,7 @@ def play(
     if not isinstance(learner, Learner):
         raise check.error("learner", type(learner).__name__, "a learner of optlib.online", kind=TypeError)
     tol = None if tol is None else check.scalar("tol", tol, low=0.0)
-    _, state = prepare_init(init, Game)
+    state = prepare_resume(init, Game)
     source = _source(environment, learner, learners)
     limit = source.length if rounds is None else check.scalar("rounds", rounds, low=0, integer=True)
     if limit is None:

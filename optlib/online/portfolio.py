@@ -10,7 +10,7 @@ from optlib.geometry import Simplex
 from optlib.geometry.mirror.quadratic import quadratic_on_simplex
 from optlib.online.feedback import Feedback
 from optlib.online.hedge import Hedge
-from optlib.online.learner import Learner, column
+from optlib.online.learner import RoundLearner, column
 
 
 def best_portfolio(relatives: Any, *, tol: float = 1e-10) -> tuple[Array, float]:
@@ -189,7 +189,7 @@ class PortfolioState(NamedTuple):
     rounds: int
 
 
-class UniformPortfolio(Learner):
+class UniformPortfolio(RoundLearner):
     r"""The uniform constantly rebalanced portfolio (UCRP), which learns nothing: the baseline.
 
     Parameters

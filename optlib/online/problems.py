@@ -1,6 +1,5 @@
 """Problems of the saddle-point methods: bilinear games, variational inequalities, affine operators, finite sums."""
 
-import itertools
 import math
 from collections.abc import Callable
 from functools import cached_property
@@ -9,201 +8,11 @@ from typing import Any
 import numpy as np
 
 from optlib._core import validation as check
-from optlib._core.checkpoint import probe
 from optlib.backend import Array, array_namespace, device_of, is_numpy, linalg, to_numpy
-from optlib.geometry import Domain, Entropy, Euclidean, MirrorMap, Simplex
+from optlib.geometry import Domain, Entropy, MirrorMap, Simplex
 from optlib.linop import as_linear_operator
 from optlib.linop.wrap import _Dense
-from optlib.online.domains import vector_mirror
-from optlib.online.learner import moved
-
-
-class Projected(Euclidean):
-    """Half the squared norm on a domain: steps are projected."""
-
-    def __init__(self, onto: Domain) -> None:
-        self.onto = onto
-
-    def _domain(self, n: int) -> Domain:
-        return self.onto
-
-    def _range(self, n: int) -> float:
-        return 0.5 * self.onto.diameter**2
-
-    def _diameter(self, n: int) -> float:
-        return self.onto.diameter
-
-    def _grad_conj(self, theta: Array, xp: Any) -> Array:
-        return self.onto.project(theta, xp=xp)
-
-    def _violation(self, x: Array, xp: Any) -> Array:
-        return self.onto._violation(x, xp)
-
-    def _map_arrays(self, move: Callable[[Any], Any]) -> MirrorMap:
-        return Projected(self.onto._map_arrays(move))
-
-
-def _as_map(name: str, geometry: Any, n: int) -> MirrorMap:
-    if geometry is None:
-        return Euclidean()
-    if isinstance(geometry, Domain):
-        if geometry.shape != (n,):
-            raise check.error(name, f"a set of points of shape {geometry.shape}", f"one of shape {(n,)}")
-        return Projected(geometry)
-    return vector_mirror(geometry, n)
-
-
-class Problem:
-    r"""Find ``z`` in ``Z`` with ``<F(z), u - z> >= 0`` for all ``u`` in ``Z``.
-
-    The base of the problem classes: ``Z`` is a product of sets, each with a mirror map, and a point is the
-    concatenation of its parts.
-
-    Parameters
-    ----------
-    maps : sequence of MirrorMap
-        One for each part.
-    sizes : sequence of int
-        Lengths of the parts.
-    like : array
-        Gives library, device and dtype.
-    """
-
-    comonotonicity = 0.0
-
-    def __init__(self, maps: list[MirrorMap], sizes: list[int], like: Array) -> None:
-        self.n, self._xp = sum(sizes), array_namespace(like)
-        self._like = self._xp.empty(0, dtype=like.dtype, device=device_of(like))
-        ends = np.cumsum([0, *sizes]).tolist()
-        self._parts = [slice(i, j) for i, j in itertools.pairwise(ends)]
-        self._maps = [moved(m, self._like) for m in maps]
-        self._domains = [m.domain(n) for m, n in zip(self._maps, sizes, strict=True)]
-        self._bounded = all(d is not None and d.diameter < math.inf for d in self._domains)
-        self._free = all(type(m) is Euclidean for m in self._maps)
-
-    # --- what a problem defines ---
-
-    def operator(self, z: Array) -> Array:
-        """Return ``F(z)``.
-
-        Parameters
-        ----------
-        z : array, shape (n,)
-            The parts of a point, one after the other.
-
-        Returns
-        -------
-        array, shape (n,)
-            The value.
-        """
-        raise NotImplementedError
-
-    @property
-    def lipschitz(self) -> float:
-        """Lipschitz constant of ``F``, from the norm of the mirror map to its dual, in units of its convexity."""
-        raise NotImplementedError
-
-    def fun(self, z: Array) -> float | None:
-        """Return the value of the problem, None if it has none."""
-        return None
-
-    def _start_scale(self, z: Array) -> float:
-        """Unit of the certificate of a run from ``z``."""
-        g = self.operator(z)
-        if not self._bounded:
-            return float(self._residual(z, g)) or 1.0
-        width = math.sqrt(sum(d.diameter**2 for d in self._domains))
-        return float(linalg.norm(g, xp=self._xp)) * width or 1.0
-
-    # --- points ---
-
-    def split(self, z: Array) -> Any:
-        """Return a point as the solvers return it: its parts as a tuple, or itself if it has one."""
-        return z if len(self._parts) == 1 else tuple(z[p] for p in self._parts)
-
-    def start(self, point: Any) -> Array:
-        """Check a starting point; by default it is the centre of the set."""
-        xp = self._xp
-        if point is None:
-            zeros = xp.zeros(self.n, dtype=self._like.dtype, device=device_of(self._like))
-            return self._each(zeros, lambda m, v: m.center(v, xp=xp))
-        parts = point if isinstance(point, tuple) and len(self._parts) > 1 else (point,)
-        if len(parts) != len(self._parts):
-            raise check.error("init", f"{len(parts)} part", f"a tuple of {len(self._parts)} arrays")
-        arrays = []
-        for value, part in zip(parts, self._parts, strict=True):
-            check.common(problem=self._like, init=value)
-            arrays.append(
-                check.array(
-                    "init", value, xp=xp, shape=(part.stop - part.start,), dtype=self._like.dtype,
-                    device=device_of(self._like),
-                )
-            )  # fmt: skip
-        z = arrays[0] if len(arrays) == 1 else xp.concat(arrays)
-        if not self.violation(z) <= 1e-3:
-            raise check.error("init", f"a point outside of the set, by {self.violation(z):.2g}", "a point of the set")
-        return z
-
-    def _each(self, z: Array, function: Callable[[MirrorMap, Array], Array]) -> Array:
-        if len(self._maps) == 1:
-            return function(self._maps[0], z)
-        return self._xp.concat([function(m, z[p]) for m, p in zip(self._maps, self._parts, strict=True)])
-
-    def grad(self, z: Array) -> Array:
-        """Return the dual point of a point."""
-        return self._each(z, lambda m, v: m.grad(v, xp=self._xp))
-
-    def grad_conj(self, theta: Array) -> Array:
-        """Return the point of a dual point."""
-        return theta if self._free else self._each(theta, lambda m, v: m.grad_conj(v, xp=self._xp))
-
-    def restore(self, theta: Array) -> Array:
-        """Return a dual point of the same point that stays within range."""
-        return theta if self._free else self._each(theta, lambda m, v: m._dual(v, self._xp))
-
-    # --- how good a point is ---
-
-    @property
-    def kind(self) -> str:
-        """Kind of the certificate: a gap on bounded sets, a residual elsewhere."""
-        return "duality_gap" if self._bounded else "residual"
-
-    def measure(self, z: Array) -> Array:
-        """Return the gap ``max <F(z), z - u>`` over the set, or the norm of the residual if it is not bounded."""
-        g = self.operator(z)
-        if not self._bounded:
-            return self._residual(z, g)
-        xp = self._xp
-        total = xp.sum(g * z)
-        for domain, part in zip(self._domains, self._parts, strict=True):
-            total = total - xp.sum(g[part] * domain.linear_minimizer(g[part], xp=xp))
-        return total
-
-    def _residual(self, z: Array, g: Array) -> Array:
-        if self._free:
-            return linalg.norm(g, xp=self._xp)
-        unit = 1.0 / self.lipschitz
-        moved_ = self.grad_conj(self.grad(z) - unit * g)
-        return linalg.norm(z - moved_, xp=self._xp) / unit
-
-    def violation(self, z: Array) -> float:
-        """Return how far a point is outside of the set, relative to its size."""
-        if self._free:
-            return 0.0
-        pairs = zip(self._maps, self._parts, strict=True)
-        return max(0.0, *(float(m._violation(z[p], self._xp)) for m, p in pairs))
-
-    def identity(self) -> Any:
-        """Return what tells this problem from others: its value at a fixed point, and its sets."""
-        z = self._xp.cos(self._xp.arange(self.n, dtype=self._like.dtype, device=device_of(self._like)))
-        return type(self).__name__, probe(self.operator(z)), self._maps
-
-
-def euclidean(problem: Problem, method: str, fix: str = "use mirror_prox") -> None:
-    """Refuse problems whose geometry is not Euclidean."""
-    if not all(isinstance(m, Euclidean) for m in problem._maps):
-        got = ", ".join(type(m).__name__ for m in problem._maps)
-        raise check.error("problem", f"the mirror maps {got}", f"Euclidean ones for {method}", fix)
+from optlib.online._problem import Problem, Projected, as_map, euclidean
 
 
 class BilinearGame(Problem):
@@ -249,7 +58,7 @@ class BilinearGame(Problem):
         self.A = A
         maps = []
         for name, geometry, n in (("rows", rows, A.shape[0]), ("columns", columns, A.shape[1])):
-            maps.append(_as_map(name, Entropy() if geometry is None else geometry, n))
+            maps.append(as_map(name, Entropy() if geometry is None else geometry, n))
         super().__init__(maps, list(A.shape), like)
         self.b, self.c = (
             v if v is None else check.array(k, v, xp=xp, shape=(n,), dtype=A.dtype, device=A.device)
@@ -327,15 +136,14 @@ class BilinearGame(Problem):
 
     def _map_arrays(self, move: Callable[[Array], Array]) -> "BilinearGame":
         options = {k: None if v is None else move(v) for k, v in (("b", self.b), ("c", self.c))}
-        maps = {
-            name: m.onto._map_arrays(move) if isinstance(m, Projected) else moved_arrays(m, move)
-            for name, m in zip(("rows", "columns"), self._maps, strict=True)
-        }
+        maps = {name: _moved(m, move) for name, m in zip(("rows", "columns"), self._maps, strict=True)}
         return BilinearGame(self.A._map_arrays(move), **options, **maps, lipschitz=self._given)
 
 
-def moved_arrays(mirror: MirrorMap, move: Callable[[Array], Array]) -> MirrorMap:
-    """Move the arrays of a mirror map, and leave its numbers."""
+def _moved(mirror: MirrorMap, move: Callable[[Array], Array]) -> MirrorMap | Domain:
+    """The geometry that was given, with its arrays moved and its numbers left."""
+    if isinstance(mirror, Projected):
+        return mirror.onto._map_arrays(move)
     return mirror._map_arrays(lambda v: move(v) if hasattr(v, "shape") else v)
 
 
@@ -404,7 +212,7 @@ class VariationalInequality(Problem):
             raise check.error("resolvent", type(resolvent).__name__, "a function of a point and a step", kind=TypeError)
         n = check.scalar("n", n, low=1, integer=True)
         like = check.template("like", like)
-        super().__init__([_as_map("domain", domain, n)], [n], like)
+        super().__init__([as_map("domain", domain, n)], [n], like)
         self._function, self.resolvent = operator, resolvent
         self._lipschitz = None if lipschitz is None else check.scalar("lipschitz", lipschitz, low=0.0, low_open=True)
         self.comonotonicity = check.scalar("comonotonicity", comonotonicity)
@@ -457,7 +265,7 @@ class AffineOperator(VariationalInequality):
         if M.shape != (n, n) or n == 0:
             raise check.error("M", f"shape {tuple(M.shape)}", "a square matrix")
         self.M = M
-        self.q = q = (
+        self.q = (
             xp.zeros(n, dtype=dtype, device=device)
             if q is None
             else check.array("q", q, xp=xp, shape=(n,), dtype=dtype, device=device)
@@ -465,11 +273,14 @@ class AffineOperator(VariationalInequality):
         values = to_numpy(linalg.svd(M, xp=xp)[1])
         rho = _comonotonicity(M, float(values[-1]) > 1e-10 * float(values[0]), xp)
         super().__init__(
-            lambda z: M @ z + q, n, domain=domain, lipschitz=float(values[0]) or 1.0, comonotonicity=rho, like=M,
+            self._affine, n, domain=domain, lipschitz=float(values[0]) or 1.0, comonotonicity=rho, like=M,
             resolvent=None if domain is not None else self._resolvent,
         )  # fmt: skip
         euclidean(self, "affine operators", "use BilinearGame or VariationalInequality")
         self._inverse: tuple[float, Array] | None = None
+
+    def _affine(self, z: Array) -> Array:
+        return self.M @ z + self.q
 
     def _resolvent(self, z: Array, step: float) -> Array:
         if self._inverse is None or self._inverse[0] != step:
@@ -480,8 +291,7 @@ class AffineOperator(VariationalInequality):
 
     def _map_arrays(self, move: Callable[[Array], Array]) -> "AffineOperator":
         (m,) = self._maps
-        domain = m.onto._map_arrays(move) if isinstance(m, Projected) else None if self._free else moved_arrays(m, move)
-        return AffineOperator(move(self.M), move(self.q), domain=domain)
+        return AffineOperator(move(self.M), move(self.q), domain=None if self._free else _moved(m, move))
 
 
 def _comonotonicity(M: Array, regular: bool, xp: Any) -> float:
@@ -533,17 +343,9 @@ class FiniteSum(VariationalInequality):
         self.components = components
         like = check.template("like", like)
         xp = array_namespace(like)
-        everything = xp.arange(self.count, dtype=xp.int64, device=device_of(like))
-        super().__init__(
-            lambda z: xp.mean(components(z, everything), axis=0), n, lipschitz=lipschitz,
-            comonotonicity=1.0 / check.scalar("lipschitz", lipschitz, low=0.0, low_open=True), like=like,
-        )  # fmt: skip
+        self._all = xp.arange(self.count, dtype=xp.int64, device=device_of(like))
+        least = 1.0 / check.scalar("lipschitz", lipschitz, low=0.0, low_open=True)
+        super().__init__(self._mean, n, lipschitz=lipschitz, comonotonicity=least, like=like)
 
-
-def require(problem: Any, *kinds: type) -> Any:
-    """Check that an argument is a problem, of one of the classes if some are given."""
-    kinds = kinds or (Problem,)
-    if not isinstance(problem, kinds):
-        expected = " or ".join(kind.__name__ for kind in kinds)
-        raise check.error("problem", type(problem).__name__, f"a {expected}", "see optlib.online.problems", TypeError)
-    return problem
+    def _mean(self, z: Array) -> Array:
+        return self._xp.mean(self.components(z, self._all), axis=0)

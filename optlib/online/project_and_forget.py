@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from optlib._core import Certificate, Result, Step, Steps, prepare_init, run
+from optlib._core import Certificate, Result, Step, Steps, prepare_resume, run
 from optlib._core import validation as check
 from optlib.backend import Array, kernel, scatter, supports
 
@@ -276,9 +276,7 @@ def project_onto(
     """
     xp, n = check.common()[0], target.shape[0]
     sweeps = check.scalar("sweeps", sweeps, low=1, integer=True)
-    start, state = prepare_init(init, ProjectState)
-    if start is not None:
-        raise check.error("init", type(start).__name__, f"a result of {method}", kind=TypeError)
+    state = prepare_resume(init, ProjectState)
     if state is None:
         state = ProjectState(target, np.empty(0), *no_constraints(), 0)
     quality = quality or projection_quality(target, w)

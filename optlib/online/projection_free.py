@@ -11,7 +11,7 @@ from optlib.backend.philox import philox_normal, philox_uniform
 from optlib.backend.random import as_generator
 from optlib.geometry import Domain, Simplex
 from optlib.online.domains import require_bounded, vector_domain
-from optlib.online.learner import Learner, column
+from optlib.online.learner import RoundLearner, column
 
 
 class FrankWolfeState(NamedTuple):
@@ -25,7 +25,7 @@ class FrankWolfeState(NamedTuple):
     rounds: int
 
 
-class OnlineFrankWolfe(Learner):
+class OnlineFrankWolfe(RoundLearner):
     r"""Online Frank-Wolfe: one linear minimisation per round instead of a projection.
 
     It follows :math:`F_t(x) = \eta \sum_{s < t} \langle g_s, x \rangle + |x - x_1|^2` by one Frank-Wolfe step per
@@ -114,7 +114,7 @@ class FTPLState(NamedTuple):
     key: int
 
 
-class FTPL(Learner):
+class FTPL(RoundLearner):
     r"""Follow the perturbed leader: the best decision for the losses so far and fresh random ones.
 
     Parameters

@@ -2,12 +2,13 @@
 
 from typing import Any, NamedTuple
 
-from optlib._core import Result, prepare_init
+from optlib._core import Result, prepare_resume
 from optlib._core import validation as check
 from optlib.backend import Array, supports
+from optlib.online._problem import require
 from optlib.online._saddle import mean, repeated, run_saddle
 from optlib.online.learner import Learner
-from optlib.online.problems import BilinearGame, require
+from optlib.online.problems import BilinearGame
 
 
 class SelfPlayState(NamedTuple):
@@ -94,9 +95,7 @@ def self_play(
     if not problem._bounded:
         raise check.error("problem", "an unbounded set", "bounded sets", "use extragradient or halpern")
     xp, like = problem._xp, problem._like
-    start, state = prepare_init(init, SelfPlayState)
-    if start is not None:
-        raise check.error("init", type(start).__name__, "a result of self_play", kind=TypeError)
+    state = prepare_resume(init, SelfPlayState)
     if state is None:
         rows.start(like=like)
         columns.start(like=like)

@@ -10,7 +10,7 @@ from optlib.backend import Array, asarray_like
 from optlib.geometry import Domain
 from optlib.geometry.mirror.entropy import softmax
 from optlib.online.domains import require_bounded, vector_domain
-from optlib.online.learner import Learner, column
+from optlib.online.learner import RoundLearner, column
 
 
 class SwordState(NamedTuple):
@@ -36,7 +36,7 @@ class SwordState(NamedTuple):
     rounds: int
 
 
-class Sword(Learner):
+class Sword(RoundLearner):
     r"""Optimistic gradient descents with a grid of step sizes under optimistic Hedge, for smooth losses.
 
     Its regret against a path is small if the path is short and the gradients change slowly; one gradient per round.

@@ -12,7 +12,7 @@ from optlib._core.checkpoint import probe
 from optlib.backend import Array, asarray_like, device_of, linalg, to_numpy
 from optlib.geometry import Domain, Euclidean, prox_l1
 from optlib.linop import as_linear_operator
-from optlib.online.problems import Problem
+from optlib.online._problem import Problem
 
 
 class Term(ABC):

@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from optlib._core import Step, prepare_init, run
+from optlib._core import Step, prepare_init, prepare_resume, run
 from optlib._core import validation as check
 from optlib.sensing._portfolio import Portfolio, PortfolioState
 from optlib.sensing._problem import Problem, check_rank, conclude, prepare
@@ -162,9 +162,7 @@ def _auto(
         rank = check_rank(rank, problem.A)
     if loss == "l1":
         robust = Robust(problem, rank)
-        start, state = prepare_init(init, RobustState)
-        if start is not None:
-            raise check.error("init", type(start).__name__, 'a result of the same call with "l1"', kind=TypeError)
+        state = prepare_resume(init, RobustState)
         stages, state, words, target = robust, state or robust.start(), "robust fit", None
 
         def finish(step: Step) -> dict[str, Any]:

@@ -10,11 +10,12 @@ from typing import Any, NamedTuple
 
 from optlib.backend import Array, asarray_like, to_numpy
 from optlib.sensing import riemannian
+from optlib.sensing._fixed_rank import FLAT
 from optlib.sensing._lowrank import Point, append, degrees_of_freedom, tangent_gradient, top_singular, zero_point
 from optlib.sensing._problem import Problem
 from optlib.sensing._stages import ENDED, Found, Stages, done, flat, found
 from optlib.sensing.entries import EntrySampling
-from optlib.sensing.levenberg_marquardt import FLAT, LMState, Method
+from optlib.sensing.levenberg_marquardt import LMState, Method
 from optlib.sensing.spectral import spectral_point
 
 AGREEMENT = 1e-4  # relative difference of squared residuals by which two stages found the same minimum

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
-from optlib._core import Status, Step, Steps, prepare_init, run
+from optlib._core import Status, Step, Steps, prepare_resume, run
 from optlib._core import validation as check
 from optlib.backend import Array, supports, to_numpy
 from optlib.backend.random import asarray_like
@@ -119,9 +119,7 @@ def incremental(
     problem = prepare(A, y, psd=psd, tol=tol, noise=noise)
     rank = min(problem.A.matrix_shape) if rank is None else check_rank(rank, problem.A)
     level = check.scalar("level", level, low=0.0)
-    start, state = prepare_init(init, IncrementalState)
-    if start is not None:
-        raise check.error("init", type(start).__name__, "a result of this method: it starts from zero", kind=TypeError)
+    state = prepare_resume(init, IncrementalState)
     method = Method(problem)
     if state is None:
         empty = asarray_like([], problem.y)

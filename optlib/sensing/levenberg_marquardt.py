@@ -2,21 +2,17 @@
 
 import math
 from collections.abc import Callable
-from functools import partial
 from typing import Any, NamedTuple
 
-from optlib._core import Status, Step, Steps, prepare_init, run
 from optlib.backend import Array, supports
+from optlib.sensing._fixed_rank import FALL, FLAT, run_fixed_rank
 from optlib.sensing._inner import ConjugateGradients, Dense, Separated
 from optlib.sensing._lowrank import Point, degrees_of_freedom, image, retract
-from optlib.sensing._problem import JACOBIAN_BYTES, Problem, check_rank, conclude, prepare
+from optlib.sensing._problem import JACOBIAN_BYTES, Problem, prepare
 from optlib.sensing.entries import EntrySampling
 from optlib.sensing.result import SensingResult
-from optlib.sensing.spectral import as_point, spectral_point
 
 DENSE_DOF = 1000  # degrees of freedom up to which the normal equations are formed
-FALL = {64: 1e-13, 32: 1e-6}  # a step that lowers the squared residual by less makes no progress
-FLAT = 3  # such steps end the run
 
 
 class LMState(NamedTuple):
@@ -188,41 +184,7 @@ def levenberg_marquardt(
     True
     """
     problem = prepare(A, y, psd=psd, tol=tol, noise=noise)
-    rank = check_rank(rank, problem.A)
-    start, state = prepare_init(init, LMState)
-    method = Method(problem)
-    if state is None:
-        point = spectral_point(problem, rank) if start is None else as_point(problem, start, rank)
-        state = method.start(point)
-    return run(
-        partial(_steps, method=method),
-        state=state,
-        like=problem.y,
-        xp=problem.xp,
-        method="levenberg_marquardt",
-        finish=lambda step: conclude(problem, step.state.point),
-        tol=problem.target,
-        maxiter=maxiter,
-        check_every=check_every,
-        callback=callback,
-        record=record,
-        max_time=max_time,
-        disp=disp,
-        checkpoint=checkpoint,
-        problem=(problem.A, problem.y, psd, rank),
-        result_class=SensingResult,
-    )
-
-
-def _steps(state: LMState, *, method: Method) -> Steps:
-    while True:
-        ended = method.problem.tol is not None and state.flat >= FLAT
-        yield Step(
-            x=state.point.factors,
-            nit=state.nit,
-            state=state,
-            stop=lambda: method.problem.relative(state.residual),
-            status=Status.CONVERGED if ended else None,
-            counts={"passes": state.passes},
-        )
-        state = method.step(state)
+    return run_fixed_rank(
+        "levenberg_marquardt", problem, rank, init, Method(problem), LMState, maxiter=maxiter, check_every=check_every,
+        callback=callback, record=record, max_time=max_time, disp=disp, checkpoint=checkpoint,
+    )  # fmt: skip

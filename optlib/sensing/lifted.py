@@ -17,6 +17,7 @@ from optlib.sensing.result import SensingResult
 LARGEST = 2**24  # entries of the lifted matrix, and lifted measurements
 FLAT = {64: 1e-7, 32: 1e-3}  # relative gradient at which a descent ends
 LANCZOS = 200
+ESCAPE = 1e-2  # relative size of the first step out of the lifted saddle
 
 
 class LiftedState(NamedTuple):
@@ -137,7 +138,6 @@ def lifted(
     y: Any,
     *,
     level: int = 3,
-    escape: float = 1e-2,
     alpha: float = 0.1,
     init: Any = None,
     tol: float | str | None = "auto",
@@ -162,8 +162,6 @@ def lifted(
         The measurements.
     level : int
         Order of the tensors, odd: even ones add spurious solutions.
-    escape : float
-        Size of the first step out of the lifted saddle, relative.
     alpha : float
         Size of the random start, relative to the answer.
     init : (array, array), SensingResult or state, optional
@@ -228,7 +226,6 @@ def lifted(
     if max(n ** (2 * level), m**level) > LARGEST:
         got = f"{level} for matrices {n} x {n} and {m} measurements"
         raise check.error("level", got, f"n^(2 level) and m^level up to {LARGEST}", "a lower level")
-    escape = check.scalar("escape", escape, low=0.0, low_open=True)
     alpha = check.scalar("alpha", alpha, low=0.0, low_open=True, fix="zero is a stationary point")
     unit = largest_singular(problem)
     rows = problem.A._matvec(xp.eye(n * n, dtype=problem.A.dtype, device=problem.A.device))
@@ -279,7 +276,7 @@ def lifted(
             value, v = high.lowest(w)
             curvature = norm**2 * unit * flat, norm ** (2 * level) * unit**level * value
             phase = 1 if value < -1e-8 * abs(flat) else 3
-            w = w + (escape * linalg.norm(w, xp=xp)) * v
+            w = w + (ESCAPE * linalg.norm(w, xp=xp)) * v
             return state._replace(phase=phase, w=w, step=0.1, flat=curvature[0], lifted=curvature[1])
         if state.phase == 1:
             return state._replace(phase=2, w=state.x, step=0.1)
@@ -305,6 +302,6 @@ def lifted(
 
     return run(
         steps, state=state, like=problem.y, xp=xp, method="lifted", finish=finish, tol=problem.target,
-        result_class=SensingResult, problem=(problem.A, problem.y, level, escape), maxiter=maxiter,
+        result_class=SensingResult, problem=(problem.A, problem.y, level), maxiter=maxiter,
         check_every=check_every, callback=callback, record=record, max_time=max_time, disp=disp, checkpoint=checkpoint,
     )  # fmt: skip

@@ -75,7 +75,9 @@ class SensingOperator(LinearOperator, ABC):
         return total / trials / self.shape[1]
 
     def _part(self, i0: int, i1: int) -> "SensingOperator":
-        raise NotImplementedError
+        """Return the operator of the measurements ``i0`` to ``i1`` (excluded)."""
+        got, fix = f"a {type(self).__name__}, known as a whole only", "split the data and make an operator of each part"
+        raise check.error("self", got, "an operator that knows its parts", fix, TypeError)
 
     def identity(self) -> Any:
         """Return what tells this operator from others: its image of a fixed matrix."""
@@ -216,6 +218,11 @@ class SensingOperator(LinearOperator, ABC):
         -------
         list of SensingOperator
             Stacked they are this operator; each keeps its normalisation.
+
+        Raises
+        ------
+        TypeError
+            If the operator does not know its parts, such as `LinearSensing`.
         """
         m = self.shape[0]
         blocks = check.scalar("blocks", blocks, low=1, high=max(m, 1), integer=True)
@@ -395,20 +402,6 @@ class LinearSensing(SensingOperator):
 
     def _adjoint(self, z: Array) -> Array:
         return self.xp.reshape(self._operator._rmatvec(z), self.matrix_shape)
-
-    def split(self, blocks: int) -> list[SensingOperator]:
-        """Not possible: the operator is known as a whole only.
-
-        Parameters
-        ----------
-        blocks : int
-
-        Raises
-        ------
-        TypeError
-            Always.
-        """
-        raise check.error("blocks", blocks, "an operator that knows its parts, not a wrapped one", kind=TypeError)
 
     def _map_arrays(self, move: Callable[[Array], Array]) -> "LinearSensing":
         return LinearSensing(self._operator._map_arrays(move), self.matrix_shape)

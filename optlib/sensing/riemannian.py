@@ -2,16 +2,13 @@
 
 import math
 from collections.abc import Callable
-from functools import partial
 from typing import Any, NamedTuple
 
-from optlib._core import Status, Step, Steps, prepare_init, run
 from optlib.backend import Array, supports
+from optlib.sensing._fixed_rank import FALL, FLAT, run_fixed_rank
 from optlib.sensing._lowrank import Point, image, project, retract, tangent_gradient, tangent_image
-from optlib.sensing._problem import Problem, check_rank, conclude, prepare
-from optlib.sensing.levenberg_marquardt import FALL, FLAT
+from optlib.sensing._problem import Problem, prepare
 from optlib.sensing.result import SensingResult
-from optlib.sensing.spectral import as_point, spectral_point
 
 
 class RiemannianState(NamedTuple):
@@ -181,40 +178,7 @@ def riemannian(
     True
     """
     problem = prepare(A, y, psd=psd, tol=tol, noise=noise)
-    rank = check_rank(rank, problem.A)
-    start, state = prepare_init(init, RiemannianState)
-    method = Method(problem)
-    if state is None:
-        state = method.start(spectral_point(problem, rank) if start is None else as_point(problem, start, rank))
-    return run(
-        partial(_steps, method=method),
-        state=state,
-        like=problem.y,
-        xp=problem.xp,
-        method="riemannian",
-        finish=lambda step: conclude(problem, step.state.point),
-        tol=problem.target,
-        maxiter=maxiter,
-        check_every=check_every,
-        callback=callback,
-        record=record,
-        max_time=max_time,
-        disp=disp,
-        checkpoint=checkpoint,
-        problem=(problem.A, problem.y, psd, rank),
-        result_class=SensingResult,
-    )
-
-
-def _steps(state: RiemannianState, *, method: Method) -> Steps:
-    while True:
-        ended = method.problem.tol is not None and state.flat >= FLAT
-        yield Step(
-            x=state.point.factors,
-            nit=state.nit,
-            state=state,
-            stop=lambda: method.problem.relative(state.residual),
-            status=Status.CONVERGED if ended else None,
-            counts={"passes": state.passes},
-        )
-        state = method.step(state)
+    return run_fixed_rank(
+        "riemannian", problem, rank, init, Method(problem), RiemannianState, maxiter=maxiter, check_every=check_every,
+        callback=callback, record=record, max_time=max_time, disp=disp, checkpoint=checkpoint,
+    )  # fmt: skip

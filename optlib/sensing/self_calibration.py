@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from optlib._core import Certificate, Result, Step, Steps, prepare_init, run
+from optlib._core import Certificate, Result, Step, Steps, prepare_resume, run
 from optlib._core import validation as check
 from optlib.backend import Array, linalg, supports
 from optlib.linop import LinearOperator, lsqr
@@ -213,9 +213,7 @@ def self_calibration(
         H.precondition(weights)
     few = H.shape[1] if H.factor is None else FEW
     last = xp.concat([xp.zeros_like(xp.reshape(y, (-1,))), xp.ones_like(y[0, :1])])
-    start, state = prepare_init(init, CalibrationState)
-    if start is not None:
-        raise check.error("init", type(start).__name__, "a result of this method: it needs no start", kind=TypeError)
+    state = prepare_resume(init, CalibrationState)
     if state is None:
         state = CalibrationState(weights, xp.sum(xp.ones_like(weights[:1])), 0, 0)
     exact = 4.0 * float(xp.finfo(dtype).eps)

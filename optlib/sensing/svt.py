@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from optlib._core import Certificate, Step, Steps, prepare_init, run
+from optlib._core import Certificate, Step, Steps, prepare_resume, run
 from optlib._core import validation as check
 from optlib.backend import Array, supports
 from optlib.sensing._lowrank import Point, image, zero_point
@@ -111,9 +111,7 @@ def svt(
     threshold = check.scalar("threshold", threshold, low=0.0, low_open=True)
     delta = check.scalar("step", step, low=0.0, low_open=True) / A.isotropy
     tau = threshold * math.sqrt(A.shape[1]) * (problem.size / math.sqrt(A.shape[0]) or 1.0)
-    start, state = prepare_init(init, SVTState)
-    if start is not None:
-        raise check.error("init", type(start).__name__, "a result of this method: it starts from zero", kind=TypeError)
+    state = prepare_resume(init, SVTState)
     if state is None:
         top = largest_value(A, y, False)
         skipped = math.floor(tau / (delta * top)) if top > 0.0 else 0  # steps in which nothing passes the threshold

@@ -11,21 +11,10 @@ A cost that is a sum over the axes makes ``L`` a succession of one-dimensional s
 
 from typing import Any, NamedTuple
 
-from optlib.backend import Array, kernel
-from optlib.backend.special import logsumexp, xlogy
+from optlib.backend import Array
+from optlib.backend.special import xlogy
+from optlib.transport._axes import log_sum
 from optlib.transport.passes import log_weights
-
-
-@kernel(numba="optlib.transport._grid_numba:soft_axis", match="sum")
-def soft_axis(u: Array, cost: Array, *, xp: Any) -> Array:
-    """``log sum_i exp(u_ik - cost_ij)`` for ``u`` (n, lines) and ``cost`` (n, m), shape (m, lines)."""
-    lines = u.shape[1]
-    step = max(1, 2**21 // (cost.shape[0] * cost.shape[1]))
-    parts = [
-        logsumexp(u[:, None, k0 : min(k0 + step, lines)] - cost[:, :, None], axis=0, xp=xp)
-        for k0 in range(0, lines, step)
-    ]
-    return parts[0] if len(parts) == 1 else xp.concat(parts, axis=1)
 
 
 class Histograms(NamedTuple):
@@ -42,7 +31,7 @@ def soft_max(u: Array, data: Histograms, xp: Any, *, back: bool = False) -> Arra
     """``log sum_i exp(u_i - C_ij / eps)`` for each row of ``u``; the sum is over j for ``back``."""
     for axis, cost in enumerate(data.costs):
         lines = xp.moveaxis(xp.reshape(u, (u.shape[0], *data.shape)), axis + 1, 0)
-        out = soft_axis(xp.reshape(lines, (lines.shape[0], -1)), cost.T if back else cost, xp=xp)
+        out = log_sum(-cost if back else -cost.T, xp.reshape(lines, (lines.shape[0], -1)), xp=xp)
         u = xp.reshape(xp.moveaxis(xp.reshape(out, lines.shape), 0, axis + 1), (u.shape[0], -1))
     return u
 

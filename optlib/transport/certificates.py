@@ -322,11 +322,9 @@ def gap_curvature(problem: Problem, eps: float) -> float:
     """A number k: with exact rows and residuals of at most r <= 0.1, the relative gap per unit mass is at most k r^2.
 
     The gap is ``rho KL(P' 1 | b exp(-g / rho))``, and ``KL(p | q) <= exp(x) x^2 / 2 sum q`` if ``|log(p / q)| <= x``,
-    here ``(1 + eps / rho) r``. 0 if both marginals are constraints.
+    here ``(1 + eps / rho) r``. 0 if both marginals are constraints, and for the total variation.
     """
-    if problem.balanced:
-        return 0.0
-    if problem.penalty == "tv":
+    if problem.balanced or problem.penalty == "tv":
         return 0.0
     rho = sum(r for r in problem.rho if r < math.inf)
     steep = 1.0 + eps / problem.rho[1]

@@ -10,14 +10,14 @@ import array_api_compat as compat
 
 from optlib._core import validation as check
 from optlib._core.checkpoint import probe
-from optlib.backend import Array, array_namespace, as_floating, device_of
+from optlib.backend import Array, Portable, array_namespace, as_floating, device_of
 
 STORED_BYTES = 2**25  # entries of a cloud, or of its kernel, that are stored rather than evaluated again and again
 
 POINT_COSTS = ("sqeuclidean", "euclidean", "lp", "cosine")
 
 
-class Cost(ABC):
+class Cost(Portable, ABC):
     """A cost of n x m entries, given block by block.
 
     Attributes

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from optlib._core import validation as check
-from optlib.backend import Array, device_of, kernel
-from optlib.transport.cost import Cost, PointCloud, block_rows
+from optlib.backend import Array
+from optlib.transport._axes import largest, log_sum
+from optlib.transport.cost import Cost, PointCloud
 from optlib.transport.passes import Survey, log_weights
 
 
@@ -162,7 +163,7 @@ class GridCost(Cost):
 
     def smallest(self, g: Array) -> Array:
         """``min_j C_ij - g_j``."""
-        return -self._by_axes(_largest, g, [-c for c in self.costs])
+        return -self._by_axes(largest, g, [-c for c in self.costs])
 
     def logsumexp(self, z: Array, eps: float, moment: int | None = None) -> Array:
         """``log sum_j exp(z_j - C_ij / eps)``, each term times the part of ``C_ij`` of the axis ``moment``."""
@@ -170,38 +171,12 @@ class GridCost(Cost):
         for k, c in enumerate(self.costs):
             c = self.xp.astype(c, z.dtype, copy=False)
             kernels.append(-c / eps + log_weights(c, xp=self.xp) if k == moment else -c / eps)
-        return self._by_axes(_log_sum, z, kernels)
+        return self._by_axes(log_sum, z, kernels)
 
     def _by_axes(self, function: Callable[..., Array], z: Array, kernels: list[Array]) -> Array:
-        """Apply a function of a matrix and rows along every axis; the last one comes to the front each time."""
-        for kernel_ in reversed(kernels):
-            rows = self.xp.reshape(z, (-1, kernel_.shape[0]))
-            matrix = self.xp.astype(kernel_, z.dtype, copy=False)
-            z = self.xp.reshape(self.xp.matrix_transpose(function(matrix, rows, xp=self.xp)), (-1,))
+        """Apply a product along every axis; the last one comes to the front each time."""
+        xp = self.xp
+        for kernel in reversed(kernels):
+            lines = xp.matrix_transpose(xp.reshape(z, (-1, kernel.shape[0])))
+            z = xp.reshape(function(xp.astype(kernel, z.dtype, copy=False), lines, xp=xp), (-1,))
         return z
-
-
-# -- kernels: the references are the definitions --
-
-
-def _blocks(matrix: Array, rows: Array) -> Any:
-    """Blocks of ``matrix_ij + rows_rj`` of bounded size: (k, n, n)."""
-    step = block_rows(matrix.shape[0] ** 2, device_of(rows))
-    for i in range(0, rows.shape[0], step):
-        yield matrix[None, :, :] + rows[i : min(i + step, rows.shape[0]), :][:, None, :]
-
-
-@kernel(numba="optlib.transport._axes_numba:log_sum", match="sum")
-def _log_sum(matrix: Array, rows: Array, *, xp: Any) -> Array:
-    """``log sum_j exp(matrix_ij + rows_rj)``, shape (r, n)."""
-    parts = []
-    for z in _blocks(matrix, rows):
-        top = xp.max(z, axis=2)
-        parts.append(top + xp.log(xp.sum(xp.exp(z - top[:, :, None]), axis=2)))
-    return xp.concat(parts, axis=0)
-
-
-@kernel(numba="optlib.transport._axes_numba:largest", match="exact")
-def _largest(matrix: Array, rows: Array, *, xp: Any) -> Array:
-    """``max_j matrix_ij + rows_rj``, shape (r, n)."""
-    return xp.concat([xp.max(z, axis=2) for z in _blocks(matrix, rows)], axis=0)

@@ -183,22 +183,7 @@ class TorchMap:
         self.module = module
 
     def bind(self, x: Array, unit: float, rng: Any = None) -> "TorchMap":
-        """Check the points and take the parameters of the module as the start.
-
-        Parameters
-        ----------
-        x : array, shape (n, d)
-            The sources, of PyTorch.
-        unit : float
-            Not used.
-        rng : object
-            Not used.
-
-        Returns
-        -------
-        TorchMap
-            The map itself.
-        """
+        """Check the points and take the parameters of the module as the start; see `FourierMap.bind`."""
         if not is_torch(array_namespace(x)):
             raise check.error("x", type(x).__name__, "tensors for a PyTorch module", "torch.as_tensor(x)", TypeError)
         import torch
@@ -212,22 +197,7 @@ class TorchMap:
         return self
 
     def vjp(self, theta: Array, x: Array) -> tuple[Array, Pullback]:
-        """See `LinearMaps.vjp`.
-
-        Parameters
-        ----------
-        theta : array, shape (p,)
-            Parameters.
-        x : array, shape (n, d)
-            Points.
-
-        Returns
-        -------
-        y : array, shape (n, d)
-            ``T(x)``.
-        pull : callable
-            From (n, d) to (p,).
-        """
+        """See `LinearMaps.vjp`."""
         import torch
 
         with torch.enable_grad():
@@ -270,22 +240,7 @@ class JaxMap:
         self.apply, self.params = apply, params
 
     def bind(self, x: Array, unit: float, rng: Any = None) -> "JaxMap":
-        """Check the points and take the parameters as the start.
-
-        Parameters
-        ----------
-        x : array, shape (n, d)
-            The sources, of NumPy.
-        unit : float
-            Not used.
-        rng : object
-            Not used.
-
-        Returns
-        -------
-        JaxMap
-            The map itself.
-        """
+        """Check the points and take the parameters as the start; see `FourierMap.bind`."""
         if not is_numpy(array_namespace(x)):
             raise check.error("x", type(x).__name__, "NumPy arrays for a JAX function", "numpy.asarray(x)", TypeError)
         from jax.flatten_util import ravel_pytree
@@ -296,22 +251,7 @@ class JaxMap:
         return self
 
     def vjp(self, theta: Array, x: Array) -> tuple[Array, Pullback]:
-        """See `LinearMaps.vjp`.
-
-        Parameters
-        ----------
-        theta : array, shape (p,)
-            Parameters.
-        x : array, shape (n, d)
-            Points.
-
-        Returns
-        -------
-        y : array, shape (n, d)
-            ``T(x)``.
-        pull : callable
-            From (n, d) to (p,).
-        """
+        """See `LinearMaps.vjp`."""
         import jax
 
         points = jax.numpy.asarray(x, dtype=self.inner)

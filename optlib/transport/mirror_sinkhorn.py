@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import array_api_compat as compat
 
-from optlib._core import Certificate, Step, Steps, prepare_init, run
+from optlib._core import Certificate, Step, Steps, prepare_init, prepare_resume, run
 from optlib._core import validation as check
 from optlib._core.checkpoint import probe
 from optlib.backend import Array, array_namespace, as_floating, device_of, supports, to_numpy
@@ -260,9 +260,7 @@ def _linear(
     wide, xp = problem.double(), problem.xp
     rate, delta, largest = wide.range, _delta(wide), max(map(abs, wide.cost.bounds()))
     flat = 1e3 * (rate or largest or 1.0)  # regularisation at which the cost does not show
-    start, state = prepare_init(init, LinearState)
-    if start is not None:
-        raise check.error("init", "an array", "a result of the same problem, if the objective is a cost")
+    state = prepare_resume(init, LinearState)
     if state is None:
         state = LinearState(0, 0.0, xp.zeros_like(wide.a), xp.zeros_like(wide.b))
 

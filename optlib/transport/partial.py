@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from optlib._core import Certificate, Step, Steps, prepare_init, run
+from optlib._core import Certificate, Step, Steps, prepare_resume, run
 from optlib._core import validation as check
 from optlib.backend import Array, device_of, supports
 from optlib.backend.namespace import asarray_on
@@ -275,8 +275,8 @@ def _entropic(
         tol = 1e-6 if xp.finfo(problem.dtype).bits == 64 else 1e-4
     tight = None if tol is None else check.scalar("tol", tol, low=0.0)
     wide = problem.double()
-    start, state = prepare_init(init, PartialState)
-    if start is not None or (state is not None and (state.reg != reg or state.mass != mass)):
+    state = prepare_resume(init, PartialState)
+    if state is not None and (state.reg != reg or state.mass != mass):
         raise check.error("init", "the result of another problem", "a result of this problem to continue")
     if state is None:
         f, g = xp.zeros_like(wide.a), xp.zeros_like(wide.b)

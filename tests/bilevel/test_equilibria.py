@@ -23,7 +23,7 @@ def test_the_variational_inequality_holds(seed, box, skew):
     gain = np.where(phi > 0, phi * (y - box[0]) if box[0] > -np.inf else np.abs(phi), 0.0)
     loss = np.where(phi < 0, phi * (y - box[1]) if box[1] < np.inf else np.abs(phi), 0.0)
     assert np.max(gain) <= 1e-10 and np.max(loss) <= 1e-10
-    other = problem.project_y(x, y - 0.7 * phi)
+    other = problem.project_y(y - 0.7 * phi)
     assert_close(other, y, rtol=0, atol=1e-10)
 
 

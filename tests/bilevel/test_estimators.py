@@ -206,6 +206,8 @@ def test_kernel_ridge_is_that_of_scikit_learn():
         KernelRidgeTuned(cv=[(np.arange(10), np.arange(10, 20))]).fit(X, t)
     with pytest.warns(UserWarning, match="1 of 2 hyperparameters at the edge"):
         KernelRidgeTuned(penalty_bounds=(10.0, 100.0)).fit(X, t)
+    with pytest.warns(UserWarning, match="1 of 2 hyperparameters at the edge"):
+        assert 0.99e-3 <= KernelRidgeTuned(gamma_bounds=(1e-3, 1e-2)).fit(X, t).gamma_ <= 1.01e-2
 
 
 # -- cleaning --

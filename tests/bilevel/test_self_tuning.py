@@ -111,6 +111,16 @@ def test_shallow_net(backend):
         assert_close(optlib.to_numpy(found).astype(float), np.asarray(want), rtol=tol, atol=tol)
 
 
+def test_steps_of_an_iteration():
+    """What the documentation says that an iteration costs."""
+    counts = [
+        self_tuning(ridge(), samples=4, train_steps=3, valid_steps=2, warmup=0, maxiter=k, tol=None, rng=0).counts
+        for k in (1, 2)
+    ]
+    assert counts[1]["gradients"] - counts[0]["gradients"] == 3 * 4
+    assert counts[1]["outer"] - counts[0]["outer"] == 2
+
+
 def test_a_net_is_tuned():
     problem = ShallowNetProblem.random(rng=2)
     options = {"train_step": 0.2, "rng": 0, "tol": None}

@@ -65,6 +65,7 @@ for name, mirror in MIRRORS.items():
 UNBOUNDED = {
     "DoG": lambda: online.DoG(geo.Box(-np.inf, np.inf, N)),
     "CoinBetting": partial(online.CoinBetting, N),
+    "CoinBetting-wealth": partial(online.CoinBetting, N, wealth=0.1),
     "FTRLProximal": partial(online.FTRLProximal, N),
     "FTRLProximal-sparse": partial(online.FTRLProximal, N, l1=0.3, l2=0.1),
     "FTRL-free": lambda: online.FTRL(geo.Euclidean(), N, size=1.0),

@@ -1,8 +1,11 @@
 """Saddle-point problems with known answers."""
 
+from functools import partial
+
 import numpy as np
 from scipy.optimize import linprog
 
+from optlib.backend import array_namespace
 from optlib.geometry import Ball, Simplex
 from optlib.online import AffineOperator, BilinearGame, FiniteSum, SmoothSaddle, SquaredDistance, VariationalInequality
 
@@ -39,13 +42,15 @@ def least_squares(rows, n, seed=0, condition=1.0):
 
 def finite_sum(backend, rows=30, n=4, seed=0):
     a, b, L, _ = least_squares(rows, n, seed)
-    a, b, xp = backend.asarray(a), backend.asarray(b), backend.xp
+    a, b = backend.asarray(a), backend.asarray(b)
+    return FiniteSum(partial(_squares, a, b), a.shape[0], n, lipschitz=L, like=a)
 
-    def components(z, index):
-        rows = xp.take(a, index, axis=0)
-        return (rows @ z - xp.take(b, index))[:, None] * rows
 
-    return FiniteSum(components, a.shape[0], n, lipschitz=L, like=a)
+def _squares(a, b, z, index):
+    """Gradients of ``(a_i'z - b_i)^2 / 2``."""
+    xp = array_namespace(a)
+    rows = xp.take(a, index, axis=0)
+    return (rows @ z - xp.take(b, index))[:, None] * rows
 
 
 def game(backend, n=5, m=4, seed=0, **options):
@@ -62,9 +67,11 @@ def smooth(backend, seed=0, n=4, m=3, weight=0.5):
     q, _ = np.linalg.qr(rng.standard_normal((n, n)))
     H, K = backend.asarray((q * np.linspace(0.0, 2.0, n)) @ q.T), backend.asarray(rng.standard_normal((m, n)))
     c = backend.asarray(rng.standard_normal(m))
-    return SmoothSaddle(
-        K, lambda x: (0.5 * (x @ (H @ x)), H @ x), lipschitz=2.0, g=SquaredDistance(c, weight), domain=Ball(n)
-    )
+    return SmoothSaddle(K, partial(_quadratic, H), lipschitz=2.0, g=SquaredDistance(c, weight), domain=Ball(n))
+
+
+def _quadratic(H, x):
+    return 0.5 * (x @ (H @ x)), H @ x
 
 
 def affine(backend, rho=-0.05, n=4, seed=0, **options):

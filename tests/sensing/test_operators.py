@@ -84,7 +84,7 @@ def test_split(make, backend, engine):
     A = make(backend)
     X, _F, G, z = draw(A, backend)
     if isinstance(A, sensing.LinearSensing):
-        with pytest.raises(TypeError, match="blocks"):
+        with pytest.raises(TypeError, match="whole only"):
             A.split(2)
         return
     parts = A.split(3)

@@ -40,7 +40,7 @@ def barycenter_case(backend):
 def free_support_case(backend):
     rng = np.random.default_rng(0)
     clouds = [backend.asarray(rng.normal(size=(k, 2))) for k in (30, 25)]
-    return (clouds,), {"reg": 0.2, "size": 10, "rng": 0}
+    return (clouds,), {"size": 10, "rng": 0}
 
 
 CONTRACT = {

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from optlib.transport import acceleration, passes
-from tests.transport import emd_cases, map_cases, plans_cases
+from tests.transport import emd_cases, plans_cases
 
 
 @st.composite
@@ -109,16 +109,17 @@ def evaluations(draw):
 
 @st.composite
 def axes(draw):
+    """Lines of a grid, few and many, with costs between its places."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    n, k = draw(st.sampled_from([1, 2, 7, 20])), draw(st.sampled_from([1, 3, 50]))
-    rows = draw(st.sampled_from([1.0, 300.0])) * rng.normal(size=(k, n))
-    rows[rng.random((k, n)) < 0.2] = -1e20  # weights of zero
-    return -rng.uniform(0.0, 5.0, (n, n)), rows
+    m, n, lines = (draw(st.sampled_from(sizes)) for sizes in ([1, 5, 16], [1, 2, 7, 33], [1, 3, 50, 600]))
+    z = draw(st.sampled_from([1.0, 300.0])) * rng.normal(size=(n, lines))
+    z[rng.random((n, lines)) < 0.2] = -1e20  # weights of zero
+    return -draw(st.sampled_from([5.0, 100.0])) * rng.random((m, n)), z
 
 
 CASES = {
-    "transport.grid._log_sum": axes(),
-    "transport.grid._largest": axes(),
+    "transport._axes.log_sum": axes(),
+    "transport._axes.largest": axes(),
     "transport.passes._sweep": sweeps(),
     "transport.passes._apply": products(),
     "transport.passes._absorb": absorbed(),
@@ -128,6 +129,5 @@ CASES = {
     "transport.acceleration.iterate": iterations(),
     "transport.acceleration.evaluate_stored": evaluations(),
     **emd_cases.KERNELS,
-    **map_cases.KERNELS,
     **plans_cases.KERNELS,
 }

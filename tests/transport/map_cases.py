@@ -4,7 +4,6 @@ from functools import partial
 
 import array_api_strict as strict
 import numpy as np
-from hypothesis import strategies as st
 
 from optlib.transport import FourierMap, JaxMap, LightBridge, MongeMap, TorchMap, WassersteinCPDictionary, monge_gap
 
@@ -139,15 +138,3 @@ BAD_INPUTS = [
         "`WassersteinCPDictionary`.*got an estimator that was not fitted.*expected a fitted",
     ),
 ]
-
-
-@st.composite
-def axes(draw):
-    """Lines of a grid with costs between its places."""
-    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    k, n, m = (draw(st.sampled_from(sizes)) for sizes in ([1, 3, 600], [1, 2, 7, 33], [1, 5, 16]))
-    scale = draw(st.sampled_from([0.1, 3.0, 100.0]))
-    return scale * rng.normal(size=(n, k)), scale * rng.random((n, m))
-
-
-KERNELS = {"transport._grid.soft_axis": axes()}

@@ -96,7 +96,7 @@ BAD_INPUTS = [
     ("mass-reg", partial(moved, mass=0.5, reg=-1.0), ValueError, "`reg`.*-1.*>= 0"),
     ("mass-reg-inf", partial(moved, mass=0.5, reg=np.inf), ValueError, "`reg`.*inf"),
     ("mass-cloud", partial(partial_transport, PointCloud(C, C), mass=3.0), ValueError, "`mass`.*got 3.*at most"),
-    ("mass-init", partial(moved, mass=0.5, reg=1.0, init=A), ValueError, "`init`.*continue"),
+    ("mass-init", partial(moved, mass=0.5, reg=1.0, init=A), TypeError, "`init`.*result of the same method"),
     ("mirror-weights", partial(mirror_sinkhorn, lambda *_: C), TypeError, "`a, b`.*None.*pass both"),
     ("mirror-masses", partial(mirror, A, 2 * B), ValueError, "`a, b`.*masses 1 and 2"),
     ("mirror-matrix", partial(mirror, C, B), ValueError, "`a, b`.*shapes"),
@@ -111,5 +111,5 @@ BAD_INPUTS = [
     ("mirror-cost-oracle", partial(mirror_sinkhorn, C, oracle="online"), ValueError, "`oracle`.*got online.*cost"),
     ("mirror-average", partial(mirror, A, B, average="best"), ValueError, "`average`.*'best'.*'uniform'"),
     ("mirror-init", partial(mirror, A, B, init=-C), ValueError, "`init`.*-2.*>= 0"),
-    ("mirror-init-cost", partial(mirror_sinkhorn, C, init=C), ValueError, "`init`.*array.*result"),
+    ("mirror-init-cost", partial(mirror_sinkhorn, C, init=C), TypeError, "`init`.*array.*result"),
 ]

@@ -95,6 +95,9 @@ def test_same_on_every_backend(backend):
     moving = free_support_barycenter(clouds, size=4, rng=0)
     assert moving.success
     testing.assert_close(moving.x, backend.asarray(free_support_barycenter([x, y], size=4, rng=0).x), atol=1e-4)
+    soft = {"reg": 3.0, "size": 4, "rng": 0, "maxiter": 2, "tol": None}
+    want = backend.asarray(free_support_barycenter([x, y], **soft).x)
+    testing.assert_close(free_support_barycenter(clouds, **soft).x, want, atol=1e-4)
 
 
 @pytest.mark.peers

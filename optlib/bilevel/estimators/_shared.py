@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 from scipy.special import log_softmax
-from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import ShuffleSplit, StratifiedShuffleSplit, check_cv
 from sklearn.utils.multiclass import check_classification_targets
@@ -232,7 +232,41 @@ def middle(box: tuple[float, float]) -> np.ndarray:
     return np.array([box[0] + share * (box[1] - box[0])])
 
 
-class LinearClassifier(ClassifierMixin, BaseEstimator):
+class _Linear(BaseEstimator):
+    """Models of dense or sparse samples that are linear: ``coef_`` and ``intercept_``."""
+
+    def _values(self, X: Any) -> np.ndarray:
+        """Values of the model at samples."""
+        check_is_fitted(self)
+        X = validate_data(self, X, accept_sparse="csr", dtype=np.float64, reset=False)
+        return np.asarray(X @ self.coef_.T) + self.intercept_
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
+
+
+class LinearRegressor(RegressorMixin, _Linear):
+    """Predictions from ``coef_`` of shape (d,) and ``intercept_``."""
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Predict the targets of samples.
+
+        Parameters
+        ----------
+        X : array or sparse matrix, shape (n_samples, n_features)
+            Samples.
+
+        Returns
+        -------
+        ndarray, shape (n_samples,)
+            The predictions.
+        """
+        return self._values(X)
+
+
+class LinearClassifier(ClassifierMixin, _Linear):
     """Predictions from ``classes_``, ``coef_`` of shape (1 or C, d) and ``intercept_`` of shape (1 or C,)."""
 
     def decision_function(self, X: Any) -> np.ndarray:
@@ -248,9 +282,7 @@ class LinearClassifier(ClassifierMixin, BaseEstimator):
         ndarray, shape (n_samples,) or (n_samples, n_classes)
             The larger the likelier.
         """
-        check_is_fitted(self)
-        X = validate_data(self, X, accept_sparse="csr", dtype=np.float64, reset=False)
-        scores = linear(X, self.coef_, self.intercept_)
+        scores = self._values(X)
         return scores[:, 0] if scores.shape[1] == 1 else scores
 
     def predict_log_proba(self, X: Any) -> np.ndarray:
@@ -299,27 +331,3 @@ class LinearClassifier(ClassifierMixin, BaseEstimator):
         """
         scores = self.decision_function(X)
         return self.classes_[np.argmax(scores, axis=1) if scores.ndim > 1 else (scores > 0).astype(int)]
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.sparse = True
-        return tags
-
-
-def linear(X: Any, coef: np.ndarray, intercept: Any) -> np.ndarray:
-    """Values of a linear model at samples, dense or sparse.
-
-    Parameters
-    ----------
-    X : array or sparse matrix, shape (n, d)
-        Samples.
-    coef : ndarray, shape (d,) or (C, d)
-        Coefficients.
-    intercept : float or ndarray, shape (C,)
-        Constants.
-
-    Returns
-    -------
-    ndarray, shape (n,) or (n, C)
-    """
-    return np.asarray(X @ coef.T) + intercept

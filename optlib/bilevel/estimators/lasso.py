@@ -3,11 +3,10 @@
 from typing import Any
 
 import numpy as np
-from sklearn.base import BaseEstimator, RegressorMixin
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import validate_data
 
 from optlib._core import validation as check
-from optlib.bilevel.estimators._shared import linear, sample_weights, splits, tuned
+from optlib.bilevel.estimators._shared import LinearRegressor, sample_weights, splits, tuned
 from optlib.bilevel.problems.lasso import ElasticNetProblem, LassoProblem, SparseModelProblem
 from optlib.inner import coordinate_descent
 
@@ -16,8 +15,8 @@ EDGE = "where no feature is left, or the penalty is as good as none"
 REFIT = 1e-10  # relative duality gap of the last fit
 
 
-class SparseRegressor(RegressorMixin, BaseEstimator):
-    """What `LassoTuned` and `ElasticNetTuned` share: folds, the last fit, predictions."""
+class SparseRegressor(LinearRegressor):
+    """What `LassoTuned` and `ElasticNetTuned` share: folds and the last fit."""
 
     _problem: type[SparseModelProblem]
 
@@ -43,28 +42,6 @@ class SparseRegressor(RegressorMixin, BaseEstimator):
         self.coef_, self.intercept_ = model.x, model.intercept
         self.at_bounds_, self.n_iter_ = self.result_.at_bounds, self.result_.nit
         return np.exp(self.result_.x)
-
-    def predict(self, X: Any) -> np.ndarray:
-        """Predict the targets of samples.
-
-        Parameters
-        ----------
-        X : array or sparse matrix, shape (n_samples, n_features)
-            Samples.
-
-        Returns
-        -------
-        ndarray, shape (n_samples,)
-            The predictions.
-        """
-        check_is_fitted(self)
-        X = validate_data(self, X, accept_sparse="csr", dtype=np.float64, reset=False)
-        return linear(X, self.coef_, self.intercept_)
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.sparse = True
-        return tags
 
 
 class LassoTuned(SparseRegressor):

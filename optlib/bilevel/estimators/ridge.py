@@ -3,14 +3,13 @@
 from typing import Any
 
 import numpy as np
-from sklearn.base import BaseEstimator, RegressorMixin
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import validate_data
 
 from optlib._core import validation as check
 from optlib.bilevel._front import tune
 from optlib.bilevel.estimators._shared import (
     REFIT,
-    linear,
+    LinearRegressor,
     log_box,
     middle,
     sample_weights,
@@ -25,7 +24,7 @@ from optlib.bilevel.problems.leave_one_out import LeaveOneOutRidgeProblem
 from optlib.bilevel.problems.linear_models import RidgeProblem
 
 
-class RidgeTuned(RegressorMixin, BaseEstimator):
+class RidgeTuned(LinearRegressor):
     """Ridge regression ``sum_i w_i (a_i'y - t_i)^2 + sum_j penalty_j y_j^2`` with tuned penalties.
 
     Parameters
@@ -151,25 +150,3 @@ class RidgeTuned(RegressorMixin, BaseEstimator):
         self.penalty_ = np.exp(self.result_.x) if self.penalty == "feature" else float(np.exp(self.result_.x[0]))
         self.at_bounds_, self.n_iter_ = self.result_.at_bounds, self.result_.nit
         return self
-
-    def predict(self, X: Any) -> np.ndarray:
-        """Predict the targets of samples.
-
-        Parameters
-        ----------
-        X : array or sparse matrix, shape (n_samples, n_features)
-            Samples.
-
-        Returns
-        -------
-        ndarray, shape (n_samples,)
-            The predictions.
-        """
-        check_is_fitted(self)
-        X = validate_data(self, X, accept_sparse="csr", dtype=np.float64, reset=False)
-        return linear(X, self.coef_, self.intercept_)
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.sparse = True
-        return tags

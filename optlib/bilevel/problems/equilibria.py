@@ -96,9 +96,9 @@ class EquilibriumProblem(Problem):
     def start(self) -> tuple[Array, Array]:
         """Zeros, the inner one moved into the box."""
         x = self.xp.zeros((self.B.shape[1],), dtype=self.B.dtype, device=self.c.device)
-        return x, self.project_y(x, self.xp.zeros_like(self.c))
+        return x, self.project_y(self.xp.zeros_like(self.c))
 
-    def project_y(self, x: Array, y: Array) -> Array:
+    def project_y(self, y: Array) -> Array:
         """Nearest point of the box of the followers."""
         xp = self.xp
         low, high = (xp.full_like(y, side) for side in (self.low, self.high))
@@ -113,7 +113,7 @@ class EquilibriumProblem(Problem):
         phi = self.Q @ y + self.B @ x + self.c
         ahead = y - self.step * phi
         inside = (ahead > self.low) & (ahead < self.high)
-        edge = (y - self.project_y(x, ahead)) / self.step
+        edge = (y - self.project_y(ahead)) / self.step
         return phi, self.xp.where(inside, phi, edge), inside
 
     def inner(self, x: Array, y: Array) -> tuple[Array, Array, Array]:
@@ -161,7 +161,7 @@ class EquilibriumProblem(Problem):
             trial = y - linalg.solve(H, r, xp=xp, check=False)
             ahead = self._residual(x, trial)
             if float(linalg.norm(ahead[1], xp=xp)) > 0.5 * size:
-                trial = self.project_y(x, y - self.step * phi)
+                trial = self.project_y(y - self.step * phi)
                 ahead = self._residual(x, trial)
             y, (phi, r, inside) = trial, ahead
         return y, counts

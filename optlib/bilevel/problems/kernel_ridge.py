@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from optlib._core import validation as check
-from optlib.backend import Array, asarray_like, linalg, random, to_numpy
+from optlib.backend import Array, Portable, asarray_like, linalg, random, to_numpy
 from optlib.bilevel.problem import Point, Problem
 from optlib.bilevel.problems.samples import moderate
 
@@ -44,7 +44,7 @@ def squared_distances(A: Array, B: Array, *, xp: Any) -> Array:
     return xp.concat(blocks, axis=0)
 
 
-class _Kernel:
+class _Kernel(Portable):
     """The kernel at one x: ``G = s K s + lambda I`` and its derivative in log gamma, for weights ``s^2``."""
 
     def __init__(self, x: Array, D: Array, s: Array, xp: Any) -> None:
