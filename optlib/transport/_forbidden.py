@@ -7,7 +7,7 @@ from typing import Any
 
 from optlib._core import validation as check
 from optlib.backend import Array
-from optlib.transport.cost import Cost
+from optlib.transport.cost import Cost, DenseCost
 from optlib.transport.emd import emd
 from optlib.transport.result import TransportResult
 
@@ -15,14 +15,17 @@ NEGLIGIBLE = 1e-9  # share of the mass that may lack a way, for rounding
 DEPTH = 50.0  # forbidden pairs of an entropic plan carry less than exp(-50) of what allowed ones could
 
 
-def forbidden_pairs(cost: Any, a: Any, b: Any) -> tuple[Array, Array] | None:
-    """The matrix and a mask of its infinite entries; None for other costs, and without such entries."""
+def forbidden_pairs(cost: Any, a: Any, b: Any) -> tuple[Any, Array | None]:
+    """The cost, and a mask of its infinite entries if it is a matrix that has some."""
     if isinstance(cost, Cost):
-        return None
+        return cost, None
     xp, device, dtype = check.common(cost=cost, a=a, b=b)
     cost = check.array("cost", cost, xp=xp, finite=False, dtype=dtype, device=device)
-    if cost.ndim != 2 or 0 in cost.shape or not bool(xp.max(cost) == math.inf):
-        return None
+    try:
+        return DenseCost(cost), None
+    except ValueError:
+        if cost.ndim != 2 or 0 in cost.shape or not bool(xp.max(cost) == math.inf):
+            raise
     return cost, cost == math.inf
 
 

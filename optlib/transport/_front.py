@@ -95,8 +95,7 @@ def solve(
     kernel count), ``"sinkhorn_newton"`` takes over, from the potentials found so far. (Measured at n = 300 and 1000,
     ``reg`` from 1e-2 to 1e-5: within a factor of two of the faster method everywhere, and faster than both on clouds.)
     Total variation goes to ``"sinkhorn_newton"`` at once; problems of more than 2^27 entries, whose plans are not
-    stored, and options that
-    only ``"sinkhorn"`` has (``acceleration``) stay with that.
+    stored, and options that only ``"sinkhorn"`` has (``acceleration``) stay with that.
 
     Examples
     --------
@@ -144,9 +143,10 @@ def solve(
         if method not in (automatic, sinkhorn_newton):
             raise check.error("unbalanced_type", unbalanced_type, "'kl' for this method", 'pass method="auto"')
     check.keywords(method, options, "solve")
-    if (found := forbidden_pairs(cost, a, b)) is None:
+    cost, forbidden = forbidden_pairs(cost, a, b)
+    if forbidden is None:
         result = method(cost, a, b, **options)
     else:
-        result = solve_allowed(method, *found, a, b, options, xp=array_namespace(found[0]))
+        result = solve_allowed(method, cost, forbidden, a, b, options, xp=array_namespace(cost))
     result.message = f"{result.method} {why}: {result.message}"
     return result

@@ -12,7 +12,6 @@ from numba import njit
 from optlib.backend._math_numba import _from_bits, _to_bits, exp2_, exp_
 
 TILE = 4096  # entries of a row at a time
-TILE_DENSE = 512  # of four rows of a matrix, whose memory streams then run side by side
 LOG2_E = 1.4426950408889634
 
 JIT = {
@@ -83,37 +82,47 @@ def _exp2_in_place(e0, e1):
 
 
 @njit(**INNER)
-def _exp_products_of_four(x, y, i, last, gt, shifts, e0, e1, e2, e3, sums):
-    """Rows i to i + last, the last of them again where that is less than four, and their sums.
+def _exponents_of_costs(c0, c1, c2, c3, shifts, gt, inv, low, high, e0, e1, e2, e3):
+    number = gt.dtype.type
+    scale, factor = number(LOG2_E), number(LOG2_E * inv)
+    s0, s1, s2, s3 = number(shifts[0]), number(shifts[1]), number(shifts[2]), number(shifts[3])
+    for j in range(e0.size):
+        g = gt[j]
+        e0[j] = _clip(scale * (g + s0) - factor * c0[j], low, high)
+        e1[j] = _clip(scale * (g + s1) - factor * c1[j], low, high)
+        e2[j] = _clip(scale * (g + s2) - factor * c2[j], low, high)
+        e3[j] = _clip(scale * (g + s3) - factor * c3[j], low, high)
 
-    A loop that evaluates powers of two and nothing else overlaps more of them than one that computes their exponents as
-    well; and that one, for four rows at a time, reads the points once and has time to clip: what is below 1e-270
-    (float32: 1e-33) counts as that much, which is nothing beside a sum that `sweep_chunks` accepts.
-    """
-    bottom, top = (-900.0, 1024.0) if gt.itemsize == 8 else (-110.0, 128.0)
-    low, high = gt.dtype.type(bottom), gt.dtype.type(top)
-    a, b = _base_2(x[i], shifts[0]), _base_2(x[i + min(1, last - 1)], shifts[1])
-    c, d = _base_2(x[i + min(2, last - 1)], shifts[2]), _base_2(x[i + last - 1], shifts[3])
+
+@njit(**INNER)
+def _exponents_of_points(a, b, c, d, shifts, y, gt, low, high, e0, e1, e2, e3):
+    a, b, c, d = _base_2(a, shifts[0]), _base_2(b, shifts[1]), _base_2(c, shifts[2]), _base_2(d, shifts[3])
     if a[2] == 0.0 and b[2] == 0.0 and c[2] == 0.0 and d[2] == 0.0:
         _exponents_in_plane(a, b, c, d, y[0], y[1], gt, low, high, e0, e1, e2, e3)
     else:
         _exponents_in_space(a, b, c, d, y[0], y[1], y[2], gt, low, high, e0, e1, e2, e3)
-    sums[0], sums[1] = _exp2_in_place(e0, e1)
-    sums[2], sums[3] = _exp2_in_place(e2, e3)
 
 
 @njit(**INLINE)
 def exp_rows(cost, x, y, i, last, gt, shifts, inv, e, sums):
-    """Fill rows of ``e`` with the exponentials of up to four rows from i on, and take their sums."""
+    """Fill four rows of ``e`` with the exponentials of rows i to i + last, and take their sums.
+
+    Where that is less than four rows, the last is there again. A loop that evaluates powers of two and nothing else
+    overlaps more of them than one that computes their exponents as well; and that one, for four rows at a time, reads
+    the points once and has time to clip: what is below 1e-270 (float32: 1e-33) counts as that much, which is nothing
+    beside a sum that `sweep_chunks` accepts.
+    """
     m = gt.size
+    bottom, top = (-900.0, 1024.0) if gt.itemsize == 8 else (-110.0, 128.0)
+    low, high = gt.dtype.type(bottom), gt.dtype.type(top)
+    e0, e1, e2, e3 = e[0, :m], e[1, :m], e[2, :m], e[3, :m]
+    i1, i2, i3 = i + min(1, last - 1), i + min(2, last - 1), i + last - 1
     if cost is not None:  # Numba drops a branch that asks this of an argument that is None
-        for j0 in range(0, m, TILE_DENSE):
-            j1 = min(m, j0 + TILE_DENSE)
-            for k in range(last):
-                shift, s = gt.dtype.type(shifts[k]), gt.dtype.type(inv)
-                sums[k] += exp_dense(cost[i + k, j0:], gt[j0:], shift, s, e[k, j0:j1])
+        _exponents_of_costs(cost[i], cost[i1], cost[i2], cost[i3], shifts, gt, inv, low, high, e0, e1, e2, e3)
     if x is not None:
-        _exp_products_of_four(x, y, i, last, gt, shifts, e[0, :m], e[1, :m], e[2, :m], e[3, :m], sums)
+        _exponents_of_points(x[i], x[i1], x[i2], x[i3], shifts, y, gt, low, high, e0, e1, e2, e3)
+    sums[0], sums[1] = _exp2_in_place(e0, e1)
+    sums[2], sums[3] = _exp2_in_place(e2, e3)
 
 
 @njit(**INNER)

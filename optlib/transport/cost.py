@@ -145,8 +145,7 @@ class DenseCost(Cost):
         return view
 
     def _find_bounds(self) -> tuple[float, float]:
-        xp = self.xp
-        low, high = xp.min(self._array), xp.max(self._array)
+        low, high = self.xp.min(self._array), self.xp.max(self._array)
         return float(low), float(high)
 
     def _map_arrays(self, fn: Callable[[Array], Array]) -> "DenseCost":
