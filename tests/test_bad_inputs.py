@@ -47,6 +47,6 @@ def test_every_option_of_every_solver(name):
     options = {"maxiter": 1, **options} if "maxiter" in signature(solver).parameters else options
     for option in (p.name for p in signature(solver).parameters.values() if p.kind is p.KEYWORD_ONLY):
         for wrong in (Nonsense(), "nonsense"):
-            if (option, wrong) != ("checkpoint", "nonsense") and option != "init":  # a path
+            if (option, wrong) != ("checkpoint", "nonsense"):  # a path
                 with pytest.raises((TypeError, ValueError), match=f"`[^`]*{option}[^`]*`: got .*expected"):
                     solver(*args, **options | {option: wrong})

@@ -42,32 +42,39 @@ def _clip(t, low, high):
 
 
 @njit(**INNER)
-def _exponents_in_plane(a, b, c, d, y0, y1, gt, low, high, e0, e1, e2, e3):
-    (a0, a1, _, a3), (b0, b1, _, b3), (c0, c1, _, c3), (d0, d1, _, d3) = a, b, c, d
+def _exponents_in_plane(a, b, c, d, s0, s1, s2, s3, y0, y1, gt, low, high, e0, e1, e2, e3):
+    a0, a1, b0, b1, c0, c1, d0, d1 = a[0], a[1], b[0], b[1], c[0], c[1], d[0], d[1]
+    scale = gt.dtype.type(LOG2_E)
     for j in range(e0.size):
-        u, v, w = y0[j], y1[j], gt.dtype.type(LOG2_E) * gt[j]
-        e0[j] = _clip((w + a3) + (a0 * u + a1 * v), low, high)
-        e1[j] = _clip((w + b3) + (b0 * u + b1 * v), low, high)
-        e2[j] = _clip((w + c3) + (c0 * u + c1 * v), low, high)
-        e3[j] = _clip((w + d3) + (d0 * u + d1 * v), low, high)
+        u, v, g = y0[j], y1[j], gt[j]
+        e0[j] = _clip(scale * ((g + s0) + (a0 * u + a1 * v)), low, high)
+        e1[j] = _clip(scale * ((g + s1) + (b0 * u + b1 * v)), low, high)
+        e2[j] = _clip(scale * ((g + s2) + (c0 * u + c1 * v)), low, high)
+        e3[j] = _clip(scale * ((g + s3) + (d0 * u + d1 * v)), low, high)
 
 
 @njit(**INNER)
-def _exponents_in_space(a, b, c, d, y0, y1, y2, gt, low, high, e0, e1, e2, e3):
-    (a0, a1, a2, a3), (b0, b1, b2, b3), (c0, c1, c2, c3), (d0, d1, d2, d3) = a, b, c, d
+def _exponents_in_space(a, b, c, d, s0, s1, s2, s3, y0, y1, y2, gt, low, high, e0, e1, e2, e3):
+    a0, a1, a2, b0, b1, b2 = a[0], a[1], a[2], b[0], b[1], b[2]
+    c0, c1, c2, d0, d1, d2 = c[0], c[1], c[2], d[0], d[1], d[2]
+    scale = gt.dtype.type(LOG2_E)
     for j in range(e0.size):
-        t, u, v, w = y0[j], y1[j], y2[j], gt.dtype.type(LOG2_E) * gt[j]
-        e0[j] = _clip((w + a3) + (a0 * t + (a1 * u + a2 * v)), low, high)
-        e1[j] = _clip((w + b3) + (b0 * t + (b1 * u + b2 * v)), low, high)
-        e2[j] = _clip((w + c3) + (c0 * t + (c1 * u + c2 * v)), low, high)
-        e3[j] = _clip((w + d3) + (d0 * t + (d1 * u + d2 * v)), low, high)
+        t, u, v, g = y0[j], y1[j], y2[j], gt[j]
+        e0[j] = _clip(scale * ((g + s0) + (a0 * t + (a1 * u + a2 * v))), low, high)
+        e1[j] = _clip(scale * ((g + s1) + (b0 * t + (b1 * u + b2 * v))), low, high)
+        e2[j] = _clip(scale * ((g + s2) + (c0 * t + (c1 * u + c2 * v))), low, high)
+        e3[j] = _clip(scale * ((g + s3) + (d0 * t + (d1 * u + d2 * v))), low, high)
 
 
 @njit(**INNER)
-def _base_2(point, shift):
-    """The factors of a row whose exponents are to be those of two."""
-    scale = point.dtype.type(LOG2_E)
-    return scale * point[0], scale * point[1], scale * point[2], scale * point.dtype.type(shift)
+def _exponents_of_costs(c0, c1, c2, c3, s0, s1, s2, s3, gt, inv, low, high, e0, e1, e2, e3):
+    scale = gt.dtype.type(LOG2_E)
+    for j in range(e0.size):
+        g = gt[j]
+        e0[j] = _clip(scale * ((g + s0) - c0[j] * inv), low, high)
+        e1[j] = _clip(scale * ((g + s1) - c1[j] * inv), low, high)
+        e2[j] = _clip(scale * ((g + s2) - c2[j] * inv), low, high)
+        e3[j] = _clip(scale * ((g + s3) - c3[j] * inv), low, high)
 
 
 @njit(**INNER)
@@ -81,46 +88,31 @@ def _exp2_in_place(e0, e1):
     return s0, s1
 
 
-@njit(**INNER)
-def _exponents_of_costs(c0, c1, c2, c3, shifts, gt, inv, low, high, e0, e1, e2, e3):
-    number = gt.dtype.type
-    scale, factor = number(LOG2_E), number(LOG2_E * inv)
-    s0, s1, s2, s3 = number(shifts[0]), number(shifts[1]), number(shifts[2]), number(shifts[3])
-    for j in range(e0.size):
-        g = gt[j]
-        e0[j] = _clip(scale * (g + s0) - factor * c0[j], low, high)
-        e1[j] = _clip(scale * (g + s1) - factor * c1[j], low, high)
-        e2[j] = _clip(scale * (g + s2) - factor * c2[j], low, high)
-        e3[j] = _clip(scale * (g + s3) - factor * c3[j], low, high)
-
-
-@njit(**INNER)
-def _exponents_of_points(a, b, c, d, shifts, y, gt, low, high, e0, e1, e2, e3):
-    a, b, c, d = _base_2(a, shifts[0]), _base_2(b, shifts[1]), _base_2(c, shifts[2]), _base_2(d, shifts[3])
-    if a[2] == 0.0 and b[2] == 0.0 and c[2] == 0.0 and d[2] == 0.0:
-        _exponents_in_plane(a, b, c, d, y[0], y[1], gt, low, high, e0, e1, e2, e3)
-    else:
-        _exponents_in_space(a, b, c, d, y[0], y[1], y[2], gt, low, high, e0, e1, e2, e3)
-
-
 @njit(**INLINE)
 def exp_rows(cost, x, y, i, last, gt, shifts, inv, e, sums):
     """Fill four rows of ``e`` with the exponentials of rows i to i + last, and take their sums.
 
     Where that is less than four rows, the last is there again. A loop that evaluates powers of two and nothing else
     overlaps more of them than one that computes their exponents as well; and that one, for four rows at a time, reads
-    the points once and has time to clip: what is below 1e-270 (float32: 1e-33) counts as that much, which is nothing
-    beside a sum that `sweep_chunks` accepts.
+    the points once and has time to scale and clip: what is below 1e-270 (float32: 1e-33) counts as that much, which is
+    nothing beside a sum that `sweep_chunks` accepts. Only whole exponents are scaled to base two: they are those of the
+    other passes, whose terms may be large and cancel.
     """
-    m = gt.size
+    m, number = gt.size, gt.dtype.type
     bottom, top = (-900.0, 1024.0) if gt.itemsize == 8 else (-110.0, 128.0)
-    low, high = gt.dtype.type(bottom), gt.dtype.type(top)
+    low, high = number(bottom), number(top)
+    s0, s1, s2, s3 = number(shifts[0]), number(shifts[1]), number(shifts[2]), number(shifts[3])
     e0, e1, e2, e3 = e[0, :m], e[1, :m], e[2, :m], e[3, :m]
     i1, i2, i3 = i + min(1, last - 1), i + min(2, last - 1), i + last - 1
     if cost is not None:  # Numba drops a branch that asks this of an argument that is None
-        _exponents_of_costs(cost[i], cost[i1], cost[i2], cost[i3], shifts, gt, inv, low, high, e0, e1, e2, e3)
+        c0, c1, c2, c3 = cost[i], cost[i1], cost[i2], cost[i3]
+        _exponents_of_costs(c0, c1, c2, c3, s0, s1, s2, s3, gt, number(inv), low, high, e0, e1, e2, e3)
     if x is not None:
-        _exponents_of_points(x[i], x[i1], x[i2], x[i3], shifts, y, gt, low, high, e0, e1, e2, e3)
+        a, b, c, d = x[i], x[i1], x[i2], x[i3]
+        if a[2] == 0.0 and b[2] == 0.0 and c[2] == 0.0 and d[2] == 0.0:
+            _exponents_in_plane(a, b, c, d, s0, s1, s2, s3, y[0], y[1], gt, low, high, e0, e1, e2, e3)
+        else:
+            _exponents_in_space(a, b, c, d, s0, s1, s2, s3, y[0], y[1], y[2], gt, low, high, e0, e1, e2, e3)
     sums[0], sums[1] = _exp2_in_place(e0, e1)
     sums[2], sums[3] = _exp2_in_place(e2, e3)
 

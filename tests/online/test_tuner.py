@@ -52,7 +52,7 @@ def test_units_do_not_matter(seed, unit, d):
 def test_finds_the_best_candidate():
     rng = np.random.default_rng(1)
     costs = 10.0 + rng.random((1500, 5)) + np.array([3.0, 2.0, 0.0, 2.0, 5.0])
-    tuner = OnlineTuner("abcde", low=10.0, rng=0)
+    tuner = OnlineTuner(list("abcde"), low=10.0, rng=0)
     play_letters = [tuner.candidates.index(tuner.ask()) for _ in range(2)]
     assert play_letters[0] == play_letters[1]  # asking again changes nothing
     for row in costs:
