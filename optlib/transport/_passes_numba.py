@@ -217,6 +217,17 @@ def _exp_and_weigh(z, shift, b):
 
 
 @njit(**INNER)
+def _exp_costs_and_weigh(c, gt, shift, inv, b, e):
+    number = e.dtype.type
+    s, shift, inv = number(0), number(shift), number(inv)
+    for j in range(e.size):
+        t = exp_((gt[j] + shift) - c[j] * inv)
+        e[j] = t
+        s += t * b[j]
+    return s
+
+
+@njit(**INNER)
 def _scale_and_add(row, factor, sums, weight):
     """Scale a row in place, and add a multiple of it to the sums."""
     factor = row.dtype.type(factor)
@@ -239,10 +250,14 @@ def _absorb_chunks(k0, k1, chunks, small, e, cost, x, y, gt, f, offset, a, b, ep
             row = out[i, :m]
             shift = (f[i] - offset[i]) * inv
             for attempt in range(2):
-                exponents(cost, x, y, i, gt, inv, 0, row)
                 if attempt == 1:  # a bad shift: take the largest exponent
+                    exponents(cost, x, y, i, gt, inv, 0, row)
                     shift = -largest(row)
-                s = _exp_and_weigh(row, shift, b)
+                if cost is not None:
+                    s = _exp_costs_and_weigh(cost[i], gt, shift, inv, b, row)
+                if x is not None:
+                    exponents(None, x, y, i, gt, inv, 0, row)
+                    s = _exp_and_weigh(row, shift, b)
                 if s > low and s < high:
                     break
             f[i] = offset[i] + eps * (shift - log_(s))
