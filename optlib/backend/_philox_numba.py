@@ -83,8 +83,19 @@ def _copy(source, out):
 
 
 def box_muller_(a, b, like):
-    """Return the two normals that the words a and b (uint32) give, in the dtype of the scalar ``like``."""
-    raise NotImplementedError("inside Numba code only")
+    """Return the two normals that the words a and b (uint32) give, in the dtype of the scalar ``like``.
+
+    The first word is the radius: r^2 = -2 log((a + 1/2) / 2^32). Of the second, the highest bit is the sign of r, the
+    next exchanges sine and cosine, and the rest, as a signed number of half a turn, is the angle. The formula is the
+    definition; the polynomials that replace it in compiled code are below.
+    """
+    a, b = int(a), int(b)
+    r = math.sqrt(-2.0 * math.log1p((a + 0.5 - 2.0**32) / 2.0**32)) * (-1.0 if b >= 2**31 else 1.0)
+    angle = ((b + 2**29) % 2**30 - 2**29) * math.pi / 2.0**31
+    first, second = math.sin(angle), math.cos(angle)
+    if b & 2**30 == 0:
+        first, second = second, first
+    return type(like)(r * first), type(like)(r * second)
 
 
 _LOG_4 = 2.0 * math.log(2.0)

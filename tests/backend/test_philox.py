@@ -134,6 +134,8 @@ def test_extreme_words_give_accurate_normals(like):
     np.testing.assert_allclose(x, r * np.where(exchanged, sine, cosine), rtol=rtol)
     np.testing.assert_allclose(y, r * np.where(exchanged, cosine, sine), rtol=rtol)
     assert np.abs(x).max() < 6.77
+    defined = [box_muller_(*words, like.dtype.type(0)) for words in zip(a, b, strict=True)]
+    np.testing.assert_allclose(np.stack([x, y], axis=1), np.asarray(defined), rtol=rtol)
 
 
 def test_float32_normals_are_the_float64_ones(engine):
