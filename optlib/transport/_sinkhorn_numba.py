@@ -150,7 +150,7 @@ def learn(g1, g0, c1, b, log_b, inv, q, lam, tiny, old, new, target, metric, ste
     return inner > 1e-10 * np.sqrt(size * size1)
 
 
-@njit(**JIT)
+@njit(**INLINE)
 def propose(v, memory, info, small, gt):
     """The trial point into the other slot of ``g``, and its exponents or scalings into ``gt``."""
     now, pairs, eps = int(info[NOW]), int(info[PAIRS]), info[EPS]
@@ -180,7 +180,7 @@ def propose(v, memory, info, small, gt):
     info[WANTED] = -np.inf if plain else ARMIJO * info[STEP] * slope
 
 
-@njit(**JIT)
+@njit(**INLINE)
 def accept(penalised, relaxed, v, u, memory, info, gt, partial):
     """Take the trial point or not, learn from it, and say whether to stop."""
     now, eps, p, q, m = int(info[NOW]), info[EPS], info[P], info[Q], v.shape[1]
