@@ -5,6 +5,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from optlib._core import Status, Step, prepare_init, run
 from optlib._core import validation as check
 from optlib._core.driver import Steps
@@ -21,8 +23,12 @@ from optlib.transport.result import TransportResult
 PATH_START, PATH_RATIO = 0.01, 0.1  # first regularisation of the path in units of the cost range, and least ratios
 PATH_BELOW = 2e-3  # regularisation in the same units below which the path is taken
 LEVEL_ITERATIONS, LEVEL_TOL = 20, 1e-2  # of each level but the last
+TRIAL_ITERATIONS, TRIAL_TOL = 3, 0.1  # of the last level before the path is taken, and error that makes it needless
+SAMPLE = 32  # rows of which one is looked at before the trial
 SINGLE_RANGE, SINGLE_TOL = 100.0, 2e-5  # cost range in units of reg, and tolerance, that float32 potentials bear
-KEPT, ROOM = 1e-18, 0.1  # share of a row or column sum below which a truncated kernel drops an entry; most it may keep
+# Share of a row or column sum, in units of the tolerance, below which a truncated kernel drops an entry; the least
+# tolerance that this is taken of; the largest share of all entries that are kept.
+KEPT, TIGHTEST, ROOM = 1e-8, 1e-10, 0.1
 NEAR = 8.0  # largest residual at which a kernel is truncated
 RANGE = {64: 300.0, 32: 40.0}  # range of the cost, in units of reg, that portable code stores as a kernel
 
@@ -149,9 +155,10 @@ def sinkhorn(
 
     Below ``reg`` = 0.002 times the cost range the regularisation is lowered over a path of levels, at most 20
     iterations each, whose starts extrapolate the potentials of the last two levels linearly: they become affine in
-    ``reg`` as it vanishes. There, where at most a tenth of the entries of the plan weigh more than 1e-18 of their row
-    or column, the scaling form on NumPy stores the kernel of these only, until the potentials have moved by ten times
-    ``reg``; the answer is checked with all entries.
+    ``reg`` as it vanishes. There, where at most a tenth of the entries of the plan weigh more than ``1e-8 tol`` of
+    their row or column, the scaling form on NumPy stores the kernel of these only, until the potentials have moved by
+    ten times ``reg``; the answer is checked with all entries. Costs without geometry need no path: if such a kernel
+    exists at zero potentials, and three iterations with it bring the error to 0.1, it goes on from there.
 
     Sources and targets without mass are left out of the iterations; their potentials are soft transforms.
 
@@ -180,7 +187,7 @@ def sinkhorn(
     state = solver.begin(init)
     if check_every is None:
         check_every = solver.check_every
-    return run(
+    result = run(
         solver.steps,
         state=state,
         like=solver.a,
@@ -198,8 +205,9 @@ def sinkhorn(
         problem=solver.identity,
         patience=max(5, math.ceil(1000 / check_every)),
         result_class=TransportResult,
-        message=solver.message,
     )
+    result.message = f"{solver.message}; {result.message}"
+    return result
 
 
 class SinkhornMethod:
@@ -215,6 +223,7 @@ class SinkhornMethod:
     """
 
     level_iterations = LEVEL_ITERATIONS
+    trial = False  # whether the first level is a trial of the last
     truncated = False  # whether the kernel in use is
     complete: Array | None = None  # column potentials whose marginals are nevertheless those of the whole plan,
     missing = 0.0  # but for this mass
@@ -238,6 +247,9 @@ class SinkhornMethod:
         self.inv_rho = (1.0 / problem.rho[0], 1.0 / problem.rho[1])
         self.curvature = gap_curvature(problem, reg)
         self.compiled = compiled and (self.stored or passes.one_piece(inner.cost))
+        wide = inner.dtype == default_float(self.xp, inner.cost.device)
+        self.sparse = self.compiled and wide and passes.one_piece(inner.cost)
+        self.kept = KEPT * max(self.tol, TIGHTEST)
         self.check_every = 50 if compiled and self.cost.shape[0] * self.cost.shape[1] <= 4_000_000 else 10
         self.levels = [reg]
         self.kernel: tuple[Any, Array, Array] | None = None  # and the potentials in it
@@ -249,15 +261,31 @@ class SinkhornMethod:
             start, state = self.support.extend(state.f, state.g), None  # another problem: its potentials
         if start is None and (state is None or state.levels > 1):
             self.levels = levels_to(self.reg, self.range)
+            if len(self.levels) > 1 and self.stored and self.sparse and self.problem.balanced and self.promising():
+                self.levels, self.trial = [self.reg, *self.levels], True
         if state is None:
             f, g = self.support.restrict(start)
             state = SinkhornState(self.reg, 0, 0, len(self.levels), 0, 0, *4 * [None], f, None, g, *4 * [None])
         return state
 
+    def promising(self) -> bool:
+        """Whether a sample of rows speaks for a trial: few entries count, and they do not crowd into a few columns."""
+        from optlib.transport._newton_numba import keeping_sweep
+
+        rows = np.arange(0, self.a.shape[0], SAMPLE)
+        cost, (f, g) = self.cost.take(rows), self.support.restrict(None)
+        room = int(ROOM * rows.size * self.b.shape[0])
+        _, c, _, kept = keeping_sweep(
+            *next(passes.entries(cost))[2], f[rows], g, self.a[rows], self.b, self.b, self.reg, 0.0, math.inf,
+            self.kept, room,
+        )  # fmt: skip
+        return kept is not None and float(np.sum(np.maximum(c - self.b, 0.0))) <= 0.5 * float(np.sum(c))
+
     @property
     def message(self) -> str:
         """What was chosen, and why."""
-        path = f", reg lowered in {len(self.levels)} levels" if len(self.levels) > 1 else ""
+        levels = len(self.levels) - self.trial
+        path = f", reg lowered in {levels} levels" if levels > 1 else ""
         return f"{self.form} form ({self.why}), {self.method} iterations{path}"
 
     @property
@@ -282,6 +310,7 @@ class SinkhornMethod:
 
     def steps(self, state: SinkhornState) -> Steps:
         """Levels of falling regularisation; in each, blocks of iterations."""
+        self.shorten(state)
         if state.info is None:
             state = self.enter(state, state.f, state.g)
         elif self.stored and state.hint is not None:
@@ -300,7 +329,8 @@ class SinkhornMethod:
                 status=status,
                 counts={"passes": state.passes},
             )
-            todo = budget if last else min(budget, self.level_iterations - state.level_nit)
+            limit = TRIAL_ITERATIONS if self.trying(state) else self.level_iterations
+            todo = budget if last else min(budget, limit - state.level_nit)
             target = self.target(state) if last else LEVEL_TOL
             point, done = self.iterate(state, todo, target)
             state = state._replace(
@@ -337,6 +367,7 @@ class SinkhornMethod:
         eps = self.levels[state.level]
         if self.stored:
             state, c, r = self.absorb(state, f, g)
+            eps = self.levels[state.level]
             f = self.kernel[1] / (1.0 + eps * self.inv_rho[0])
         else:
             f, c, r = self.evaluate(eps)(f, g, 1.0)
@@ -345,12 +376,17 @@ class SinkhornMethod:
         return state._replace(**point._asdict(), level_nit=0)
 
     def absorb(self, state: SinkhornState, f: Array, g: Array) -> tuple[SinkhornState, Array, Array]:
-        """Store the kernel of the given potentials; also the marginals of their plan."""
+        """Store the kernel of the given potentials; also the marginals of their plan.
+
+        A trial of the last level ends here if its kernel cannot be truncated.
+        """
         eps = self.levels[state.level]
         self.kernel = None  # its memory serves the next one
         state = state._replace(hint=f, beta=g, passes=state.passes + 1)
         found = self.truncate(f, g, eps)
         self.truncated = found is not None
+        if found is None and self.trying(state):
+            return self.absorb(state._replace(level=1), f, g)
         if found is None:
             found = passes.absorb(self.cost, f, g, self.a, self.b, eps, self.inv_rho[0])
         kernel, alpha, c, r = found
@@ -359,14 +395,13 @@ class SinkhornMethod:
 
     def truncate(self, f: Array, g: Array, eps: float) -> tuple[Any, Array, Array, Array] | None:
         """`passes.absorb` that stores the entries that count; None if they are many, or the potentials far off."""
-        wide = self.b.dtype == default_float(self.xp, self.cost.device)
-        if not (self.compiled and wide and passes.one_piece(self.cost) and eps < PATH_BELOW * self.range):
+        if not (self.sparse and eps < PATH_BELOW * self.range):
             return None
         from optlib.transport._truncated_numba import truncated_kernel
 
         entries = next(passes.entries(self.cost))[2]
         room = int(ROOM * self.cost.shape[0] * self.cost.shape[1])
-        return truncated_kernel(*entries, f, g, self.a, self.b, eps, self.inv_rho[0], KEPT, room, NEAR)
+        return truncated_kernel(*entries, f, g, self.a, self.b, eps, self.inv_rho[0], self.kept, room, NEAR)
 
     def completed(self, state: SinkhornState, target: float) -> SinkhornState:
         """The state with the error of the whole plan; with a new kernel if what was dropped counts."""
@@ -385,14 +420,14 @@ class SinkhornMethod:
     def dropped(self, state: SinkhornState) -> float:
         """Bound on the mass of the entries that a truncated kernel lacks; infinite if it would not bound the error.
 
-        When the kernel was stored they were at most ``KEPT min(a_i, b_j)``.
+        When the kernel was stored they were at most ``kept min(a_i, b_j)``.
         """
         if any(self.inv_rho):
             return math.inf
         _, alpha, beta = self.kernel
         u, v = (self.xp.exp(d / self.levels[state.level]) for d in (state.f - alpha, state.g - beta))
         by_rows, by_columns = self.xp.sum(self.a * u) * self.xp.sum(v), self.xp.sum(u) * self.xp.sum(self.b * v)
-        return KEPT * min(float(by_rows), float(by_columns))
+        return self.kept * min(float(by_rows), float(by_columns))
 
     def solved(self, state: SinkhornState, target: float) -> bool:
         """Whether compiled iterations stopped because the error is small enough."""
@@ -412,13 +447,32 @@ class SinkhornMethod:
 
         Portable code always does all iterations of a level, because asking for the error would wait for the device.
         """
+        if self.trying(state) and (state.level_nit == TRIAL_ITERATIONS or self.drifted(state)):
+            return True
         return state.level_nit == self.level_iterations or self.solved(state, LEVEL_TOL)
 
+    def trying(self, state: SinkhornState) -> bool:
+        """Whether the state is in the trial of the last level."""
+        return self.trial and state.level == 0
+
+    def shorten(self, state: SinkhornState) -> None:
+        """Leave the levels that a state still has before it: one, if it began elsewhere or needs no path."""
+        self.levels, self.trial = self.levels[-state.levels :], self.trial and state.levels > 1
+
     def descend(self, state: SinkhornState) -> SinkhornState:
-        """Go to the next level, from potentials that continue those of the last two levels linearly."""
+        """Go to the next level, from potentials that continue those of the last two levels linearly.
+
+        From a trial this is either the last level, as it is, or the path from its head.
+        """
+        if self.trying(state):
+            if self.solved(state, TRIAL_TOL):
+                state = state._replace(levels=1, level_nit=0)
+                self.shorten(state)
+                return state
+            return self.enter(state._replace(level=1), *self.support.restrict(None))
         f, g, level = state.f, state.g, state.level
         start_f, start_g = f, g
-        if level > 0:
+        if state.previous_f is not None:
             before, now, after = self.levels[level - 1 : level + 2]
             ahead = (after - now) / (now - before)
             start_f, start_g = f + ahead * (f - state.previous_f), g + ahead * (g - state.previous_g)
