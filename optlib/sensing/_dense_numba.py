@@ -7,48 +7,13 @@ threads gives the same bits.
 import numpy as np
 from numba import njit
 
+from optlib.backend._rows_numba import add, add_rows, dot, dot_rows
 from optlib.backend.threads import read_only, run_chunks
 
 CACHED_SIZE = 20_000  # entries for which two matrix-vector products are faster than calling the compiled pass
 SERIAL_SIZE = 250_000  # entries below which a parallel region costs more than it saves
 JIT = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"reassoc", "contract", "nsz"}}
 INNER = JIT | {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "forceinline": True}
-
-
-@njit(**INNER)
-def dot_rows(a0, a1, a2, a3, v):
-    """Return the inner products of four rows with a vector."""
-    zero = v.dtype.type(0)
-    s0, s1, s2, s3 = zero, zero, zero, zero
-    for j in range(v.size):
-        s0 += a0[j] * v[j]
-        s1 += a1[j] * v[j]
-        s2 += a2[j] * v[j]
-        s3 += a3[j] * v[j]
-    return s0, s1, s2, s3
-
-
-@njit(**INNER)
-def add_rows(out, a0, a1, a2, a3, w0, w1, w2, w3):
-    """Add four weighted rows."""
-    for j in range(out.size):
-        out[j] += (w0 * a0[j] + w1 * a1[j]) + (w2 * a2[j] + w3 * a3[j])
-
-
-@njit(**INNER)
-def dot(a, v):
-    """Return the inner product of two vectors."""
-    s = v.dtype.type(0)
-    for j in range(v.size):
-        s += a[j] * v[j]
-    return s
-
-
-@njit(**INNER)
-def add(out, a, w):
-    """Add a weighted vector."""
-    for j in range(out.size):
-        out[j] += w * a[j]
 
 
 @njit(**JIT)

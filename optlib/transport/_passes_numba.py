@@ -9,15 +9,14 @@ from numba import njit
 
 from optlib.backend import get_threads
 from optlib.backend._math_numba import exp_, log_
+from optlib.backend._rows_numba import add_rows, dot, dot_rows
 from optlib.backend.threads import read_only, run_chunks
 from optlib.transport._tiles_numba import (
     INLINE,
     INNER,
     JIT,
     TILE,
-    add_rows,
     costs,
-    dot_rows,
     exp_dense,
     exp_row_again,
     exp_rows,
@@ -85,7 +84,7 @@ def sweep_chunks(k0, k1, chunks, small, e, keep, cost, x, y, gt, f, offset, a, e
     ``small`` (3, 4) and ``e`` (4, m or more) are scratch: to allocate in compiled code takes a third of a second to
     compile. ``keep`` is None, or what `_keep_row` unpacks.
     """
-    n, m, inv = a.size, gt.size, 1.0 / eps
+    n, m, inv, number = a.size, gt.size, 1.0 / eps, gt.dtype.type
     low, high = (1e-200, 1e200) if gt.itemsize == 8 else (1e-20, 1e20)
     sums, shifts, weights = small[0], small[1], small[2]
     for chunk in range(k0, k1):
@@ -108,13 +107,14 @@ def sweep_chunks(k0, k1, chunks, small, e, keep, cost, x, y, gt, f, offset, a, e
                 r[i + k] = weights[k] * sums[k]
                 if keep is not None:
                     _keep_row(e[k, :m], sums[k], weights[k], i + k, chunk, keep)
-            add_rows(out, e[0], e[min(1, last - 1)], e[min(2, last - 1)], e[last - 1], weights)
+            w0, w1, w2, w3 = number(weights[0]), number(weights[1]), number(weights[2]), number(weights[3])
+            add_rows(out, e[0], e[min(1, last - 1)], e[min(2, last - 1)], e[last - 1], w0, w1, w2, w3)
 
 
 @njit(**INLINE)
 def stored_chunks(k0, k1, chunks, small, e, kernel, v, f, alpha, a, eps, lam, omega, new, r, partial):
     """The same from a stored kernel and scalings ``v``; ``alpha`` are the row potentials in the kernel."""
-    n, weights, exact = a.size, small[0], omega == 1.0 and lam == 1.0
+    n, weights, exact, number = a.size, small[0], omega == 1.0 and lam == 1.0, v.dtype.type
     for chunk in range(k0, k1):
         i0, i1, out = chunk * n // chunks, (chunk + 1) * n // chunks, partial[chunk]
         for j in range(v.size):
@@ -133,7 +133,8 @@ def stored_chunks(k0, k1, chunks, small, e, kernel, v, f, alpha, a, eps, lam, om
                         sums[k], 0.0, f[i + k], alpha[i + k], a[i + k], eps, lam, omega, np.inf
                     )
                     r[i + k] = weights[k] * sums[k]
-            add_rows(out, e0, e1, e2, e3, weights)
+            w0, w1, w2, w3 = number(weights[0]), number(weights[1]), number(weights[2]), number(weights[3])
+            add_rows(out, e0, e1, e2, e3, w0, w1, w2, w3)
         if exact:
             of_rows, offsets = new[i0:i1], alpha[i0:i1]
             for i in range(of_rows.size):
@@ -141,14 +142,6 @@ def stored_chunks(k0, k1, chunks, small, e, kernel, v, f, alpha, a, eps, lam, om
 
 
 # -- products with the plan --
-
-
-@njit(**INLINE)
-def _weighted_sum(e, v):
-    s = e.dtype.type(0)
-    for j in range(e.size):
-        s += e[j] * v[j]
-    return s
 
 
 @njit(**INNER)
@@ -173,9 +166,9 @@ def _apply_chunks(k0, k1, chunks, small, scratch, cost, x, y, gt, shift, v, inv,
             exponents(cost, x, y, i, gt, inv, j0, zt)
             _exp_and_product(zt, shift[i], et)
             for c in range(columns):
-                out[i, c] += _weighted_sum(et, v[c, j0:j1])
+                out[i, c] += dot(et, v[c, j0:j1])
                 if moments:
-                    out[i, columns + c] += _weighted_sum(zt, v[c, j0:j1])
+                    out[i, columns + c] += dot(zt, v[c, j0:j1])
 
 
 # -- hard minima, stored kernel --

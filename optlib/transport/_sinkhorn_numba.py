@@ -4,6 +4,7 @@ import numpy as np
 from numba import njit
 
 from optlib.backend._math_numba import _from_bits, _to_bits, exp_, log_
+from optlib.backend._rows_numba import add
 from optlib.transport._passes_numba import (
     THREADED_SIZE,
     aligned,
@@ -42,12 +43,6 @@ def _copy(u, v):
 
 
 @njit(**INNER)
-def _add(u, factor, v):
-    for j in range(u.size):
-        u[j] += factor * v[j]
-
-
-@njit(**INNER)
 def _dot(u, v, w):
     s = 0.0
     for j in range(u.size):
@@ -64,13 +59,13 @@ def _lbfgs(residual, steps, changes, pairs, head, metric, out, alpha, rho):
         s, y = steps[(head + k) % memory], changes[(head + k) % memory]
         rho[k] = _dot(metric, s, y)
         alpha[k] = _dot(metric, s, out) / rho[k]
-        _add(out, -alpha[k], y)
+        add(out, y, -alpha[k])
     gamma = rho[0] / _dot(metric, changes[head], changes[head])
     for j in range(out.size):
         out[j] *= gamma
     for k in range(pairs - 1, -1, -1):
         s, y = steps[(head + k) % memory], changes[(head + k) % memory]
-        _add(out, alpha[k] - _dot(metric, y, out) / rho[k], s)
+        add(out, s, alpha[k] - _dot(metric, y, out) / rho[k])
 
 
 @njit(**INNER)
@@ -188,7 +183,7 @@ def accept(penalised, relaxed, v, u, memory, info, gt, partial):
     g1, c1, f1, r1 = v[G + new], v[C + new], u[F + new], u[R + new]
     _copy(c1, partial[0, :m])
     for k in range(1, partial.shape[0]):
-        _add(c1, 1.0, partial[k, :m])
+        add(c1, partial[k, :m], 1.0)
     if info[STORED] > 0.0:
         for j in range(m):
             c1[j] *= gt[j]

@@ -174,26 +174,6 @@ def exp_row_again(cost, x, y, i, gt, inv, e):
     return shift, _exp_in_place(e, shift)
 
 
-@njit(**INNER, forceinline=True)
-def add_rows(out, e0, e1, e2, e3, weights):
-    """Add four weighted rows."""
-    number = out.dtype.type
-    w0, w1, w2, w3 = number(weights[0]), number(weights[1]), number(weights[2]), number(weights[3])
-    for j in range(out.size):
-        out[j] += (w0 * e0[j] + w1 * e1[j]) + (w2 * e2[j] + w3 * e3[j])
-
-
-@njit(**INNER)
-def dot_rows(e0, e1, e2, e3, v):
-    s0 = s1 = s2 = s3 = v.dtype.type(0)
-    for j in range(v.size):
-        s0 += e0[j] * v[j]
-        s1 += e1[j] * v[j]
-        s2 += e2[j] * v[j]
-        s3 += e3[j] * v[j]
-    return s0, s1, s2, s3
-
-
 @njit(**INNER)
 def costs(source, x, y, offset, i, j0, c):
     """Entries of row i of the cost from column j0 on."""
