@@ -2,6 +2,7 @@
 
 from optlib.geometry.domains import Ball, Box, Domain, L1Ball, NuclearBall, Simplex, Spectrahedron
 from optlib.geometry.intersections import AffineProjection, project_intersection
+from optlib.geometry.kl_projections import project_kl_cap, project_kl_floor
 from optlib.geometry.mirror import (
     BitEntropy,
     CappedEntropy,
@@ -29,18 +30,14 @@ from optlib.geometry.projections import (
     project_box,
     project_capped_simplex,
     project_ellipsoid,
-    project_kl_cap,
-    project_kl_floor,
     project_l1_ball,
     project_l2_ball,
-    project_nuclear_ball,
-    project_psd,
     project_simplex,
-    project_spectrahedron,
     project_weighted_l1_ball,
     project_weighted_simplex,
 )
 from optlib.geometry.prox import prox_elastic_net, prox_group_l2, prox_l1, prox_nuclear, prox_tv1d
+from optlib.geometry.spectral_projections import project_nuclear_ball, project_psd, project_spectrahedron
 
 __all__ = [
     "AffineProjection",

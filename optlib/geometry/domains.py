@@ -18,7 +18,7 @@ import numpy as np
 
 from optlib._core import validation as check
 from optlib.backend import Array, array_namespace, linalg
-from optlib.geometry import _input, projections
+from optlib.geometry import _input, projections, spectral_projections
 
 __all__ = ["Ball", "Box", "Domain", "L1Ball", "NuclearBall", "Simplex", "Spectrahedron"]
 
@@ -461,7 +461,7 @@ class Spectrahedron(Domain):
         return self.trace * math.sqrt(1.0 - 1.0 / self.n)
 
     def _project(self, x: Array, xp: Any) -> Array:
-        return projections.project_spectrahedron(x, self.trace, xp=xp)
+        return spectral_projections.project_spectrahedron(x, self.trace, xp=xp)
 
     def _violation(self, x: Array, xp: Any) -> Array:
         skew = xp.max(xp.abs(x - xp.matrix_transpose(x)), axis=(-2, -1))
@@ -509,7 +509,7 @@ class NuclearBall(_Centred):
         return (self.m, self.n)
 
     def _project(self, x: Array, xp: Any) -> Array:
-        return projections.project_nuclear_ball(x, self.radius, xp=xp)
+        return spectral_projections.project_nuclear_ball(x, self.radius, xp=xp)
 
     def _violation(self, x: Array, xp: Any) -> Array:
         _, values, _ = linalg.svd(x, xp=xp, check=False)
