@@ -7,9 +7,10 @@ import numpy as np
 from numba import njit
 from scipy.linalg import get_lapack_funcs
 
+from optlib.backend._rows_numba import dot
+
 JIT = {"cache": True, "nogil": True, "error_model": "numpy"}
 INNER = JIT | {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
-FAST = {"reassoc", "contract", "nsz"}
 
 
 def sweep_dense(rows, squares, r, y, l1, l2, count, limit):
@@ -116,14 +117,6 @@ def signed_minimiser(gram, ridge, rhs, y, drops):
     return y
 
 
-@njit(**INNER, fastmath=FAST)
-def _dot(u, v):
-    total = u.dtype.type(0.0)
-    for i in range(u.size):
-        total += u[i] * v[i]
-    return total
-
-
 @njit(**INNER)
 def _subtract(r, step, u):
     for i in range(u.size):
@@ -139,17 +132,17 @@ def _shrink(z, by):
     return z - z
 
 
-@njit(**JIT, fastmath=FAST)
+@njit(**JIT, fastmath={"reassoc", "contract", "nsz"})
 def _centred(rows, samples, shares, roots, intercept, taken, means, squares):
     for j in range(rows.shape[0]):
         row, out = rows[j], taken[j]
         for i in range(samples.size):
             out[i] = row[samples[i]]
-        mean = _dot(out, shares) if intercept else shares.dtype.type(0.0)
+        mean = dot(out, shares) if intercept else shares.dtype.type(0.0)
         means[j] = mean
         for i in range(samples.size):
             out[i] = (out[i] - mean) * roots[i]
-        squares[j] = _dot(out, out)
+        squares[j] = dot(out, out)
 
 
 @njit(**JIT)
@@ -161,7 +154,7 @@ def _dense(rows, squares, r, y, l1, l2, count, limit):
             curvature = square + l2[k]
             if curvature > 0.0:
                 row = rows[k]
-                change = _shrink(square * old + _dot(row, r), l1[k]) / curvature - old
+                change = _shrink(square * old + dot(row, r), l1[k]) / curvature - old
                 if change != 0.0:
                     _subtract(r, change, row)
                     y[k] = old + change
