@@ -9,7 +9,7 @@ what each solver supports (`supports`).
 from optlib.backend import linalg, random, scatter, sparse, special
 from optlib.backend._config import config, get_engine, get_threads
 from optlib.backend.capabilities import supports
-from optlib.backend.kernels import kernel
+from optlib.backend.kernels import Compiled, kernel
 from optlib.backend.namespace import (
     Array,
     Portable,
@@ -30,6 +30,7 @@ from optlib.backend.namespace import (
 
 __all__ = [
     "Array",
+    "Compiled",
     "Portable",
     "array_namespace",
     "as_floating",

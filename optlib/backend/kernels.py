@@ -28,6 +28,33 @@ def collection_paused() -> Iterator[None]:
             gc.enable()
 
 
+def _load(path: str) -> Callable[..., Any]:
+    module, _, name = path.partition(":")
+    return getattr(import_module(module), name)
+
+
+class Compiled:
+    """A function of NumPy arrays that exists in Numba only: imported, and compiled, when it is first called.
+
+    Parameters
+    ----------
+    path : str
+        Where it lives, ``"package.module:function"``.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._function: Callable[..., Any] | None = None
+
+    def __call__(self, *args: Any) -> Any:
+        """Call it with its arguments by position."""
+        if self._function is None:
+            with collection_paused():
+                self._function = _load(self._path)
+                return self._function(*args)
+        return self._function(*args)
+
+
 class Kernel:
     """A function of arrays with a reference and optional Numba and CUDA variants.
 
@@ -46,11 +73,7 @@ class Kernel:
     def _variant(self, kind: str) -> Callable[..., Any] | None:
         if kind not in self._loaded:
             path = self._paths[kind]
-            if path is None:
-                self._loaded[kind] = None
-            else:
-                module, _, name = path.partition(":")
-                self._loaded[kind] = getattr(import_module(module), name)
+            self._loaded[kind] = None if path is None else _load(path)
         return self._loaded[kind]
 
     @property

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from optlib._core import Status, Step, prepare_init
 from optlib._core.driver import Steps
-from optlib.backend import Array, to_numpy
+from optlib.backend import Array, Compiled, to_numpy
 from optlib.transport import _newton_systems as systems
 from optlib.transport import passes
 from optlib.transport._problem import Problem
@@ -36,6 +36,9 @@ ARMIJO = 1e-4
 TIED = 1e30  # factor on the diagonal of what must not move
 CLIP = 20.0  # largest change of a potential in one step, in units of eps
 DENSITY = 0.12  # largest share of entries of the plan that the sparse system holds
+
+
+keeping_sweep = Compiled("optlib.transport._newton_numba:keeping_sweep")
 
 
 class NewtonState(NamedTuple):
@@ -318,8 +321,6 @@ class NewtonMethod:
         return s._replace(passes=s.passes + 1), plan
 
     def _keeping_sweep(self, s: NewtonState, wanted: Array) -> Any:
-        from optlib.transport._newton_numba import keeping_sweep
-
         entries, (p, _) = next(passes.entries(self.cost))[2], self.inv_rho
         return keeping_sweep(
             *entries, s.hint, s.g, self.a, self.b, wanted, s.eps, p, self.bound[0], s.threshold, self.room

@@ -21,7 +21,7 @@ import numpy as np
 
 from optlib._core import Step, Steps, prepare_init, run
 from optlib._core import validation as check
-from optlib.backend import Array, device_of, kernel, scatter, supports, to_numpy
+from optlib.backend import Array, Compiled, device_of, kernel, scatter, supports, to_numpy
 from optlib.backend.namespace import asarray_on
 from optlib.transport import passes
 from optlib.transport._newton_systems import solve_dense, solve_sparse
@@ -36,6 +36,10 @@ LEVEL_TOL, LEVEL_STEPS = 3e-2, 40  # of each level but the last
 SOFT, LEAST = 1e-2, 1e-9  # weights of entries that are almost in the support
 SHIFT = (1e-10, 1e-3, 1e6)  # least, first and largest multiple of diag(max(b, c)) in the system
 TRIALS = 12  # points that a line search may look at
+
+
+keeping_sweep = Compiled("optlib.transport._quadratic_numba:keeping_sweep")
+weigh = Compiled("optlib.transport._quadratic_numba:weigh")
 
 
 class QuadraticState(NamedTuple):
@@ -129,8 +133,6 @@ class _Quadratic:
         xp, eps, g = self.xp, self.levels[state.level], state.g
         wanted, entries = eps * self.a, None
         if self.compiled:
-            from optlib.transport._quadratic_numba import keeping_sweep
-
             parts = passes.entries(self.cost)
             f, c, squares, entries = keeping_sweep(parts, state.hint, g, wanted, state.margin, self.room)
             self.room = 8 + 5 * int(np.sum(entries[1] - entries[0])) // (4 * entries[0].size)
@@ -188,8 +190,6 @@ class _Quadratic:
         ground = (state.shift * min(1.0, point.error) / self.size) * xp.maximum(b, point.c)  # bounds y whatever b is
         accuracy = min(0.1, max(point.error, 1e-6))
         if point.entries is not None:
-            from optlib.transport._quadratic_numba import weigh
-
             begin, end, index, slack = point.entries
             value, rows, columns = weigh(begin, end, index, slack, state.margin, SOFT, LEAST, rhs.size)
             columns = columns + ground

@@ -10,7 +10,7 @@ import numpy as np
 from optlib._core import Status, Step, prepare_init, run
 from optlib._core import validation as check
 from optlib._core.driver import Steps
-from optlib.backend import Array, default_float, supports
+from optlib.backend import Array, Compiled, default_float, supports
 from optlib.transport import acceleration as accelerated
 from optlib.transport import passes
 from optlib.transport._problem import Problem, check_reg, prepare
@@ -31,6 +31,11 @@ SINGLE_RANGE, SINGLE_TOL = 100.0, 2e-5  # cost range in units of reg, and tolera
 KEPT, TIGHTEST, ROOM = 1e-8, 1e-10, 0.1
 NEAR = 8.0  # largest residual at which a kernel is truncated
 RANGE = {64: 300.0, 32: 40.0}  # range of the cost, in units of reg, that portable code stores as a kernel
+
+
+keeping_sweep = Compiled("optlib.transport._newton_numba:keeping_sweep")
+truncated_kernel = Compiled("optlib.transport._truncated_numba:truncated_kernel")
+truncated_iterate = Compiled("optlib.transport._sinkhorn_numba:iterate")
 
 
 class SinkhornState(NamedTuple):
@@ -270,8 +275,6 @@ class SinkhornMethod:
 
     def promising(self) -> bool:
         """Whether a sample of rows speaks for a trial: few entries count, and they do not crowd into a few columns."""
-        from optlib.transport._newton_numba import keeping_sweep
-
         rows = np.arange(0, self.a.shape[0], SAMPLE)
         cost, (f, g) = self.cost.take(rows), self.support.restrict(None)
         room = int(ROOM * rows.size * self.b.shape[0])
@@ -397,8 +400,6 @@ class SinkhornMethod:
         """`passes.absorb` that stores the entries that count; None if they are many, or the potentials far off."""
         if not (self.sparse and eps < PATH_BELOW * self.range):
             return None
-        from optlib.transport._truncated_numba import truncated_kernel
-
         entries = next(passes.entries(self.cost))[2]
         room = int(ROOM * self.cost.shape[0] * self.cost.shape[1])
         return truncated_kernel(*entries, f, g, self.a, self.b, eps, self.inv_rho[0], self.kept, room, NEAR)
@@ -490,9 +491,7 @@ class SinkhornMethod:
             form = (*self.kernel, None, None, None, 1.0)
         else:
             form = (None, self.a, self.b, *next(passes.entries(self.cost))[2])
-        run = partial(accelerated.iterate, xp=self.xp)
-        if self.truncated:
-            from optlib.transport._sinkhorn_numba import iterate as run
+        run = truncated_iterate if self.truncated else partial(accelerated.iterate, xp=self.xp)
         *point, done = run(*form, *self.given(eps), self.method, todo, tol, *state.point)
         return Point(*point), done
 
