@@ -295,8 +295,8 @@ def iterate(
     double = dtype == np.float64
     limit = np.inf if stored is None else reach(stored, dtype)
     none = np.zeros(m, dtype)
-    v = np.stack([b, log_weights(b), beta, g, g, c, c, none, none, none, none, none, none, none])
-    u = np.stack([a, alpha, f, f, r, r])
+    v = np.concatenate((b, log_weights(b), beta, g, g, c, c, *7 * (none,))).reshape(14, m)
+    u = np.concatenate((a, alpha, f, f, r, r)).reshape(6, n)
     memory, small = np.stack([steps, changes]), np.zeros((2, len(steps)))
     gt, partial = np.zeros(width, dtype), aligned(chunks, width, dtype)
     more = [0.0, 0.0, 0.0, eps, *inv_rho, METHODS[method], stored is not None, tol, limit]

@@ -10,7 +10,7 @@ import array_api_compat as compat
 
 from optlib._core import validation as check
 from optlib._core.checkpoint import probe
-from optlib.backend import Array, Portable, array_namespace, as_floating, device_of
+from optlib.backend import Array, Portable, array_namespace, as_floating, device_of, kernel, to_numpy
 
 STORED_BYTES = 2**25  # entries of a cloud, or of its kernel, that are stored rather than evaluated again and again
 
@@ -145,8 +145,8 @@ class DenseCost(Cost):
         return view
 
     def _find_bounds(self) -> tuple[float, float]:
-        low, high = self.xp.min(self._array), self.xp.max(self._array)
-        return float(low), float(high)
+        low, high = to_numpy(extrema(self._array, xp=self.xp)).tolist()
+        return low, high
 
     def _map_arrays(self, fn: Callable[[Array], Array]) -> "DenseCost":
         return DenseCost(fn(self.array))
@@ -358,6 +358,21 @@ def _unit(name: str, x: Array, xp: Any) -> Array:
 def _not_empty(name: str, x: Array) -> None:
     if 0 in x.shape:
         raise check.error(name, f"shape {tuple(x.shape)}", "at least one source, target and dimension")
+
+
+@kernel(numba="optlib.transport._cost_numba:extrema", match="exact")
+def extrema(x: Array, *, xp: Any) -> Array:
+    """The smallest and the largest entry; one of them is NaN if there is such an entry.
+
+    Parameters
+    ----------
+    x : array, shape (n, m)
+
+    Returns
+    -------
+    array, shape (2,)
+    """
+    return xp.stack([xp.min(x), xp.max(x)])
 
 
 def _not_finite(low: float, high: float) -> Exception:

@@ -117,7 +117,18 @@ def axes(draw):
     return -draw(st.sampled_from([5.0, 100.0])) * rng.random((m, n)), z
 
 
+@st.composite
+def matrices(draw):
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    n, m = draw(st.integers(1, 9)), draw(st.sampled_from([1, 2, 7, 8, 9, 600]))
+    x = draw(st.sampled_from([1e-3, 1.0, 1e30])) * rng.normal(size=(n, m))
+    x = draw(st.sampled_from([x, np.abs(x), -np.abs(x), x * 0.0]))
+    x[rng.integers(n), rng.integers(m)] = draw(st.sampled_from([0.0, 1.0, np.inf, -np.inf]))
+    return (draw(st.sampled_from([x, x.T, x[:, ::2], np.repeat(x, 2, axis=1)[:, ::2]])),)
+
+
 CASES = {
+    "transport.cost.extrema": matrices(),
     "transport._axes.log_sum": axes(),
     "transport._axes.largest": axes(),
     "transport.passes._sweep": sweeps(),
