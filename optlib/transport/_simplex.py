@@ -221,10 +221,9 @@ def z_order(features: np.ndarray) -> np.ndarray:
     spread, bits = np.zeros(n, np.int64), (n - 1).bit_length()
     for bit in range(max(0, bits - 62 // d), bits):  # the bits of each rank, d places apart
         spread |= ((np.arange(n) >> bit) & 1) << ((bit - bits) * d + 62 // d * d)
-    ranks = np.argsort(np.argsort(features, axis=0, kind="stable"), axis=0)
     key = np.zeros(n, np.int64)
-    for k in range(d):
-        key += spread[ranks[:, k]] >> k
+    for k, order in enumerate(np.argsort(features.T, axis=1, kind="stable")):
+        key[order] += spread >> k  # that of each rank, to the point of that rank
     return np.argsort(key, kind="stable")
 
 
