@@ -266,8 +266,9 @@ class SinkhornMethod:
             start, state = self.support.extend(state.f, state.g), None  # another problem: its potentials
         if start is None and (state is None or state.levels > 1):
             self.levels = levels_to(self.reg, self.range)
-            if len(self.levels) > 1 and self.stored and self.sparse and self.problem.balanced and self.promising():
-                self.levels, self.trial = [self.reg, *self.levels], True
+            self.trial = self.promising() if state is None else state.levels > len(self.levels)
+            if self.trial:
+                self.levels = [self.reg, *self.levels]
         if state is None:
             f, g = self.support.restrict(start)
             state = SinkhornState(self.reg, 0, 0, len(self.levels), 0, 0, *4 * [None], f, None, g, *4 * [None])
@@ -275,6 +276,8 @@ class SinkhornMethod:
 
     def promising(self) -> bool:
         """Whether a sample of rows speaks for a trial: few entries count, and they do not crowd into a few columns."""
+        if not (len(self.levels) > 1 and self.stored and self.sparse and self.problem.balanced):
+            return False
         rows = np.arange(0, self.a.shape[0], SAMPLE)
         cost, (f, g) = self.cost.take(rows), self.support.restrict(None)
         room = int(ROOM * rows.size * self.b.shape[0])
@@ -317,7 +320,9 @@ class SinkhornMethod:
         if state.info is None:
             state = self.enter(state, state.f, state.g)
         elif self.stored and state.hint is not None:
-            self.absorb(state, state.hint, state.beta)
+            again, _, _ = self.absorb(state, state.hint, state.beta)
+            if again.level != state.level:  # at another tolerance the trial has no kernel
+                state = self.enter(again, *self.support.restrict(None))
         status = None
         while True:
             last = state.level == len(self.levels) - 1

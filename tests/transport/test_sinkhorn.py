@@ -167,6 +167,22 @@ def test_a_trial_can_be_interrupted(kind, reg, path):
         assert np.array_equal(rest.potentials[1], whole.potentials[1])
         assert rest.state.levels == whole.state.levels
 
+@pytest.mark.parametrize("kind", ["uniform", "cloud2d"])
+@pytest.mark.parametrize("first", [True, False])
+def test_a_state_goes_on_at_another_tolerance(kind, first, monkeypatch):
+    """What the first run tried is read off its state: another tolerance may make another choice."""
+    problem, reg = make_transport(kind, 400, rng=0), 2e-4
+    want = sinkhorn(*problem[:3], reg=reg, tol=1e-8, maxiter=5000)
+    for maxiter in (1, 2, 5, 30, 60):
+        monkeypatch.setattr(SinkhornMethod, "promising", lambda self: first)
+        part = sinkhorn(*problem[:3], reg=reg, tol=None, maxiter=maxiter)
+        monkeypatch.setattr(SinkhornMethod, "promising", lambda self: not first)
+        monkeypatch.setattr(sys.modules[SinkhornMethod.__module__], "NEAR", 8.0 if maxiter > 1 else 0.0)
+        rest = sinkhorn(*problem[:3], reg=reg, tol=1e-8, maxiter=5000, init=part)
+        monkeypatch.undo()
+        assert rest.success, (maxiter, rest)
+        assert np.max(np.abs(plan_of(rest) - plan_of(want))) < 1e-7
+
 
 @pytest.mark.parametrize("rho", [(0.01, 1.0), (0.012, math.inf)])
 def test_rows_that_underflow_are_not_truncated(rho):
