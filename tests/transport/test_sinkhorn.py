@@ -167,6 +167,7 @@ def test_a_trial_can_be_interrupted(kind, reg, path):
         assert np.array_equal(rest.potentials[1], whole.potentials[1])
         assert rest.state.levels == whole.state.levels
 
+
 @pytest.mark.parametrize("kind", ["uniform", "cloud2d"])
 @pytest.mark.parametrize("first", [True, False])
 def test_a_state_goes_on_at_another_tolerance(kind, first, monkeypatch):
