@@ -2,19 +2,12 @@
 
 from numba import njit
 
-# The caller may reassociate (sums vectorise); these exist inside its loops only.
-_INNER = {
-    "cache": True,
-    "nogil": True,
-    "error_model": "numpy",
-    "fastmath": {"reassoc", "contract", "nsz"},
-    "no_cpython_wrapper": True,
-    "no_cfunc_wrapper": True,
-    "forceinline": True,
-}
+# Options of passes over rows: sums may be reassociated, so that they vectorise.
+JIT = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"reassoc", "contract", "nsz"}}
+INNER = JIT | {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "forceinline": True}  # inside their loops only
 
 
-@njit(**_INNER)
+@njit(**INNER)
 def dot(a, v):
     """Return the inner product of two vectors."""
     s = v.dtype.type(0)
@@ -23,7 +16,7 @@ def dot(a, v):
     return s
 
 
-@njit(**_INNER)
+@njit(**INNER)
 def dot_rows(a0, a1, a2, a3, v):
     """Return the inner products of four rows with a vector."""
     s0 = s1 = s2 = s3 = v.dtype.type(0)
@@ -35,14 +28,14 @@ def dot_rows(a0, a1, a2, a3, v):
     return s0, s1, s2, s3
 
 
-@njit(**_INNER)
+@njit(**INNER)
 def add(out, a, w):
     """Add a weighted vector."""
     for j in range(out.size):
         out[j] += w * a[j]
 
 
-@njit(**_INNER)
+@njit(**INNER)
 def add_rows(out, a0, a1, a2, a3, w0, w1, w2, w3):
     """Add four weighted rows."""
     for j in range(out.size):

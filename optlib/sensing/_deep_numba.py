@@ -3,8 +3,8 @@
 import numpy as np
 from numba import njit
 
-from optlib.backend._rows_numba import add, dot
-from optlib.sensing._dense_numba import JIT, read_only
+from optlib.backend._rows_numba import JIT, add, dot
+from optlib.sensing._dense_numba import read_only
 
 
 @njit(**JIT)

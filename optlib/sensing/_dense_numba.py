@@ -7,13 +7,11 @@ threads gives the same bits.
 import numpy as np
 from numba import njit
 
-from optlib.backend._rows_numba import add, add_rows, dot, dot_rows
+from optlib.backend._rows_numba import JIT, add, add_rows, dot, dot_rows
 from optlib.backend.threads import read_only, run_chunks
 
 CACHED_SIZE = 20_000  # entries for which two matrix-vector products are faster than calling the compiled pass
 SERIAL_SIZE = 250_000  # entries below which a parallel region costs more than it saves
-JIT = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"reassoc", "contract", "nsz"}}
-INNER = JIT | {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "forceinline": True}
 
 
 @njit(**JIT)

@@ -7,9 +7,9 @@ its own, which are summed in order: any number of threads gives the same bits.
 import numpy as np
 from numba import njit
 
-from optlib.backend._rows_numba import dot, dot_rows
+from optlib.backend._rows_numba import INNER, JIT, dot, dot_rows
 from optlib.backend.threads import read_only, run_chunks
-from optlib.sensing._dense_numba import INNER, JIT, SERIAL_SIZE
+from optlib.sensing._dense_numba import SERIAL_SIZE
 
 BLOCK = 256  # entries whose products are formed together
 

@@ -9,9 +9,9 @@ import numpy as np
 from numba import njit
 
 from optlib.backend._philox_numba import fill_normal, fill_words, split_key, unpack_signs
-from optlib.backend._rows_numba import add, add_rows, dot, dot_rows
+from optlib.backend._rows_numba import INNER, JIT, add, add_rows, dot, dot_rows
 from optlib.backend.threads import read_only, run_chunks
-from optlib.sensing._dense_numba import INNER, JIT, SERIAL_SIZE
+from optlib.sensing._dense_numba import SERIAL_SIZE
 
 WHOLE_SIZE = 2**16  # entries of a matrix that is generated whole
 

@@ -9,10 +9,9 @@ import numpy as np
 from numba import njit
 
 from optlib.backend import array_namespace
+from optlib.backend._rows_numba import JIT
 from optlib.backend.threads import read_only
 from optlib.bilevel.problems import losses
-
-JIT = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"reassoc", "contract", "nsz"}}
 
 
 @njit(**JIT)
