@@ -6,14 +6,15 @@
 import numpy as np
 from numba import njit
 
-from optlib.backend._math_numba import _from_bits, _to_bits
+from optlib.backend._math_numba import _to_bits
 from optlib.backend.threads import read_only
 
 
 def extrema(x):
     """Variant of `optlib.transport.cost.extrema`: both in one pass over the memory, in any order of it."""
     x = x.T if x.flags.f_contiguous else x
-    return np.array(_extrema(read_only(x).reshape(-1)), x.dtype)
+    places = np.array(_extrema(read_only(x).reshape(-1)))
+    return (places ^ ((places >> 63) & 0x7FFFFFFFFFFFFFFF)).view(np.float64).astype(x.dtype)
 
 
 @njit(cache=True, nogil=True, error_model="numpy", no_cfunc_wrapper=True)
@@ -25,9 +26,4 @@ def _extrema(x):
         place = bits ^ ((bits >> 63) & 0x7FFFFFFFFFFFFFFF)
         low = place if place < low else low
         high = place if place > high else high
-    return _number(low), _number(high)
-
-
-@njit(cache=True, nogil=True, error_model="numpy", forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
-def _number(place):
-    return _from_bits(place ^ ((place >> 63) & 0x7FFFFFFFFFFFFFFF))
+    return low, high

@@ -113,29 +113,33 @@ def sweep_chunks(k0, k1, chunks, small, e, keep, cost, x, y, gt, f, offset, a, e
 
 @njit(**INLINE)
 def stored_chunks(k0, k1, chunks, small, e, kernel, v, f, alpha, a, eps, lam, omega, new, r, partial):
-    """The same from a stored kernel and scalings ``v``; ``alpha`` are the row potentials in the kernel."""
-    n, weights, exact, number = a.size, small[0], omega == 1.0 and lam == 1.0, v.dtype.type
+    """The same from a stored kernel and scalings ``v``; ``alpha`` are the row potentials in the kernel.
+
+    ``lam`` is None if it and ``omega`` are 1: then the logarithms are taken all at once.
+    """
+    n, weights = a.size, e[0]
     for chunk in range(k0, k1):
         i0, i1, out = chunk * n // chunks, (chunk + 1) * n // chunks, partial[chunk]
         for j in range(v.size):
             out[j] = 0.0
         for i in range(i0, i1, 4):
-            last = min(4, i1 - i)
-            e0, e1, e2, e3 = kernel[i], kernel[i + min(1, last - 1)], kernel[i + min(2, last - 1)], kernel[i + last - 1]
-            sums = dot_rows(e0, e1, e2, e3, v)
+            left = i1 - i
+            second = i + (left > 1)  # where there are less than four rows, the last is there again
+            third = second + (left > 2)
+            fourth = third + (left > 3)
+            e0, e1, e2, e3 = kernel[i], kernel[second], kernel[third], kernel[fourth]
+            new[i], new[second], new[third], new[fourth] = dot_rows(e0, e1, e2, e3, v)
             for k in range(4):
                 weights[k] = 0.0
-            for k in range(last):
-                if exact:  # the logarithms come later, all at once
-                    new[i + k], weights[k], r[i + k] = sums[k], a[i + k] / sums[k], a[i + k]
+            for row in range(i, fourth + 1):
+                s = new[row]
+                if lam is None:
+                    weights[row - i], r[row] = a[row] / s, a[row]
                 else:
-                    new[i + k], weights[k] = _row_weight(
-                        sums[k], 0.0, f[i + k], alpha[i + k], a[i + k], eps, lam, omega, np.inf
-                    )
-                    r[i + k] = weights[k] * sums[k]
-            w0, w1, w2, w3 = number(weights[0]), number(weights[1]), number(weights[2]), number(weights[3])
-            add_rows(out, e0, e1, e2, e3, w0, w1, w2, w3)
-        if exact:
+                    new[row], weight = _row_weight(s, 0.0, f[row], alpha[row], a[row], eps, lam, omega, np.inf)
+                    weights[row - i], r[row] = weight, weight * s
+            add_rows(out, e0, e1, e2, e3, weights[0], weights[1], weights[2], weights[3])
+        if lam is None:
             of_rows, offsets = new[i0:i1], alpha[i0:i1]
             for i in range(of_rows.size):
                 of_rows[i] = offsets[i] - eps * log_(of_rows[i])
@@ -230,32 +234,40 @@ def _scale_and_add(row, factor, sums, weight):
         sums[j] += weight * e
 
 
+@njit(**INNER)
+def _largest_exponent(c, gt, inv):
+    top = -np.inf
+    for j in range(c.size):
+        t = gt[j] - c[j] * inv
+        top = t if t > top else top
+    return top
+
+
 @njit(**JIT)
 def _absorb_chunks(k0, k1, chunks, small, e, cost, x, y, gt, f, offset, a, b, eps, lam, out, r, partial):
     """Rows of the kernel, scaled so that their products with ``b`` are 1; ``f`` becomes their potential."""
-    inv, m, n = 1.0 / eps, gt.size, f.size
-    low, high = (1e-200, 1e200) if gt.itemsize == 8 else (1e-25, 1e25)
+    inv, m, n, low = 1.0 / eps, gt.size, f.size, 1e-200 if gt.itemsize == 8 else 1e-25
     for chunk in range(k0, k1):
         sums = partial[chunk]
         for j in range(m):
             sums[j] = 0.0
         for i in range(chunk * n // chunks, (chunk + 1) * n // chunks):
-            row = out[i, :m]
-            shift = (f[i] - offset[i]) * inv
-            for attempt in range(2):
-                if attempt == 1:  # a bad shift: take the largest exponent
-                    exponents(cost, x, y, i, gt, inv, 0, row)
-                    shift = -largest(row)
+            row, shift, weight = out[i, :m], (f[i] - offset[i]) * inv, a[i]
+            for attempt in range(2):  # at a bad shift again with the largest exponent
                 if cost is not None:
+                    shift = shift if attempt == 0 else -_largest_exponent(cost[i], gt, inv)
                     s = _exp_costs_and_weigh(cost[i], gt, shift, inv, b, row)
                 if x is not None:
                     exponents(None, x, y, i, gt, inv, 0, row)
+                    shift = shift if attempt == 0 else -largest(row)
                     s = _exp_and_weigh(row, shift, b)
-                if s > low and s < high:
+                if s > low and s < 1.0 / low:
                     break
             f[i] = offset[i] + eps * (shift - log_(s))
-            r[i] = a[i] * exp_((lam - 1.0) * f[i] * inv)
-            _scale_and_add(row, 1.0 / s, sums, r[i])
+            if lam is not None:
+                weight *= exp_((lam - 1.0) * f[i] * inv)
+            r[i] = weight
+            _scale_and_add(row, 1.0 / s, sums, weight)
 
 
 @njit(**INLINE)
@@ -408,7 +420,7 @@ def smallest(cost, x, y, scale, g):
 def absorb(cost, x, y, scale, f, g, a, b, eps, inv_rho):
     dtype = g.dtype
     f, r, a, b, m, c = np.array(f), np.empty_like(f), np.array(a), np.array(b), g.size, np.zeros(g.size)
-    matrix, lam = aligned(f.size, m, dtype), 1.0 / (1.0 + eps * inv_rho)
+    matrix, lam = aligned(f.size, m, dtype), 1.0 / (1.0 + eps * inv_rho) if inv_rho else None
     for s, block, xs, ys, xo, yo in scaled(cost, x, y, scale, eps, g):
         gt, partial = (g - yo) / dtype.type(eps), np.empty((chunks_of(xo.size, m), m), dtype)
         run_rows(_absorb_chunks, xo.size, m, block, xs, ys, gt, f[s], xo, a[s], b, eps, lam, matrix[s], r[s], partial)

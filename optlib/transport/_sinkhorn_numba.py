@@ -4,7 +4,6 @@ import numpy as np
 from numba import njit
 
 from optlib.backend._math_numba import _from_bits, _to_bits, exp_, log_
-from optlib.backend._rows_numba import add
 from optlib.transport._passes_numba import (
     THREADED_SIZE,
     aligned,
@@ -28,172 +27,194 @@ AGREE, GROWTH, SETTLED = 0.1, 10.0, -1e6
 # sums stay within exp(300).
 LIMIT, TRUNCATED_LIMIT = 200.0, 10.0
 
-# Few arguments compile fast: all columns, rows and numbers come as three arrays. G + now is the point, G + 1 - now the
-# trial, and so on.
-B, LOG_B, BETA, G, C, RESIDUAL, TARGET, METRIC, DIRECTION, SCRATCH, ZERO = 0, 1, 2, 3, 5, 7, 9, 10, 11, 12, 13
-A, ALPHA, F, R = 0, 1, 2, 4
+# Few arguments and few views of rows compile fast: what belongs to columns and what belongs to rows are two tables, and
+# functions are told the numbers of their rows. G + now is the point, G + 1 - now the trial, and so on; PAST begins the
+# memory. They are NumPy's numbers: every Python number is a type to Numba, and functions are compiled for each.
+B, LOG_B, BETA, G, C, RESIDUAL, TARGET, METRIC, DIRECTION, SCRATCH, ZERO, PAST = np.delete(np.arange(15), [4, 6, 8])
+A, ALPHA, F, R = np.array([0, 1, 2, 4])
 ERROR, PAIRS, STEP, FAILURES, OMEGA, AGE, MARK = range(7)  # the fields of ``Point.info``
-HEAD, NOW, WANTED, EPS, P, Q, METHOD, STORED, TOL, FAR, TINY, UNIT = range(7, 19)
+HEAD, NOW, WANTED, EPS, P, Q, METHOD, TOL, FAR, TINY, UNIT = range(7, 18)
 
 
 @njit(**INNER)
-def _copy(u, v):
-    for j in range(u.size):
-        u[j] = v[j]
+def _copy(t, i, k):
+    for j in range(t.shape[1]):
+        t[i, j] = t[k, j]
 
 
 @njit(**INNER)
-def _dot(u, v, w):
+def _add(t, i, k, weight):
+    for j in range(t.shape[1]):
+        t[i, j] += weight * t[k, j]
+
+
+@njit(**INNER)
+def _dot(t, i, k):
+    """The inner product of the metric."""
     s = 0.0
-    for j in range(u.size):
-        s += u[j] * v[j] * w[j]
+    for j in range(t.shape[1]):
+        s += t[METRIC, j] * t[i, j] * t[k, j]
     return s
 
 
-@njit(**INLINE)
-def _lbfgs(residual, steps, changes, pairs, head, metric, out, alpha, rho):
-    """Two-loop recursion; pair k of the memory is at row (head + k) of a ring, the newest at head."""
-    memory = steps.shape[0]
-    _copy(out, residual)
-    for k in range(pairs):
-        s, y = steps[(head + k) % memory], changes[(head + k) % memory]
-        rho[k] = _dot(metric, s, y)
-        alpha[k] = _dot(metric, s, out) / rho[k]
-        add(out, y, -alpha[k])
-    gamma = rho[0] / _dot(metric, changes[head], changes[head])
-    for j in range(out.size):
-        out[j] *= gamma
-    for k in range(pairs - 1, -1, -1):
-        s, y = steps[(head + k) % memory], changes[(head + k) % memory]
-        add(out, s, alpha[k] - _dot(metric, y, out) / rho[k])
-
-
 @njit(**INNER)
-def _gain(w, u, v, q):
-    """Sum of ``w (1 - exp(-q d)) / q`` for ``d = u - v`` (of ``w d`` if q is 0), and of ``w |v|``."""
-    gain = noise = 0.0
-    for j in range(u.size):
-        d = u[j] - v[j]
-        z = q * d
-        near = d * (1.0 - z * (0.5 - z * (1.0 / 6.0)))
-        far = (1.0 - exp_(-z)) / (q if q > 0.0 else 1.0)
-        gain += w[j] * (near if abs(z) < 1e-4 else far)
-        noise += w[j] * abs(v[j])
-    return gain, noise
-
-
-@njit(**INNER)
-def _translate(f, r, g, c, b, p, q, lam):
-    """The translation of the potentials that is best for the dual objective, when a marginal is penalised."""
-    mass = target = 0.0
-    for i in range(f.size):
-        mass += r[i]
-    for j in range(g.size):
-        target += b[j] * exp_(-q * g[j])
-    if not (mass > 0.0 and target > 0.0):  # underflow: the iterations bring the potentials back
-        return
-    h = log_(mass / target) / (q + p * lam)
-    factor = exp_(-p * lam * h)
-    for i in range(f.size):
-        f[i] += lam * h
-        r[i] *= factor
-    for j in range(g.size):
-        g[j] -= h
-        c[j] *= factor
-
-
-@njit(**INNER)
-def _largest_gap(u, v):
-    """Largest entry of ``|u - v|``, over the bits as integers: maxima of floats do not vectorise."""
+def _largest_gap(t, i, k):
+    """Largest entry of ``|t_i - t_k|``, over the bits as integers: maxima of floats do not vectorise."""
     top = _to_bits(0.0)
-    for j in range(u.size):
-        top = max(top, _to_bits(abs(np.float64(u[j]) - np.float64(v[j]))))
+    for j in range(t.shape[1]):
+        bits = _to_bits(abs(np.float64(t[i, j]) - np.float64(t[k, j])))
+        top = bits if bits > top else top
     return _from_bits(top)
 
 
 @njit(**INNER)
-def _distance(u, v):
-    """The l1 distance of two vectors, and the sum of the second."""
+def _distance(t, i, k):
+    """The l1 distance of two rows, and the sum of the second."""
     total = mass = 0.0
-    for j in range(v.size):
-        total += abs(u[j] - v[j])
-        mass += v[j]
+    for j in range(t.shape[1]):
+        total += abs(t[i, j] - t[k, j])
+        mass += t[k, j]
     return total, mass
 
 
+@njit(**INLINE)
+def _lbfgs(v, residual, pairs, head, small):
+    """Two-loop recursion; pair k of the memory is at place (head + k) of a ring, the newest at head."""
+    memory = (v.shape[0] - PAST) // 2
+    _copy(v, DIRECTION, residual)
+    for k in range(pairs):
+        s = PAST + (head + k) % memory
+        small[0, k] = _dot(v, s, s + memory)
+        small[1, k] = _dot(v, s, DIRECTION) / small[0, k]
+        _add(v, DIRECTION, s + memory, -small[1, k])
+    newest = PAST + memory + head
+    gamma = small[0, 0] / _dot(v, newest, newest)
+    for j in range(v.shape[1]):
+        v[DIRECTION, j] *= gamma
+    for k in range(pairs - 1, -1, -1):
+        s = PAST + (head + k) % memory
+        _add(v, DIRECTION, s, small[1, k] - _dot(v, s + memory, DIRECTION) / small[0, k])
+
+
 @njit(**INNER)
-def _move(new, old, step, direction, centre, radius):
-    """The trial point, within a radius of ``centre``."""
-    for j in range(new.size):
-        new[j] = min(max(old[j] + step * direction[j], centre[j] - radius), centre[j] + radius)
+def _gain(general, t, w, i, k, q):
+    """Sum of ``w (1 - exp(-q d)) / q`` for ``d = t_i - t_k`` (of ``w d`` if q is 0), and of ``w |t_k|``."""
+    gain = noise = 0.0
+    for j in range(t.shape[1]):
+        d = t[i, j] - t[k, j]
+        if general is not None:
+            z = q * d
+            near = d * (1.0 - z * (0.5 - z * (1.0 / 6.0)))
+            far = (1.0 - exp_(-z)) / (q if q > 0.0 else 1.0)
+            d = near if abs(z) < 1e-4 else far
+        gain += t[w, j] * d
+        noise += t[w, j] * abs(t[k, j])
+    return gain, noise
+
+
+@njit(**INNER)
+def _translate(u, f, r, v, g, c, p, q, lam):
+    """The translation of the potentials that is best for the dual objective, when a marginal is penalised."""
+    if p + q == 0.0:
+        return
+    mass = target = 0.0
+    for i in range(u.shape[1]):
+        mass += u[r, i]
+    for j in range(v.shape[1]):
+        target += v[B, j] * exp_(-q * v[g, j])
+    if not (mass > 0.0 and target > 0.0):  # underflow: the iterations bring the potentials back
+        return
+    h = log_(mass / target) / (q + p * lam)
+    factor = exp_(-p * lam * h)
+    for i in range(u.shape[1]):
+        u[f, i] += lam * h
+        u[r, i] *= factor
+    for j in range(v.shape[1]):
+        v[g, j] -= h
+        v[c, j] *= factor
+
+
+@njit(**INNER)
+def _move(v, new, old, step, radius):
+    """The trial point, within a radius of the potentials in the kernel."""
+    for j in range(v.shape[1]):
+        t, low, high = v[old, j] + step * v[DIRECTION, j], v[BETA, j] - radius, v[BETA, j] + radius
+        t = low if low > t else t
+        v[new, j] = high if high < t else t
 
 
 @njit(**JIT)
-def learn(g1, g0, c1, b, log_b, inv, q, lam, tiny, old, new, target, metric, step, change):
+def learn(general, v, now, new, step, change, eps, q, tiny):
     """Residual, target and metric of the new point, and the pair that it makes with the old; whether it is sound."""
     inner = size = size1 = 0.0
-    for j in range(b.size):
-        new[j] = lam * ((log_b[j] - q * g1[j]) - log_(max(c1[j], tiny)))
-        s, y = (g1[j] - g0[j]) * inv, old[j] - new[j]
-        step[j], change[j] = s, y
-        inner += metric[j] * s * y
-        size += metric[j] * s * s
-        size1 += metric[j] * y * y
-    for j in range(b.size):
-        target[j] = b[j] * exp_(-q * g1[j])
-        metric[j] = target[j] / lam
+    inv, lam = 1.0 / eps, 1.0 / (1.0 + eps * q)
+    for j in range(v.shape[1]):
+        weight, c = v[LOG_B, j] - q * v[G + new, j], v[C + new, j]
+        s, before = (v[G + new, j] - v[G + now, j]) * inv, v[RESIDUAL + now, j]
+        v[RESIDUAL + new, j] = lam * (weight - log_(tiny if tiny > c else c))
+        y = before - v[RESIDUAL + new, j]
+        v[step, j], v[change, j] = s, y
+        inner += v[METRIC, j] * s * y
+        size += v[METRIC, j] * s * s
+        size1 += v[METRIC, j] * y * y
+    if general is not None:
+        for j in range(v.shape[1]):
+            v[TARGET, j] = v[B, j] * exp_(-q * v[G + new, j])
+            v[METRIC, j] = v[TARGET, j] / lam
     return inner > 1e-10 * np.sqrt(size * size1)
 
 
 @njit(**INLINE)
-def propose(v, memory, info, small, gt):
+def propose(general, stored, v, info, small, gt):
     """The trial point into the other slot of ``g``, and its exponents or scalings into ``gt``."""
-    now, pairs, eps = int(info[NOW]), int(info[PAIRS]), info[EPS]
-    direction, beta, log_b, old, new = v[DIRECTION], v[BETA], v[LOG_B], v[G + now], v[G + 1 - now]
-    slope = 0.0
+    now, pairs, eps, radius = np.int64(info[NOW]), np.int64(info[PAIRS]), info[EPS], 1.5 * info[FAR] * info[EPS]
+    old, new, slope = G + now, G + 1 - now, 0.0
     if info[METHOD] == LBFGS and pairs > 0:
-        _lbfgs(
-            v[RESIDUAL + now], memory[0], memory[1], pairs, int(info[HEAD]), v[METRIC], direction, small[0], small[1]
-        )
-        for j in range(old.size):
-            slope += direction[j] * (v[TARGET, j] - v[C + now, j])
+        _lbfgs(v, RESIDUAL + now, pairs, np.int64(info[HEAD]), small)
+        for j in range(v.shape[1]):
+            slope += v[DIRECTION, j] * (v[TARGET, j] - v[C + now, j])
     plain = not slope > 0.0
     if plain:
         info[PAIRS], info[STEP] = 0.0, 1.0
-        _copy(direction, v[RESIDUAL + now])
-    step, radius = eps * info[STEP] * (info[OMEGA] if info[METHOD] == OVERRELAXATION else 1.0), 1.5 * info[FAR] * eps
-    _move(new, old, step, direction, beta, np.inf)
-    if info[STORED] > 0.0 and _largest_gap(new, beta) > radius:
-        if not plain:
-            info[STEP] *= 0.5 * info[FAR] * eps / _largest_gap(new, old)
-        _move(new, old, eps * info[STEP], direction, beta, radius)
-    for j in range(new.size):
-        gt[j] = (new[j] - beta[j]) / eps + log_b[j]
-    if info[STORED] > 0.0:
-        for j in range(new.size):
-            gt[j] = exp_(gt[j])
+        _copy(v, DIRECTION, RESIDUAL + now)
+    step = eps * info[STEP]
+    if general is not None:
+        step *= info[OMEGA]
+    _move(v, new, old, step, np.inf)
+    if stored is not None:
+        if _largest_gap(v, new, BETA) > radius:
+            if not plain:
+                info[STEP] *= 0.5 * info[FAR] * eps / _largest_gap(v, new, old)
+            _move(v, new, old, eps * info[STEP], radius)
+    for j in range(v.shape[1]):
+        t = (v[new, j] - v[BETA, j]) / eps + v[LOG_B, j]
+        if stored is not None:
+            t = exp_(t)
+        gt[j] = t
     info[WANTED] = -np.inf if plain else ARMIJO * info[STEP] * slope
 
 
 @njit(**INLINE)
-def accept(penalised, relaxed, v, u, memory, info, gt, partial):
+def accept(general, stored, v, u, info, gt, partial):
     """Take the trial point or not, learn from it, and say whether to stop."""
-    now, eps, p, q, m = int(info[NOW]), info[EPS], info[P], info[Q], v.shape[1]
+    now, eps, p, q, memory = np.int64(info[NOW]), info[EPS], info[P], info[Q], (v.shape[0] - PAST) // 2
     new = 1 - now
-    g1, c1, f1, r1 = v[G + new], v[C + new], u[F + new], u[R + new]
-    _copy(c1, partial[0, :m])
     for k in range(1, partial.shape[0]):
-        add(c1, partial[k, :m], 1.0)
-    if info[STORED] > 0.0:
-        for j in range(m):
-            c1[j] *= gt[j]
-    if penalised is not None:
-        _translate(f1, r1, g1, c1, v[B], p, q, 1.0 / (1.0 + eps * p))
+        _add(partial, A, k, 1.0)
+    for j in range(v.shape[1]):
+        c = partial[0, j]
+        if stored is not None:
+            c *= gt[j]
+        v[C + new, j] = c
+    if general is not None:
+        _translate(u, F + new, R + new, v, G + new, C + new, p, q, 1.0 / (1.0 + eps * p))
 
-    if info[WANTED] > -np.inf:  # not a plain step
-        rows, noise = _gain(u[R + now], f1, u[F + now], p)
-        columns, noise1 = _gain(v[TARGET], g1, v[G + now], q)
-        if not (1.0 + eps * p) * rows + columns + info[UNIT] * (noise + noise1) >= eps * info[WANTED]:
+    wanted = info[WANTED]
+    if wanted > -np.inf:  # not a plain step
+        rows, noise = _gain(general, u, R + now, F + new, F + now, p)
+        columns, noise1 = _gain(general, v, TARGET, G + new, G + now, q)
+        gain = (1.0 + eps * p) * rows + columns + info[UNIT] * (noise + noise1)
+        if not (eps * wanted <= gain < np.inf):  # too little, or underflow
             info[FAILURES] += 1.0
             info[STEP] *= 0.25
             if info[FAILURES] >= 3.0:
@@ -201,25 +222,28 @@ def accept(penalised, relaxed, v, u, memory, info, gt, partial):
             return False
 
     info[STEP], info[FAILURES], info[NOW] = 1.0, 0.0, new
-    learning, oldest = info[METHOD] == LBFGS, (int(info[HEAD]) - 1) % memory.shape[1]
-    step, change = (memory[0, oldest], memory[1, oldest]) if learning else (v[DIRECTION], v[SCRATCH])
-    sound = learn(
-        g1, v[G + now], c1, v[B], v[LOG_B], 1.0 / eps, q, 1.0 / (1.0 + eps * q), info[TINY], v[RESIDUAL + now],
-        v[RESIDUAL + new], v[TARGET], v[METRIC], step, change,
-    )  # fmt: skip
-    if learning and sound:
-        info[HEAD], info[PAIRS] = oldest, min(info[PAIRS] + 1.0, memory.shape[1])
-    elif learning:  # the oldest pair is spoilt
-        info[PAIRS] = min(info[PAIRS], memory.shape[1] - 1.0)
-    if p + q > 0.0:
-        info[ERROR] = _largest_gap(v[RESIDUAL + new], v[ZERO])
-    else:
-        columns, mass = _distance(c1, v[B])
-        rows, _ = _distance(r1, u[A])
-        info[ERROR] = (rows + columns) / mass
-    if relaxed is not None:
-        _adapt(info)
-    return info[ERROR] <= info[TOL] or (info[STORED] > 0.0 and _largest_gap(g1, v[BETA]) > info[FAR] * eps)
+    learning, oldest = info[METHOD] == LBFGS, (np.int64(info[HEAD]) + memory - 1) % memory
+    step, change = (PAST + oldest, PAST + memory + oldest) if learning else (DIRECTION, SCRATCH)
+    sound = learn(general, v, now, new, step, change, eps, q, info[TINY])
+    if learning:
+        pairs = info[PAIRS]
+        if sound:
+            info[HEAD] = oldest
+            info[PAIRS] = pairs + 1.0 if pairs < memory else memory
+        else:  # the oldest pair is spoilt
+            info[PAIRS] = pairs if pairs < memory else memory - 1.0
+    columns, mass = _distance(v, C + new, B)
+    rows, _ = _distance(u, R + new, A)
+    info[ERROR] = (rows + columns) / mass
+    if general is not None:
+        if p + q > 0.0:
+            info[ERROR] = _largest_gap(v, RESIDUAL + new, ZERO)
+        if info[METHOD] == OVERRELAXATION:
+            _adapt(info)
+    stop = info[ERROR] <= info[TOL]
+    if stored is not None:
+        stop |= _largest_gap(v, G + new, BETA) > info[FAR] * eps
+    return stop
 
 
 @njit(**INNER)
@@ -239,33 +263,27 @@ def _adapt(info):
 
 
 @njit(**JIT)
-def _iterate(
-    penalised, relaxed, kernel, truncated, cost, x, y, todo, v, u, memory, info, small, numbers, e, gt, partial
-):
+def _iterate(general, stored, log, lam, kernel, truncated, cost, x, y, todo, v, u, info, small, e, gt, partial):
     """A block of iterations without leaving compiled code."""
-    lam, chunks = 1.0 / (1.0 + info[EPS] * info[P]), partial.shape[0]
+    chunks, omega = partial.shape[0], 1.0
     for done in range(1, todo + 1):
-        propose(v, memory, info, small, gt)
-        omega = info[OMEGA] if info[METHOD] == OVERRELAXATION else 1.0
-        now = int(info[NOW])
-        f, r, new = u[F + now], u[R + 1 - now], u[F + 1 - now]
+        propose(general, stored, v, info, small, gt)
+        if general is not None:
+            omega = info[OMEGA]
+        now, eps = np.int64(info[NOW]), info[EPS]
+        new, r = u[F + 1 - now], u[R + 1 - now]
         if kernel is not None:
             stored_chunks(
-                0, chunks, chunks, numbers, e, kernel, gt, f, u[ALPHA], u[A], info[EPS], lam, omega, new, r, partial
+                0, chunks, chunks, small, e, kernel, gt, u[F + now], u[ALPHA], u[A], eps, lam, omega, new, r, partial
             )
         if truncated is not None:
-            truncated_rows(truncated, gt, f, u[ALPHA], u[A], info[EPS], lam, omega, new, r, partial[0])
-        if cost is not None:
+            truncated_rows(truncated, gt, u[F + now], u[ALPHA], u[A], eps, lam, omega, new, r, partial[0])
+        if log is not None:
             sweep_chunks(
-                0, chunks, chunks, numbers, e, None, cost, x, y, gt, f, u[ALPHA], u[A], info[EPS], lam, omega, np.inf,
-                new, r, partial,
+                0, chunks, chunks, small, e, None, cost, x, y, gt, u[F + now], u[ALPHA], u[A], eps, lam, omega,
+                np.inf, new, r, partial,
             )  # fmt: skip
-        if x is not None:
-            sweep_chunks(
-                0, chunks, chunks, numbers, e, None, cost, x, y, gt, f, u[ALPHA], u[A], info[EPS], lam, omega, np.inf,
-                new, r, partial,
-            )  # fmt: skip
-        if accept(penalised, relaxed, v, u, memory, info, gt, partial):
+        if accept(general, stored, v, u, info, gt, partial):
             return done
     return todo
 
@@ -292,42 +310,40 @@ def iterate(
         width = kernel.shape[1]
     else:
         _, cost, xs, ys, alpha, beta = next(scaled(cost, x, y, scale, eps, g))
-    double = dtype == np.float64
+    memory, double = len(steps), dtype == np.float64
     limit = np.inf if stored is None else reach(stored, dtype)
-    none = np.zeros(m, dtype)
-    v = np.concatenate((b, log_weights(b), beta, g, g, c, c, *7 * (none,))).reshape(14, m)
-    u = np.concatenate((a, alpha, f, f, r, r)).reshape(6, n)
-    memory, small = np.stack([steps, changes]), np.zeros((2, len(steps)))
-    gt, partial = np.zeros(width, dtype), aligned(chunks, width, dtype)
-    more = [0.0, 0.0, 0.0, eps, *inv_rho, METHODS[method], stored is not None, tol, limit]
-    more += [1e-300 if double else 1e-37, 4.0 * float(np.finfo(dtype).eps)]
-    info = np.concatenate([info.astype(np.float64), more])
-    lam = 1.0 / (1.0 + eps * inv_rho[1])
-    learn(
-        v[G], v[G], v[C], v[B], v[LOG_B], 1.0, inv_rho[1], lam, info[TINY], v[ZERO], v[RESIDUAL], v[TARGET], v[METRIC],
-        v[DIRECTION], v[SCRATCH],
-    )  # fmt: skip
-    present = (True if any(inv_rho) else None, True if method == "overrelaxation" else None)  # None is compiled away
+    zeros, p, q = np.zeros((3, m), dtype), *inv_rho
+    rows = (b, log_weights(b), beta, g, g, c, c, *zeros[:2], b, b, *zeros, *steps, *changes)
+    v, u = np.concatenate(rows).reshape(len(rows), m), np.concatenate((a, alpha, f, f, r, r)).reshape(6, n)
+    small, gt, partial = np.zeros((3, max(memory, 4))), np.zeros(width, dtype), aligned(chunks, width, dtype)
+    tiny, unit = 1e-300 if double else 1e-37, 4.0 * float(np.finfo(dtype).eps)
+    info = np.array([*info, 0.0, 0.0, 0.0, eps, p, q, METHODS[method], tol, limit, tiny, unit], np.float64)
+    if method != "overrelaxation":
+        info[OMEGA] = 1.0
+    # what is None is compiled away: penalties and over-relaxation, what belongs to one of the forms
+    general = True if p or q or method == "overrelaxation" else None
+    fixed, log = (None, True) if stored is None else (True, None)
+    lam = 1.0 / (1.0 + eps * p) if log or general else None
+    learn(general, v, 0, 0, DIRECTION, SCRATCH, eps, q, tiny)
     if n * m < THREADED_SIZE or truncated is not None:
-        e = aligned(4, width if kernel is None and truncated is None else 0, dtype)
-        numbers = np.empty((3, 4))
         done = _iterate(
-            *present, kernel, truncated, cost, xs, ys, todo, v, u, memory, info, small, numbers, e, gt, partial
-        )
+            general, fixed, log, lam, kernel, truncated, cost, xs, ys, todo, v, u, info, small,
+            aligned(4, width if log else 1, dtype), gt, partial,
+        )  # fmt: skip
     else:
-        done, stop, lam = 0, False, 1.0 / (1.0 + eps * inv_rho[0])
+        done, stop = 0, False
         while done < todo and not stop:
-            propose(v, memory, info, small, gt)
-            now, omega = int(info[NOW]), float(info[OMEGA]) if method == "overrelaxation" else 1.0
+            propose(general, fixed, v, info, small, gt)
+            now, omega = int(info[NOW]), float(info[OMEGA])
             rows, out = (u[F + now], u[ALPHA], u[A], eps, lam, omega), (u[F + 1 - now], u[R + 1 - now], partial)
-            if kernel is None:
+            if log:
                 run_rows(sweep_chunks, n, m, None, cost, xs, ys, gt, *rows, np.inf, *out)
             else:
                 run_rows(stored_chunks, n, m, kernel, gt, *rows, *out)
-            stop = accept(*present, v, u, memory, info, gt, partial)
+            stop = accept(general, fixed, v, u, info, gt, partial)
             done += 1
-    now, order = int(info[NOW]), (np.arange(len(steps)) + int(info[HEAD])) % len(steps)
-    steps, changes = memory[:, order]
+    now, order = int(info[NOW]), (np.arange(memory) + int(info[HEAD])) % memory
+    steps, changes = v[PAST + order], v[PAST + memory + order]
     return u[F + now], u[R + now], v[G + now], v[C + now], steps, changes, info[:7].astype(dtype), done
 
 
@@ -338,6 +354,7 @@ def evaluate_stored(stored, alpha, beta, a, b, eps, inv_rho, f, g, omega):
     v[:m] = b * np.exp((g - beta) / eps)
     new, r = np.empty_like(f), np.empty_like(f)
     partial = np.empty((chunks_of(n, m), kernel.shape[1]), g.dtype)
-    f, alpha, a, lam = np.array(f), np.array(alpha), np.array(a), 1.0 / (1.0 + eps * inv_rho)
+    f, alpha, a = np.array(f), np.array(alpha), np.array(a)
+    lam = 1.0 / (1.0 + eps * inv_rho) if inv_rho or omega != 1.0 else None
     run_rows(stored_chunks, n, m, kernel, v, f, alpha, a, eps, lam, float(omega), new, r, partial)
     return new, v[:m] * np.sum(partial, axis=0)[:m], r

@@ -139,7 +139,8 @@ def smallest_gap(c, h):
     least = _to_bits(np.inf)
     for j in range(c.size):
         bits = _to_bits(np.float64(c[j]) - np.float64(h[j]))
-        least = min(least, bits ^ ((bits >> 63) & 0x7FFFFFFFFFFFFFFF))
+        bits ^= (bits >> 63) & 0x7FFFFFFFFFFFFFFF
+        least = bits if bits < least else least
     return _from_bits(least ^ ((least >> 63) & 0x7FFFFFFFFFFFFFFF))
 
 
@@ -147,7 +148,7 @@ def smallest_gap(c, h):
 def largest(z):
     top = -np.inf
     for j in range(z.size):
-        top = max(top, z[j])
+        top = z[j] if z[j] > top else top
     return top
 
 

@@ -42,18 +42,18 @@ def _add(p, k, weight, out):
 @njit(**INNER)
 def truncated_rows(kernel, v, f, alpha, a, eps, lam, omega, new, r, out):
     """`stored_chunks` of a truncated kernel."""
-    (begin, end, index, value), exact = kernel, omega == 1.0 and lam == 1.0
+    begin, end, index, value = kernel
     for j in range(out.size):
         out[j] = 0.0
     for i in range(a.size):
         p, k = value[begin[i] : end[i]], index[begin[i] : end[i]]
         s = row_dot(p, k, v)
-        if exact:
+        if lam is None:
             new[i], weight, r[i] = s, a[i] / s, a[i]
         else:
             new[i], weight = _row_weight(s, 0.0, f[i], alpha[i], a[i], eps, lam, omega, np.inf)
             r[i] = weight * s
         _add(p, k, weight, out)
-    if exact:
+    if lam is None:
         for i in range(a.size):
             new[i] = alpha[i] - eps * log_(new[i])
