@@ -67,6 +67,13 @@ def small_data():
         yield
 
 
+@pytest.fixture
+def only_pictures(monkeypatch):
+    """All stages but the pictures have nothing to say, for speed."""
+    for module in (camera, cells, denoise, penalties, portfolios, ratings):
+        monkeypatch.setattr(module, "run", lambda context: [])
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """Folder of a tour that was not disturbed."""
@@ -132,7 +139,7 @@ def test_second_tour_goes_on_from_what_is_there(whole, monkeypatch):
         take_tour(whole, pixels=PIXELS + 1)  # another size is another tour
 
 
-def test_fresh_starts_again_and_sweeps_up(tmp_path, monkeypatch):
+def test_fresh_starts_again_and_sweeps_up(tmp_path, monkeypatch, only_pictures):
     monkeypatch.setattr(colours, "run", lambda context: ["<p>first</p>"])
     take_tour(tmp_path)
     (tmp_path / ".china.png.1.tmp").write_bytes(b"half-wri")
@@ -167,7 +174,7 @@ take_tour({out!r}, pixels={pixels})
 
 
 @pytest.mark.parametrize("moment", ["solver", "pictures"])
-def test_killed_tour_resumes(whole, tmp_path, moment):
+def test_killed_tour_resumes(whole, only_pictures, tmp_path, moment):
     code = KILLED.format(
         root=str(Path(__file__).parents[2]), out=str(tmp_path), pixels=PIXELS, pause=0.3 if moment == "solver" else 0.0
     )
