@@ -2,9 +2,14 @@
 
 from numba import njit
 
-# Options of passes over rows: sums may be reassociated, so that they vectorise.
-JIT = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"reassoc", "contract", "nsz"}}
-INNER = JIT | {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "forceinline": True}  # inside their loops only
+# Options of passes over rows: sums may be reassociated, so that they vectorise. No other compiled code calls them by
+# address: they need no wrapper for it.
+JIT = {
+    "cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"reassoc", "contract", "nsz"},
+    "no_cfunc_wrapper": True,
+}  # fmt: skip
+INNER = JIT | {"no_cpython_wrapper": True, "forceinline": True}  # inside their loops only
+INLINE = JIT | {"inline": "always"}  # into the caller before it is compiled: faster to compile where that is one place
 
 
 @njit(**INNER)
@@ -16,7 +21,7 @@ def dot(a, v):
     return s
 
 
-@njit(**INNER)
+@njit(**INLINE)
 def dot_rows(a0, a1, a2, a3, v):
     """Return the inner products of four rows with a vector."""
     s0 = s1 = s2 = s3 = v.dtype.type(0)
@@ -35,7 +40,7 @@ def add(out, a, w):
         out[j] += w * a[j]
 
 
-@njit(**INNER)
+@njit(**INLINE)
 def add_rows(out, a0, a1, a2, a3, w0, w1, w2, w3):
     """Add four weighted rows."""
     for j in range(out.size):

@@ -213,7 +213,7 @@ def _exp_and_weigh(z, shift, b):
     return s
 
 
-@njit(**INNER)
+@njit(**INLINE)
 def _exp_costs_and_weigh(c, gt, shift, inv, b, e):
     number = e.dtype.type
     s, shift, inv = number(0), number(shift), number(inv)
@@ -224,7 +224,7 @@ def _exp_costs_and_weigh(c, gt, shift, inv, b, e):
     return s
 
 
-@njit(**INNER)
+@njit(**INLINE)
 def _scale_and_add(row, factor, sums, weight):
     """Scale a row in place, and add a multiple of it to the sums."""
     factor = row.dtype.type(factor)
@@ -234,7 +234,7 @@ def _scale_and_add(row, factor, sums, weight):
         sums[j] += weight * e
 
 
-@njit(**INNER)
+@njit(**INLINE)
 def _largest_exponent(c, gt, inv):
     top = -np.inf
     for j in range(c.size):

@@ -310,12 +310,12 @@ def iterate(
         width = kernel.shape[1]
     else:
         _, cost, xs, ys, alpha, beta = next(scaled(cost, x, y, scale, eps, g))
-    memory, double = len(steps), dtype == np.float64
-    limit = np.inf if stored is None else reach(stored, dtype)
-    zeros, p, q = np.zeros((3, m), dtype), *inv_rho
-    rows = (b, log_weights(b), beta, g, g, c, c, *zeros[:2], b, b, *zeros, *steps, *changes)
-    v, u = np.concatenate(rows).reshape(len(rows), m), np.concatenate((a, alpha, f, f, r, r)).reshape(6, n)
+    memory, double, p, q = len(steps), dtype == np.float64, *inv_rho
+    v, u = np.zeros((PAST + 2 * memory, m), dtype), np.concatenate((a, alpha, f, f, r, r)).reshape(6, n)
+    v[B], v[LOG_B], v[BETA], v[TARGET], v[METRIC] = b, log_weights(b), beta, b, b
+    v[G : G + 2], v[C : C + 2], v[PAST : PAST + memory], v[PAST + memory :] = g, c, steps, changes
     small, gt, partial = np.zeros((3, max(memory, 4))), np.zeros(width, dtype), aligned(chunks, width, dtype)
+    limit = np.inf if stored is None else reach(stored, dtype)
     tiny, unit = 1e-300 if double else 1e-37, 4.0 * float(np.finfo(dtype).eps)
     info = np.array([*info, 0.0, 0.0, 0.0, eps, p, q, METHODS[method], tol, limit, tiny, unit], np.float64)
     if method != "overrelaxation":
@@ -326,10 +326,10 @@ def iterate(
     lam = 1.0 / (1.0 + eps * p) if log or general else None
     learn(general, v, 0, 0, DIRECTION, SCRATCH, eps, q, tiny)
     if n * m < THREADED_SIZE or truncated is not None:
+        e = aligned(4, width if log else 1, dtype)
         done = _iterate(
-            general, fixed, log, lam, kernel, truncated, cost, xs, ys, todo, v, u, info, small,
-            aligned(4, width if log else 1, dtype), gt, partial,
-        )  # fmt: skip
+            general, fixed, log, lam, kernel, truncated, cost, xs, ys, todo, v, u, info, small, e, gt, partial
+        )
     else:
         done, stop = 0, False
         while done < todo and not stop:

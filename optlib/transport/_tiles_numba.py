@@ -9,15 +9,13 @@ Entries come as exponents ``z = gt_j + shift_i - C_ij / eps``, either from a sto
 import numpy as np
 from numba import njit
 
-from optlib.backend import _rows_numba as rows
 from optlib.backend._math_numba import _from_bits, _to_bits, exp2_, exp_
+from optlib.backend._rows_numba import INLINE, JIT
 
 TILE = 4096  # entries of a row at a time
 LOG2_E = 1.4426950408889634
 
-JIT = rows.JIT | {"no_cfunc_wrapper": True}
 INNER = JIT | {"no_cpython_wrapper": True}  # called from compiled code only
-INLINE = JIT | {"inline": "always"}  # into the caller before it is compiled: saves a fifth of the compile time
 
 
 @njit(**INNER, forceinline=True)
