@@ -25,8 +25,7 @@ from optlib.transport._tiles_numba import (
     smallest_gap,
 )
 
-SERIAL_SIZE = 250_000  # entries below which a pass is one chunk
-THREADED_SIZE = 2_000_000  # entries below which threads cost more than they save
+THREADED_SIZE = 2_000_000  # entries below which threads cost more than they save, and a pass is one chunk
 # Numbers between scratch and any other array: where two lie within a few hundred bytes, compiled loops take them for
 # overlapping and add up in another order, so that a result would depend on where the arrays happen to lie.
 APART = 128
@@ -327,7 +326,7 @@ def _gibbs_rows(cost, ft, gt, inv, out):
 
 def chunks_of(n: int, m: int) -> int:
     """Number of chunks of rows: one for small work, else of at least 64 rows."""
-    return 1 if n * m <= SERIAL_SIZE else min(64, -(-n // 64))
+    return 1 if n * m < THREADED_SIZE else min(64, -(-n // 64))
 
 
 def run_rows(function, n, m, *args):
@@ -337,12 +336,11 @@ def run_rows(function, n, m, *args):
     the last argument.
     """
     chunks = chunks_of(n, m)
-    parts = min(get_threads(), chunks) if n * m >= THREADED_SIZE else 1
 
     def work(k0, k1, _):
         function(k0, k1, chunks, np.empty((3, 4)), aligned(4, m, args[-1].dtype), *args)
 
-    run_chunks(work, chunks, parts)
+    run_chunks(work, chunks, min(get_threads(), chunks))
 
 
 def log_weights(b):
