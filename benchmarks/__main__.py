@@ -2,7 +2,6 @@
 
 import argparse
 import os
-from importlib import import_module
 
 FAMILIES = ("transport", "sensing", "bilevel", "online")
 
@@ -14,7 +13,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="small sizes and few rounds")
     parser.add_argument("--threads", type=int, default=1, help="threads of everybody (default 1)")
     parser.add_argument("--rounds", type=int, help="rounds per contest (default 9, quick 3)")
-    parser.add_argument("--only", default="", help="run the contests whose name contains this")
+    parser.add_argument("--only", default="", help="run the contests whose module, function and arguments contain this")
     parser.add_argument("--out", default="benchmarks.json", help="where to write the rows (default %(default)s)")
     options = parser.parse_args()
     if unknown := set(options.families) - set(FAMILIES):
@@ -22,18 +21,19 @@ def main() -> None:
     for name in ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = str(options.threads)
 
-    from benchmarks.harness import machine, measure, print_table, write
+    from benchmarks.harness import alone, entries, machine, print_table, write
 
     about = machine(options.threads)
     print(", ".join(f"{k} {v}" for k, v in about.items()))
     rows = []
     for family in options.families or FAMILIES:
-        for contest in import_module(f"benchmarks.{family}").contests(options.quick):
-            if options.only not in contest.name:
+        for index, entry in enumerate(entries(family, options.quick)):
+            if options.only not in str(entry):
                 continue
-            rows.append(measure(contest, options.rounds or (3 if options.quick else 9)))
+            rows.append(alone(family, options.quick, index, options.rounds or (3 if options.quick else 9)))
             print_table([rows[-1]], header=len(rows) == 1)
             write(options.out, about, rows)
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -2,14 +2,14 @@
 
 import warnings
 from collections.abc import Callable, Iterator
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
 
 from benchmarks import bilevel_estimators, bilevel_lasso
-from benchmarks.harness import Contest, clock, timed
+from benchmarks.harness import Contest, Entry, clock, contest, timed
 from optlib import bilevel
 from optlib.inner import newton
 
@@ -18,15 +18,12 @@ TRIALS = 100
 Data = tuple[Any, np.ndarray, Any, np.ndarray]
 
 
-def contests(quick: bool) -> Iterator[Contest]:
+def contests(quick: bool) -> Iterator[Entry]:
     """All contests of the family."""
-    yield one_penalty("breast cancer", breast_cancer(), 5.0)
-    yield one_penalty("digits", digits(), 4.0)
-    yield one_penalty("sparse 20000 x 5000", sparse(20_000, 5_000), 5.0)
-    yield any_start("breast cancer", breast_cancer())
-    yield any_start("digits", digits())
-    if not quick:
-        yield any_start("sparse 20000 x 5000", sparse(20_000, 5_000))
+    for name, target in (("breast cancer", 5.0), ("digits", 4.0), ("sparse 20000 x 5000", 5.0)):
+        yield one_penalty(name, target)
+    for name in ("breast cancer", "digits") if quick else SAMPLES:
+        yield any_start(name)
     yield many_penalties()
     yield from bilevel_estimators.contests(quick)
     yield denoiser(96 if quick else 256)
@@ -42,7 +39,6 @@ def _halves(X: Any, t: np.ndarray) -> Data:
     return X[:half], t[:half], X[half:], t[half:]
 
 
-@cache
 def breast_cancer() -> Data:
     """569 samples, 30 features, two classes."""
     from sklearn.datasets import load_breast_cancer
@@ -52,7 +48,6 @@ def breast_cancer() -> Data:
     return _halves(scale(X), 2.0 * t - 1.0)
 
 
-@cache
 def digits() -> Data:
     """1797 images of 64 pixels and a constant, ten classes."""
     from sklearn.datasets import load_digits
@@ -61,13 +56,19 @@ def digits() -> Data:
     return _halves(np.column_stack([X / 16.0, np.ones(len(X))]), t)
 
 
-@cache
 def sparse(n: int, d: int) -> Data:
     """Normal entries, 0.5 % of them, labels of a model with a tenth of the features."""
     rng = np.random.default_rng(0)
     X = sp.random_array((2 * n, d), density=0.005, rng=rng, format="csr", data_sampler=rng.standard_normal)
     w = 2.0 * rng.normal(size=d) * (rng.random(d) < 0.1)
     return _halves(X, np.where(X @ w + 0.5 * rng.logistic(size=2 * n) > 0.0, 1.0, -1.0))
+
+
+SAMPLES: dict[str, Callable[[], Data]] = {
+    "breast cancer": breast_cancer,
+    "digits": digits,
+    "sparse 20000 x 5000": partial(sparse, 20_000, 5_000),
+}
 
 
 def problem(data: Data, penalty: str = "scalar") -> bilevel.Problem:
@@ -106,8 +107,10 @@ def grid(data: Data, warm: bool) -> Callable[[], float]:
     return quiet
 
 
-def one_penalty(name: str, data: Data, target: float) -> Contest:
+@contest
+def one_penalty(name: str, target: float) -> Contest:
     """One penalty, against 40 fits."""
+    data = SAMPLES[name]()
     ours, peer = problem(data), grid(data, warm=False)
 
     def verify() -> dict[str, float]:
@@ -119,8 +122,10 @@ def one_penalty(name: str, data: Data, target: float) -> Contest:
     return Contest(f"one penalty, {name}", entrants, target, verify)
 
 
-def any_start(name: str, data: Data) -> Contest:
+@contest
+def any_start(name: str) -> Contest:
     """The mean time from five starts in the box, against cold fits and fits from the last solution."""
+    data = SAMPLES[name]()
     ours, starts = problem(data), np.linspace(-12.0, 12.0, 5)
 
     def each() -> list[float]:
@@ -140,6 +145,7 @@ def any_start(name: str, data: Data) -> Contest:
     return Contest(f"one penalty from any start, {name}", {"optlib": mean} | peers, None, verify)
 
 
+@contest
 def many_penalties() -> Contest:
     """650 penalties: the time to the loss of the best of 100 trials, and the loss in the end."""
     ours = problem(digits(), "entry")
@@ -188,6 +194,7 @@ def many_penalties() -> Contest:
     return Contest("650 penalties, digits", entrants, 20.0, verify)
 
 
+@contest
 def denoiser(size: int) -> Contest:
     """The weight of the total variation for a photograph in grey with noise; no peer."""
     from optlib.datasets import load_photographs

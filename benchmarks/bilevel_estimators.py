@@ -5,13 +5,13 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from benchmarks.harness import Contest, timed
+from benchmarks.harness import Contest, Entry, contest, timed
 from optlib.bilevel import KernelRidgeTuned, LogisticRegressionTuned, RidgeTuned
 
 FOLDS = 5
 
 
-def contests(quick: bool) -> Iterator[Contest]:
+def contests(quick: bool) -> Iterator[Entry]:
     """All contests of the estimators."""
     warnings.simplefilter("ignore")
     for n, d in ((400, 50), (2000, 200)) if quick else ((400, 50), (2000, 200), (200, 2000), (20_000, 100)):
@@ -30,6 +30,7 @@ def regression(n: int, d: int) -> tuple[np.ndarray, np.ndarray]:
     return X, X[:, :k] @ rng.normal(size=k) + np.sqrt(k) * rng.normal(size=n)
 
 
+@contest
 def ridge(n: int, d: int) -> Contest:
     """One penalty by leave-one-out, against 100 penalties of RidgeCV."""
     from sklearn.linear_model import RidgeCV
@@ -46,6 +47,7 @@ def ridge(n: int, d: int) -> Contest:
     return Contest(f"RidgeTuned {n} x {d}", entrants, None, verify)
 
 
+@contest
 def logistic(name: str) -> Contest:
     """One penalty on five folds, against a grid of 40."""
     from sklearn.datasets import load_breast_cancer, load_digits
@@ -75,6 +77,7 @@ def logistic(name: str) -> Contest:
     return Contest(f"LogisticRegressionTuned {name}, {FOLDS} folds", entrants, target, verify)
 
 
+@contest
 def kernel_ridge(n: int) -> Contest:
     """Penalty and width on five folds, against a grid of 10 x 10."""
     from sklearn.kernel_ridge import KernelRidge

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
-from benchmarks.harness import Contest, timed
+from benchmarks.harness import Contest, Entry, contest, timed
 from optlib.bilevel import LassoProblem, tune
 from optlib.experiments.bilevel_lasso import ALPHAS, samples
 from optlib.inner import coordinate_descent
@@ -15,7 +15,7 @@ from optlib.inner import coordinate_descent
 GAP = 1e-6  # relative, of single fits
 
 
-def contests(quick: bool) -> Iterator[Contest]:
+def contests(quick: bool) -> Iterator[Entry]:
     """All contests of the lasso."""
     shapes = [(300, 1000), (500, 5000)] if quick else [(300, 1000), (300, 10_000), (1000, 3000), (1000, 10_000)]
     for n, p in shapes:
@@ -64,6 +64,7 @@ def loosest(run: Callable[[float], np.ndarray], A: Any, b: np.ndarray, alpha: fl
     raise RuntimeError("the peer does not reach the gap")
 
 
+@contest
 def fit(n: int, p: int, share: float, design: str) -> Contest:
     """Time of a fit with the penalty ``share`` times the largest useful one, at a relative gap of 1e-6."""
     from skglm import Lasso as SkglmLasso
@@ -96,6 +97,7 @@ def fit(n: int, p: int, share: float, design: str) -> Contest:
     return Contest(f"lasso {kind} {n} x {p}, {share:g} of alpha_max", entrants, 1.0 / 1.2, verify)
 
 
+@contest
 def cross_validation(n: int, p: int, design: str) -> Contest:
     """Time to tune the penalty on five folds, beside LassoCV with 100 penalties."""
     from sklearn.linear_model import LassoCV

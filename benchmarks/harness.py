@@ -1,14 +1,18 @@
-"""Contests: entrants take turns in one process, and the medians of the ratios of each round count."""
+"""Contests, each in a new process: entrants take turns, and the medians of the ratios of each round count."""
 
 import gc
 import json
+import multiprocessing
 import os
 import platform
 import statistics
 import time
 import tracemalloc
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
+from functools import wraps
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -42,6 +46,29 @@ class Contest:
     work: dict[str, Callable[[], Any]] = field(default_factory=dict)
     unit: float = 1e3
     label: str = "ms"
+
+
+@dataclass
+class Entry:
+    """A contest that is not set up yet: the function that does it, and its arguments."""
+
+    build: Callable[..., Contest]
+    args: tuple[Any, ...]
+    options: dict[str, Any]
+
+    def __str__(self) -> str:
+        module = self.build.__module__.removeprefix("benchmarks.")
+        return " ".join(map(str, (module, self.build.__name__, *self.args, *self.options.values())))
+
+
+def contest(build: Callable[..., Contest]) -> Callable[..., Entry]:
+    """Make a call of the decorated function an `Entry`."""
+
+    @wraps(build)
+    def entry(*args: Any, **options: Any) -> Entry:
+        return Entry(build, args, options)
+
+    return entry
 
 
 @dataclass
@@ -94,6 +121,27 @@ def per_unit(function: Callable[[int], Any], low: int, high: int) -> Callable[[]
         raise RuntimeError("more work took less time, five times over: the machine is too noisy to measure")
 
     return run
+
+
+def alone(family: str, quick: bool, index: int, rounds: int) -> Row:
+    """Measure an entry of a family, in a new process.
+
+    What ran before in a process decides whether its large arrays are new memory, which takes a third of the time of
+    some whole calls.
+    """
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=context) as process:
+        return process.submit(_measured, family, quick, index, rounds).result()
+
+
+def entries(family: str, quick: bool) -> list[Entry]:
+    """All entries of a family."""
+    return list(import_module(f"benchmarks.{family}").contests(quick))
+
+
+def _measured(family: str, quick: bool, index: int, rounds: int) -> Row:
+    entry = entries(family, quick)[index]
+    return measure(entry.build(*entry.args, **entry.options), rounds)
 
 
 def measure(contest: Contest, rounds: int) -> Row:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import online_saddle
-from benchmarks.harness import Contest, per_unit
+from benchmarks.harness import Contest, Entry, contest, per_unit
 from optlib.backend import array_namespace
 from optlib.geometry import Ball, Box, Euclidean, project_simplex
 from optlib.online import EXP3, OGD, AdaGrad, Feedback, Hedge, ImplicitFTRL, Learner, OnlineRidge, TsallisINF, play
@@ -15,7 +15,7 @@ from optlib.online import EXP3, OGD, AdaGrad, Feedback, Hedge, ImplicitFTRL, Lea
 TARGETS = {10: 50.0, 100: 25.0, 1000: 4.0}
 
 
-def contests(quick: bool) -> Iterator[Contest]:
+def contests(quick: bool) -> Iterator[Entry]:
     """All contests of the family."""
     for d in TARGETS:
         for name in LEARNERS:
@@ -111,6 +111,7 @@ LEARNERS: dict[str, tuple[Callable[[int], Learner], Callable[[np.ndarray], float
 }
 
 
+@contest
 def stream(name: str, d: int) -> Contest:
     """Time of one round in a stream of losses, with the regret tracked."""
     make, loop = LEARNERS[name]
@@ -135,6 +136,7 @@ def stream(name: str, d: int) -> Contest:
     return Contest(f"{name} d={d}", entrants, TARGETS[d], verify, unit=1e9, label="ns")
 
 
+@contest
 def protocol(name: str) -> Contest:
     """Time of `decide` and `update` from Python at d = 10, beside five additions of NumPy vectors (less than 5 us)."""
     learner = LEARNERS[name][0](10)
@@ -163,6 +165,7 @@ def sorted_projection(v: np.ndarray) -> np.ndarray:
     return np.maximum(v - np.max(levels, axis=-1, keepdims=True), 0.0)
 
 
+@contest
 def projection(rows: int, n: int, spread: float, target: float | None, trusted: bool = False) -> Contest:
     """Time to project a vector, or many rows at once, onto the simplex; trusted: as inner loops do, without checks."""
     v = np.random.default_rng(0).normal(1.0 / n, spread, (rows, n) if rows > 1 else n)
@@ -184,6 +187,7 @@ def projection(rows: int, n: int, spread: float, target: float | None, trusted: 
     return Contest(f"simplex {what}, spread {spread:g}", entrants, target, verify, unit=1e6, label="us")
 
 
+@contest
 def examples() -> Contest:
     """Time to predict and learn from one example of regression at d = 10, one by one from Python."""
     rng = np.random.default_rng(0)
@@ -254,6 +258,7 @@ def _river(features: np.ndarray, targets: np.ndarray) -> Callable[[int], float] 
     return run
 
 
+@contest
 def arms() -> Contest:
     """Time of one pull and update of EXP3 with ten arms, from Python."""
     losses = np.random.default_rng(0).random(10).tolist()

@@ -8,14 +8,14 @@ import scipy.sparse as sp
 from scipy.optimize import linprog
 from scipy.sparse.linalg import spsolve_triangular
 
-from benchmarks.harness import Contest, per_unit, timed
+from benchmarks.harness import Contest, Entry, contest, per_unit, timed
 from optlib.experiments.project_and_forget import all_triangles
 from optlib.geometry import Simplex
 from optlib.linop import SSOR, cg, sor
 from optlib.online import BilinearGame, chambolle_pock, metric_nearness, mirror_prox
 
 
-def contests(quick: bool) -> Iterator[Contest]:
+def contests(quick: bool) -> Iterator[Entry]:
     """All contests about saddle points, relaxation and projections."""
     for n in (10, 100) if quick else (10, 100, 1000):
         yield iterations(n)
@@ -26,6 +26,7 @@ def contests(quick: bool) -> Iterator[Contest]:
     yield nearness(20 if quick else 40)
 
 
+@contest
 def iterations(n: int) -> Contest:
     """Time of an iteration of mirror prox on an n x n matrix game, beside the loop in NumPy."""
     A = np.random.default_rng(0).standard_normal((n, n))
@@ -62,6 +63,7 @@ def iterations(n: int) -> Contest:
     )  # fmt: skip
 
 
+@contest
 def game(n: int) -> Contest:
     """Time to solve an n x n matrix game to a relative gap of 1e-6, beside the linear program."""
     A = np.random.default_rng(0).standard_normal((n, n))
@@ -89,6 +91,7 @@ def laplacian(m: int) -> sp.csr_array:
     return (sp.kron(line, sp.eye_array(m)) + sp.kron(sp.eye_array(m), line)).tocsr()
 
 
+@contest
 def relaxation(m: int) -> Contest:
     """Time of a sweep of over-relaxation, with its residual, beside triangular solves of SciPy."""
     A, b, omega = laplacian(m), np.random.default_rng(0).standard_normal(m * m), 1.8
@@ -115,6 +118,7 @@ def relaxation(m: int) -> Contest:
     return Contest(f"SOR sweep, grid {m} x {m}", entrants, None, verify, unit=1e6, label="us")
 
 
+@contest
 def preconditioning(m: int) -> Contest:
     """Time to solve the grid to 1e-8 by conjugate gradients, with and without symmetric over-relaxation."""
     A, b = laplacian(m), np.random.default_rng(0).standard_normal(m * m)
@@ -132,6 +136,7 @@ def preconditioning(m: int) -> Contest:
     return Contest(f"conjugate gradients, grid {m} x {m}", entrants)
 
 
+@contest
 def nearness(n: int) -> Contest:
     """Time to find the nearest metric to 1e-6, beside projections onto all triangle inequalities (compiled too)."""
     upper = np.triu(np.abs(np.random.default_rng(0).standard_normal((n, n))), 1)

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
-from benchmarks.harness import Contest, per_unit, timed
+from benchmarks.harness import Contest, Entry, contest, per_unit, timed
 from optlib import sensing
 from optlib.datasets import make_low_rank
 
 
-def contests(quick: bool) -> Iterator[Contest]:
+def contests(quick: bool) -> Iterator[Entry]:
     """All contests of the family."""
     yield dense(200, (20, 15), 1.0, "in cache", repeat=100, floor=0.9)
     yield dense(1000 if quick else 4000, (100, 100), 1.6, "beyond L3")
@@ -28,6 +28,7 @@ def contests(quick: bool) -> Iterator[Contest]:
     yield whole_recovery()
 
 
+@contest
 def dense(
     m: int, shape: tuple[int, int], target: float, where: str, *, repeat: int = 1, floor: float | None = None
 ) -> Contest:
@@ -58,6 +59,7 @@ def dense(
     return Contest(name, {"optlib": timed(ours), "NumPy": timed(peer)}, floor or target, verify)
 
 
+@contest
 def regenerated(distribution: str, target: float | None) -> Contest:
     """Gradient of regenerated measurements, against NumPy's generator block by block."""
     m, n, r = 300, 200, 5
@@ -79,6 +81,7 @@ def regenerated(distribution: str, target: float | None) -> Contest:
     return Contest(f"regenerated {distribution} {m} x {n} x {n}", entrants, target)
 
 
+@contest
 def never_stored() -> Contest:
     """A hundredth of the measurements of a problem whose matrices would take 160 GB; seconds for all of them."""
     n, m, r = 1000, 20_000, 5
@@ -90,6 +93,7 @@ def never_stored() -> Contest:
     return Contest(f"regenerated gradient {m} x {n} x {n}", entrants, work=work, unit=100.0, label="s")
 
 
+@contest
 def completion(m: int, target: float) -> Contest:
     """Gradient of completion, against NumPy and SciPy's sparse products."""
     n1, n2, r = 6000, 4000, 10
@@ -112,6 +116,7 @@ def completion(m: int, target: float) -> Contest:
     return Contest(f"completion gradient {m} entries, r = {r}", entrants, target, verify)
 
 
+@contest
 def alternation(m: int, target: float) -> Contest:
     """A sweep of alternating least squares, against cmfrec (if installed) and rows solved in NumPy."""
     n1, n2, r, ridge, sweeps = 6000, 4000, 10, 1.0, 4
@@ -171,6 +176,7 @@ def alternation(m: int, target: float) -> Contest:
     return Contest(f"ALS sweep, {m} entries, r = {r}", entrants, target, verify)
 
 
+@contest
 def deep_regression() -> Contest:
     """10 000 steps of the end-to-end rule on a small regression, against a loop in NumPy."""
     rng = np.random.default_rng(0)
@@ -197,6 +203,7 @@ def deep_regression() -> Contest:
     )
 
 
+@contest
 def calibration() -> Contest:
     """Self-calibration by products, against dense least squares in NumPy."""
     p, m, n = 8, 256, 96
@@ -227,6 +234,7 @@ def calibration() -> Contest:
     )
 
 
+@contest
 def whole_completion(quick: bool) -> Contest:
     """Completion of 6000 x 4000 to the noise; seconds, no peer in this environment."""
     n1, n2, m = (1500, 1000, 200_000) if quick else (6000, 4000, 1_000_000)
@@ -239,6 +247,7 @@ def whole_completion(quick: bool) -> Contest:
     return Contest(f"recover {n1} x {n2}, {m} entries, r = 10, to the noise", entrants, unit=1.0, label="s")
 
 
+@contest
 def whole_recovery() -> Contest:
     """Ample measurements, where ScaledGD converges too."""
     left, right = make_low_rank(60, 60, np.geomspace(1.0, 0.1, 5), rng=0)

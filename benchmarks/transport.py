@@ -14,7 +14,7 @@ import numpy as np
 from numba import njit
 
 from benchmarks import transport_barycenter, transport_emd, transport_plans
-from benchmarks.harness import Contest, clock, per_unit, timed
+from benchmarks.harness import Contest, Entry, clock, contest, per_unit, timed
 from optlib.backend._math_numba import exp_
 from optlib.datasets import make_transport
 from optlib.transport import PointCloud, sinkhorn, solve
@@ -25,7 +25,7 @@ PATIENCE = 30.0  # seconds that a peer may take at small regularisation
 FORMS = ("scaling", "stabilised", "log")  # of POT: the same iterations, and the latter take thirty times as long
 
 
-def contests(quick: bool) -> Iterator[Contest]:
+def contests(quick: bool) -> Iterator[Entry]:
     """All contests of the family."""
     for n in (500, 1000) if quick else (500, 1000, 2000, 4000):
         yield iteration(n, "scaling", "float64", target=2.0)
@@ -53,6 +53,7 @@ def contests(quick: bool) -> Iterator[Contest]:
 # -- per iteration --
 
 
+@contest
 def iteration(n: int, form: str, dtype: str, target: float) -> Contest:
     """Time of one plain iteration."""
     cost = np.random.default_rng(0).random((n, n))
@@ -112,6 +113,7 @@ def _ott(cost: np.ndarray, a: np.ndarray, b: np.ndarray, reg: float) -> Callable
 # -- whole calls --
 
 
+@contest
 def whole(kind: str, n: int, reg: float, target: float) -> Contest:
     """Time to an l1 error of the marginals of 1e-6, with everything that a call returns."""
     problem = make_transport(kind, n, rng=0)
@@ -135,6 +137,7 @@ def whole(kind: str, n: int, reg: float, target: float) -> Contest:
     return Contest(f"whole {kind} n={n} reg={reg:g}", entrants, target, verify, work={"optlib": ours})
 
 
+@contest
 def small_reg(kind: str, n: int, reg: float) -> Contest:
     """Time to an l1 error of 1e-8 at small regularisation, beside POT and every method of RegOT that gets there."""
     problem = make_transport(kind, n, rng=0)
@@ -178,6 +181,7 @@ def small_reg(kind: str, n: int, reg: float) -> Contest:
     return Contest(f"small reg {kind} n={n} reg={reg:g}", entrants, 10.0, verify)
 
 
+@contest
 def unbalanced(kind: str, n: int, reg: float, rho: float) -> Contest:
     """Time to a fixed-point residual of 1e-10, penalised marginals, beside POT's translation-invariant iterations."""
     problem = make_transport(kind, n, rng=0)
@@ -232,6 +236,7 @@ def _exponentials(x: np.ndarray, out: np.ndarray, rounds: int) -> float:
     return total
 
 
+@contest
 def cloud(n: int, d: int) -> Contest:
     """Time per entry of an iteration beside that of a bare exponential, and memory."""
     rng = np.random.default_rng(0)
@@ -256,6 +261,7 @@ def cloud(n: int, d: int) -> Contest:
 # -- start-up --
 
 
+@contest
 def start_up() -> Contest:
     """Seconds of the first call in a new process: after installation, and with the cache of compiled code."""
     data = "cost = numpy.random.default_rng(0).random((200, 200))"

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.harness import Contest, timed
+from benchmarks.harness import Contest, Entry, contest, timed
 from optlib.transport import PointCloud, barycenter, divergence
 
 warnings.filterwarnings("ignore")
@@ -14,7 +14,7 @@ THRESHOLDS = (1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9, 1e-10, 1e-11)
 LIMIT = 20_000
 
 
-def contests(quick: bool) -> Iterator[Contest]:
+def contests(quick: bool) -> Iterator[Entry]:
     """All contests of divergences and barycenters."""
     for reg in (1e-1, 1e-2):  # below, POT takes minutes
         yield value_and_gradients(300 if quick else 1000, reg)
@@ -22,6 +22,7 @@ def contests(quick: bool) -> Iterator[Contest]:
         yield histograms(200 if quick else 400, k, 1e-3)
 
 
+@contest
 def value_and_gradients(n: int, reg: float) -> Contest:
     """Ours with all gradients, bounds and the certificate; POT's value alone, to the same accuracy of that value."""
     import ot
@@ -48,6 +49,7 @@ def value_and_gradients(n: int, reg: float) -> Contest:
     return Contest(f"divergence n={n} reg={reg:g}", entrants, 3.0, verify, work={"optlib": ours})
 
 
+@contest
 def histograms(n: int, k: int, reg: float) -> Contest:
     """Barycenters of two-bump histograms on a line."""
     import ot

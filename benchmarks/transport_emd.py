@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from benchmarks.harness import Contest, timed
+from benchmarks.harness import Contest, Entry, contest, timed
 from optlib.transport import PointCloud, emd, wasserstein_1d
 
 warnings.filterwarnings("ignore")
@@ -14,15 +14,15 @@ TARGETS = {500: 0.6, 1000: 0.45, 2000: 0.4, 4000: 0.35}  # of POT's time
 PIVOTS = 10**9
 
 
-def contests(quick: bool) -> Iterator[Contest]:
+def contests(quick: bool) -> Iterator[Entry]:
     """All contests of exact transport."""
     for n in (500, 1000) if quick else TARGETS:
         for kind in ("uniform", "cloud2d", "cloud10d"):
             for weights in ("equal", "random"):
-                yield dense(f"{kind} n={n} {weights}", *problem(kind, n, n, weights), 1 / TARGETS[n])
+                yield dense(kind, n, n, weights, 1 / TARGETS[n])
     for n in (500,) if quick else (500, 2000):
-        yield dense(f"machol-wien n={n}", *problem("product", n, n, "equal"), 1.0)
-        yield dense(f"uniform 10 x {10 * n}", *problem("uniform", 10, 10 * n, "random"), 1.0)
+        yield dense("machol-wien", n, n, "equal", 1.0)
+        yield dense("uniform", 10, 10 * n, "random", 1.0)
     yield warm(500 if quick else 1000)
     yield cloud(2000 if quick else 20_000)
     yield line(100_000)
@@ -31,7 +31,7 @@ def contests(quick: bool) -> Iterator[Contest]:
 def problem(kind: str, n: int, m: int, weights: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """A cost matrix and weights."""
     rng = np.random.default_rng(n)
-    if kind == "product":
+    if kind == "machol-wien":
         cost = np.outer(np.arange(1.0, n + 1), np.arange(1.0, m + 1))
     elif kind == "uniform":
         cost = rng.random((n, m))
@@ -43,9 +43,12 @@ def problem(kind: str, n: int, m: int, weights: str) -> tuple[np.ndarray, np.nda
     return cost, rng.dirichlet(np.ones(n)), rng.dirichlet(np.ones(m))
 
 
-def dense(name: str, cost: np.ndarray, a: np.ndarray, b: np.ndarray, target: float) -> Contest:
+@contest
+def dense(kind: str, n: int, m: int, weights: str, target: float) -> Contest:
     """Time of a whole call, ours with the certificate."""
     import ot
+
+    cost, a, b = problem(kind, n, m, weights)
 
     def verify() -> dict[str, float]:  # the same optimum
         ours, peer = emd(cost, a, b).check(), ot.emd2(a, b, cost, numItermax=PIVOTS)
@@ -56,9 +59,10 @@ def dense(name: str, cost: np.ndarray, a: np.ndarray, b: np.ndarray, target: flo
         "optlib": timed(lambda: emd(cost, a, b)),
         "POT": timed(lambda: ot.emd(a, b, cost, numItermax=PIVOTS)),
     }
-    return Contest(f"emd {name}", entrants, target, verify)
+    return Contest(f"emd {kind} {f'n={n}' if n == m else f'{n} x {m}'} {weights}", entrants, target, verify)
 
 
+@contest
 def warm(n: int) -> Contest:
     """Time from the potentials of a problem whose costs differ by up to 0.1 %."""
     import ot
@@ -75,6 +79,7 @@ def warm(n: int) -> Contest:
     return Contest(f"emd warm start n={n}", entrants, 1.0)
 
 
+@contest
 def cloud(n: int) -> Contest:
     """Time and memory without a stored cost."""
     import ot
@@ -92,6 +97,7 @@ def cloud(n: int) -> Contest:
     return Contest(f"emd cloud {n} x {n}, 2-D", entrants, work={"optlib": ours}, unit=1.0, label="s")
 
 
+@contest
 def line(n: int) -> Contest:
     """The value on the line."""
     import ot

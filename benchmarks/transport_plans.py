@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.harness import Contest, timed
+from benchmarks.harness import Contest, Entry, contest, timed
 from optlib.datasets import make_transport
 from optlib.transport import partial, quadratic
 
@@ -15,7 +15,7 @@ ACCURACY = 1e-8  # l1 error of the plans
 PIVOTS = 10**9
 
 
-def contests(quick: bool) -> Iterator[Contest]:
+def contests(quick: bool) -> Iterator[Entry]:
     """All contests of these plans."""
     for n in (300,) if quick else (300, 1000):
         for kind in ("cloud2d", "uniform") if quick else ("cloud2d", "cloud50d", "shifted", "uniform", "rectangular"):
@@ -27,6 +27,7 @@ def contests(quick: bool) -> Iterator[Contest]:
     yield entropic(300)
 
 
+@contest
 def regularised(kind: str, n: int, rel: float) -> Contest:
     """Time of a whole call to a plan error of 1e-8, against a plan of ten times higher accuracy at least."""
     cost, a, b = make_transport(kind, n, rng=0)[:3]
@@ -78,6 +79,7 @@ def _peers() -> Iterator[tuple[str, Callable[..., np.ndarray], tuple[float, ...]
     yield "POT semi-dual", semi_dual, (1e-15,)
 
 
+@contest
 def exact(n: int, share: float) -> Contest:
     """Time of exact partial transport."""
     import ot
@@ -97,6 +99,7 @@ def exact(n: int, share: float) -> Contest:
     return Contest(f"partial n={n} mass={share:g}", entrants, 1.0, verify)
 
 
+@contest
 def entropic(n: int) -> Contest:
     """Time of entropic partial transport to the same plan."""
     import ot
