@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, settings
 import optlib
 from optlib.backend import array_namespace, is_cupy, is_numpy, kernels
 from optlib.backend.namespace import asarray_on
+from optlib.datasets import DatasetNotFoundError
 
 # The fixtures that depend on the test (the engine) are the same for all of its examples.
 _CALM = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
@@ -120,6 +121,16 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         ]
         names = [f"{backend.name}-{engine}" for backend, engine in pairs]
         metafunc.parametrize(("backend", "engine"), pairs, ids=names, indirect=["engine"])
+
+
+def available(load: Any) -> Any:
+    """What a loader finds; the test is skipped without a network, but not where a folder with the data is named."""
+    try:
+        return load()
+    except DatasetNotFoundError as error:
+        if "OPTLIB_DATA" in os.environ:
+            raise
+        pytest.skip(str(error))
 
 
 @pytest.fixture

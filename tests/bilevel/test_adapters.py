@@ -63,22 +63,17 @@ def test_torch_without_dependence():
 @pytest.mark.parametrize("numpy", [True, False])
 @pytest.mark.parametrize("penalty", PENALTIES)
 @pytest.mark.filterwarnings("ignore:.*validation samples")
-def test_jax(request, penalty, numpy):
-    if request.config.getoption("--backend") != "jax":
-        pytest.skip("runs with --backend jax")
+def test_jax(penalty, numpy):
     jax = pytest.importorskip("jax")
-    torch = pytest.importorskip("torch")
+    asarray = np.array if numpy else pytest.importorskip("torch").asarray
     wanted, data = given(penalty)
     inner, outer = functions(jax.numpy, *data)
-    asarray = (lambda u: np.array(u)) if numpy else (lambda u: torch.tensor(np.asarray(u)))
     start = tuple(asarray(u) for u in wanted.start())
     with jax.enable_x64(True):
         compare(from_jax(inner, outer, start, bounds=(-12.0, 12.0)), wanted, asarray)
 
 
-def test_jax_rounds(request):
-    if request.config.getoption("--backend") != "jax":
-        pytest.skip("runs with --backend jax")
+def test_jax_rounds():
     jax = pytest.importorskip("jax")
     inner, outer = functions(jax.numpy, *given("scalar")[1])
     with jax.enable_x64(False), pytest.raises(ValueError, match=r"`start`.*float64.*jax_enable_x64"):

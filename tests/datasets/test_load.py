@@ -21,6 +21,7 @@ from optlib.datasets import (
     load_photographs,
     load_ratings,
 )
+from tests.conftest import available
 
 CONTENT = b"some data"
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -93,15 +94,8 @@ def test_digits():
     np.testing.assert_array_equal(np.unique(labels), np.arange(10))
 
 
-def real(load):
-    try:
-        return load()
-    except DatasetNotFoundError as error:
-        pytest.skip(str(error))
-
-
 def test_exchange_rates():
-    relatives, names, dates = real(load_fx_ecb)
+    relatives, names, dates = available(load_fx_ecb)
     assert relatives.shape == (7125, 18) == (len(dates), len(names))
     assert np.all(relatives[:, 0] == 1.0)
     assert names[0] == "EUR"
@@ -111,20 +105,20 @@ def test_exchange_rates():
 
 
 def test_mnist():
-    images, labels = real(load_mnist)
+    images, labels = available(load_mnist)
     assert images.shape == (6000, 28, 28) and images.min() >= 0.0 and images.max() == 1.0
     assert np.all(np.bincount(labels, minlength=10) > 500)
 
 
 def test_experts():
-    predictions, target, names = real(load_approval_experts)
+    predictions, target, names = available(load_approval_experts)
     errors = np.mean(np.abs(predictions - target[:, None]), axis=0)
     assert names[np.argmin(errors)] == "you_gov"
     assert errors.min() == pytest.approx(1.11, abs=0.01)
 
 
 def test_rentals():
-    features, rentals, names = real(load_bike_sharing_hour)
+    features, rentals, names = available(load_bike_sharing_hour)
     assert features.shape == (17379, 12) == (len(rentals), len(names))
     assert rentals.sum() == 3_292_679
 
@@ -156,7 +150,7 @@ def check_ratings(ratings):
 
 def test_garments(monkeypatch):
     monkeypatch.setattr(load, "_SPRITE", load._SPRITE._replace(url=None))  # no download
-    garments = real(load_garments)
+    garments = available(load_garments)
     assert garments.images.shape == (900, 28, 28)
     assert garments.images.min() == 0.0
     assert garments.images.max() == 1.0
@@ -175,7 +169,7 @@ def test_garments_from_the_sprite(folder, monkeypatch):
 
 def test_cells(monkeypatch):
     monkeypatch.setattr(load, "CELLS", load.CELLS._replace(url=None))  # no download
-    cells = real(load_cells)
+    cells = available(load_cells)
     assert cells.pca.shape == (700, 50)
     assert cells.umap.shape == (700, 2)
     assert np.bincount(cells.cell_type).tolist() == [68, 8, 19, 54, 43, 129, 95, 13, 31, 240]

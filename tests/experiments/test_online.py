@@ -12,6 +12,7 @@ from optlib.experiments import (
     online_regression,
     online_streams,
 )
+from tests.conftest import available
 
 MODULES = (online_bandits, online_control, online_implicit, online_last_iterate, online_regression, online_streams)
 
@@ -20,10 +21,7 @@ MODULES = (online_bandits, online_control, online_implicit, online_last_iterate,
 def case(request, tmp_path_factory):
     module = request.param
     if module is online_streams:
-        try:
-            load_fx_ecb()
-        except DatasetNotFoundError as error:
-            pytest.skip(str(error))
+        available(load_fx_ecb)
     return module, _records.run_experiment(module, tmp_path_factory.mktemp("rows")).rows
 
 
