@@ -344,7 +344,8 @@ def iterate(
             done += 1
     now, order = int(info[NOW]), (np.arange(memory) + int(info[HEAD])) % memory
     steps, changes = v[PAST + order], v[PAST + memory + order]
-    return u[F + now], u[R + now], v[G + now], v[C + now], steps, changes, info[:7].astype(dtype), done
+    f, r, g, c = u[F + now].copy(), u[R + now].copy(), v[G + now].copy(), v[C + now].copy()  # the tables end here
+    return f, r, g, c, steps, changes, info[:7].astype(dtype), done
 
 
 def evaluate_stored(stored, alpha, beta, a, b, eps, inv_rho, f, g, omega):

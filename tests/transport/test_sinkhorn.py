@@ -141,6 +141,14 @@ def test_truncation_changes_nothing(rho, acceleration, kept, monkeypatch):
         assert np.abs(plan_of(found[1]).sum(axis=0) - problem.b).sum() < 1.1e-9
 
 
+@pytest.mark.parametrize("method", ["scaling", "log"])
+def test_a_result_holds_no_tables(method):
+    problem = make_transport("cloud2d", 60, rng=0)
+    state = sinkhorn(*problem[:3], reg=0.05, method=method).state
+    for name in ("f", "r", "g", "c", "steps", "changes"):  # views would keep some thirty rows alive
+        assert getattr(state, name).base is None, name
+
+
 def test_costs_without_geometry_take_no_path():
     problem = make_transport("uniform", 800, rng=0)
     got = sinkhorn(*problem[:3], reg=1.5e-3)
